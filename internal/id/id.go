@@ -1,0 +1,51 @@
+// Package id makes the identifiers of the house: ULIDs, which sort by time and
+// so keep the pages of an index warm.
+//
+// An id is a name, not a secret: nothing may be granted because an id is known.
+package id
+
+import (
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+var (
+	mu      sync.Mutex
+	entropy = ulid.Monotonic(rand.Reader, 0)
+)
+
+// New returns a fresh ULID of 26 characters. Ids made by one process increase
+// strictly, also within a millisecond. Safe for concurrent use.
+func New() string { return At(time.Now()) }
+
+// At returns a fresh ULID whose time part is t, which must lie between 1970 and
+// the year 10889.
+func At(t time.Time) string {
+	mu.Lock()
+	defer mu.Unlock()
+	u, err := ulid.New(ulid.Timestamp(t), entropy)
+	if err != nil { // the 80 random bits of this millisecond are used up
+		entropy = ulid.Monotonic(rand.Reader, 0)
+		u = ulid.MustNew(ulid.Timestamp(t), entropy)
+	}
+	return u.String()
+}
+
+// Valid reports whether s is a well-formed ULID in canonical upper case.
+func Valid(s string) bool {
+	u, err := ulid.ParseStrict(s)
+	return err == nil && u.String() == s
+}
+
+// Time is the moment at which the id was made, with millisecond precision;
+// false if s is not an id.
+func Time(s string) (time.Time, bool) {
+	u, err := ulid.ParseStrict(s)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return ulid.Time(u.Time()).UTC(), true
+}
