@@ -1,0 +1,99 @@
+package grant
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/secret"
+)
+
+// Scope is what a credential may do: of which kind it is, with which
+// parameters, for how long. It is structured, not an expression, so that the
+// host can compare two of them without asking a plugin.
+type Scope struct {
+	Kind   string         `json:"kind"`   // for example ssh-user-cert
+	Params map[string]any `json:"params"` // JSON values: string, float64, bool, nil, []any, map[string]any
+	TTL    time.Duration  `json:"-"`
+	// IssuedAt and ExpiresAt are set by the host when the grant is made; zero
+	// before.
+	IssuedAt  time.Time `json:"-"`
+	ExpiresAt time.Time `json:"-"`
+}
+
+// Bounds is the widest scope that policy allows. A parameter that MaxParams
+// does not name is not restricted by policy; Kind must be equal.
+type Bounds struct {
+	Kind      string
+	MaxParams map[string]any
+	MaxTTL    time.Duration
+}
+
+// Anomaly is something unusual that a plugin saw in a scope. It is recorded
+// and never blocks by itself.
+type Anomaly struct {
+	Level   AnomalyLevel
+	Code    string
+	Message string
+}
+
+// AnomalyLevel grades an anomaly; the numbers are those of agentkms.plugin.v1.
+type AnomalyLevel int
+
+// The levels.
+const (
+	Unspecified AnomalyLevel = iota
+	Info
+	Warn
+	Alert
+)
+
+// Issued is what a provider made of a scope.
+type Issued struct {
+	Scope     Scope        // as narrowed; the host checks that it lies within request and bounds
+	Value     secret.Bytes // the credential, or its to-be-signed form for kinds that the host signs
+	ExpiresAt time.Time    // as the provider says; zero if it does not. The host never trusts a later time than the lease
+	Handle    string       // what the provider needs to revoke it, may be empty; not secret
+	Anomalies []Anomaly
+}
+
+// Provider issues credentials of one kind. It is the one seam between release
+// and whatever stands behind it: an adapter per wire contract implements it, and
+// the rules about which stages may be skipped live only in those adapters.
+//
+// Both calls are safe for concurrent use and honour the context's deadline. A
+// refusal of the request is a fault of kind Invalid or Denied with the
+// provider's reason; a broken provider is Unavailable.
+type Provider interface {
+	// Vet checks a requested scope before policy sees it.
+	Vet(ctx context.Context, requested Scope) error
+	// Issue narrows the scope to the bounds, validates again, analyses and
+	// makes the credential.
+	Issue(ctx context.Context, requested Scope, bounds Bounds) (Issued, error)
+	// Source describes what answered, for the record: name, version, digest.
+	Source() Source
+}
+
+// Source names the code that made a credential.
+type Source struct {
+	Plugin  string // package name, or "built-in"
+	Version string
+	Digest  string  // sha256:<hex> of the executed file
+	Effects Effects // whether issuing changes anything outside
+	Address string  // where a person can revoke by hand, shown when no revoker exists
+}
+
+// Effects says whether making a credential has an effect outside of Sallyport.
+type Effects string
+
+// With EffectsNone a credential that was made and not released does not exist
+// anywhere: mint, commit, then release. EffectsRemote needs the intent step.
+const (
+	EffectsNone   Effects = "none"
+	EffectsRemote Effects = "remote"
+)
+
+// Revoker takes a credential back at its provider. It is an optional power of a
+// Provider. Revoking what is revoked already succeeds.
+type Revoker interface {
+	Revoke(ctx context.Context, handle string, value secret.Bytes) error
+}
