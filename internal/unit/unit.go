@@ -18,6 +18,9 @@ import "github.com/sallyport-project/sallyport/internal/audit"
 type Unit struct {
 	Writes []Write
 	Record audit.Record
+	// Urgent units take something away (a revocation, a lock): they are served
+	// from reserved space when the disk is full.
+	Urgent bool
 }
 
 // Write is one statement of the store's catalogue.
