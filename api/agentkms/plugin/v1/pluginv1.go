@@ -1,0 +1,24 @@
+// Package pluginv1 is the contract agentkms.plugin.v1: messages and services
+// generated from plugin.proto, and the constants of its handshake.
+//
+// The Go names are ours, the wire is AgentKMS's: package, services, field
+// numbers, cookie and plugin-set names must not change.
+package pluginv1
+
+// The handshake of a plugin process: go-plugin's core protocol 1, gRPC only.
+const (
+	CookieKey       = "PLUGIN_MAGIC_COOKIE"
+	CookieValue     = "agentkms_plugin_v1"
+	ProtocolVersion = 1
+)
+
+// Contract is the name of this contract in a manifest.
+const Contract = "agentkms.plugin.v1"
+
+// The plugin-set names under which a host dispenses the four services.
+const (
+	SetScopeValidator   = "scope_validator"
+	SetScopeAnalyzer    = "scope_analyzer"
+	SetScopeSerializer  = "scope_serializer"
+	SetCredentialVender = "credential_vender"
+)
