@@ -47,3 +47,20 @@ type Actor struct {
 
 // System is the actor of what Sallyport does on its own account.
 func System(via string) Actor { return Actor{Kind: "system", Via: via} }
+
+// Filter selects entries of the ledger in the order of their positions. Zero
+// members do not restrict.
+type Filter struct {
+	From    uint64 // first position
+	Type    string // whole type, or a noun followed by a dot: "grant."
+	Subject string
+	Grant   string
+	Limit   int
+	Newest  bool // the newest first, From then being the last position plus one (0: all)
+}
+
+// Entry is a record in its place.
+type Entry struct {
+	Position uint64
+	Leaf     []byte // the exact stored bytes
+}

@@ -97,3 +97,46 @@ const (
 type Revoker interface {
 	Revoke(ctx context.Context, handle string, value secret.Bytes) error
 }
+
+// Signer finishes credentials of a kind whose key the host holds: the plugin
+// proposes the form to be signed, the host checks it against the decision and
+// signs. No key ever reaches a plugin.
+type Signer interface {
+	// Prepare adds what the host alone decides (serial, key id, validity, a
+	// fresh key if the request names none) as parameters of the scope.
+	Prepare(requested Scope, holder Holder) (Prepared, error)
+	// Finish parses what the provider proposed, refuses whatever is wider,
+	// longer or other than what was decided, and signs.
+	Finish(p Prepared, decided Scope, proposed secret.Bytes) (Signed, error)
+}
+
+// Holder is for whom a credential is made.
+type Holder struct {
+	Grant   string // id of the grant to be
+	Subject string
+	Name    string
+	Now     time.Time
+}
+
+// Prepared is a scope with the host's own parameters.
+type Prepared struct {
+	Scope   Scope
+	Private secret.Bytes // of a fresh key pair, empty if the subject brought its own
+	Handle  string       // by which the host revokes it
+}
+
+// Signed is a finished credential.
+type Signed struct {
+	Value     secret.Bytes
+	ExpiresAt time.Time
+}
+
+// Filter selects grants. Zero members do not restrict; After is the id of the
+// last grant of the page before.
+type Filter struct {
+	Subject string
+	Kind    string
+	State   State
+	After   string
+	Limit   int
+}

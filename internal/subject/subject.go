@@ -120,3 +120,12 @@ func (s *Subject) Scan(scan unit.Scanner) error {
 	s.Created, s.Changed = unit.Moment(created), unit.Moment(changed)
 	return nil
 }
+
+// Filter selects subjects. Zero members do not restrict; After is the id of
+// the last subject of the page before.
+type Filter struct {
+	Kind  Kind
+	State State
+	After string
+	Limit int
+}

@@ -1,0 +1,99 @@
+// Package flow is the product: four verbs on the nouns, and the one place in
+// which each of them ends.
+//
+//   - admit: a subject shows evidence and gets a session (admit.go, guest.go)
+//   - release: a session and policy lead to a credential or a secret
+//     (release.go, secrets.go)
+//   - respond: a signal takes grants back (respond.go, sweep.go)
+//   - administer: an operator changes who, what and under which policy
+//     (administer.go and its neighbours)
+//
+// (observe, the fourth verb of the house, comes with the traffic monitor.)
+//
+// Every verb ends in commit.go: the rows, the record and what must still be
+// true of the rows go to the ledger as one unit. If it cannot be recorded it
+// does not happen. Doors (internal/api) translate to these methods and back;
+// nothing here knows HTTP.
+package flow
+
+import (
+	"crypto/x509"
+	"log/slog"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/token"
+)
+
+// Config is what a [Gate] is made of. Every member is required but those that
+// say otherwise.
+type Config struct {
+	Ledger    Ledger
+	Store     Reader
+	Clock     Clock
+	Envelope  Envelope
+	Pepper    Pepper
+	Authority Authority
+	Sessions  *token.Sessions
+	Providers Providers
+	// Signers finish credentials of kinds whose key the host holds, by kind.
+	Signers map[string]grant.Signer
+	// Channels carry notifications. At least the console should be there.
+	Channels []notify.Channel
+	Guests   Guests
+	Packages Packages
+	Log      *slog.Logger
+	Now      func() time.Time
+
+	SessionLife time.Duration // of a session token; 15 minutes if zero, never more
+	LeafLife    time.Duration // of an agent's certificate; 24 hours if zero
+	OutcomeLife time.Duration // how long a call may be repeated under its key; 10 minutes if zero
+}
+
+// Guests is what the key broker's part needs. Its zero value refuses every
+// guest.
+type Guests struct {
+	Verifiers map[string]evidence.Verifier // by TEE name
+	Cookies   *token.Cookies
+	Results   *token.Results // signs and checks attestation results (EAR)
+}
+
+// Gate has the verbs. All methods are safe for concurrent use.
+type Gate struct {
+	Config
+	policies  *policies
+	strangers *strangers
+}
+
+// New makes a gate. Call [Gate.Reload] once before serving.
+func New(c Config) (*Gate, error) {
+	if c.Ledger == nil || c.Store == nil || c.Clock == nil || c.Envelope == nil || c.Pepper == nil ||
+		c.Authority == nil || c.Sessions == nil || c.Providers == nil || c.Packages == nil || c.Log == nil || c.Now == nil {
+		return nil, fault.Internalf("the gate is not wired completely")
+	}
+	const most = 15 * time.Minute
+	if c.SessionLife <= 0 || c.SessionLife > most {
+		c.SessionLife = most
+	}
+	if c.LeafLife <= 0 {
+		c.LeafLife = 24 * time.Hour
+	}
+	if c.OutcomeLife <= 0 {
+		c.OutcomeLife = 10 * time.Minute
+	}
+	return &Gate{Config: c, policies: newPolicies(c.Store), strangers: newStrangers()}, nil
+}
+
+// Presented is what a caller shows at a door. The door has checked the
+// certificate's chain in the TLS handshake, and nothing else.
+type Presented struct {
+	Certificate *x509.Certificate // nil if none was shown
+	Token       string            // the bearer or DPoP token, empty if none
+	Proof       string            // the DPoP header, for a delegate's own key
+	Method, URL string            // of the request, for the proof
+	Via         string            // the door
+	Address     string            // network address without the port
+}

@@ -1,0 +1,145 @@
+package flow
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/resource"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Ledger commits units. When Commit returns nil the unit is durable. The
+// context bounds the waiting alone: if it ends first the fault is Unavailable
+// and the outcome is unknown.
+type Ledger interface {
+	Commit(ctx context.Context, u unit.Unit) error
+}
+
+// Clock refuses (Unavailable, CLOCK_ROLLBACK) when the wall clock stands more
+// than two minutes behind the highest time that was ever seen.
+type Clock interface {
+	CheckClock(ctx context.Context) error
+}
+
+// Reader is what the verbs read. Every method answers with a fault of kind
+// NotFound for a thing that is not there, and never serves a row whose MAC is
+// wrong.
+type Reader interface {
+	Subjects
+	Grants
+	Documents
+	Inventory
+	Records
+}
+
+// Subjects reads subjects and what they carry.
+type Subjects interface {
+	Subject(ctx context.Context, id string) (subject.Subject, error)
+	SubjectByName(ctx context.Context, kind subject.Kind, name string) (subject.Subject, error)
+	Subjects(ctx context.Context, f subject.Filter) ([]subject.Subject, error)
+	Caller(ctx context.Context, session string) (subject.Session, subject.Subject, error)
+	Session(ctx context.Context, id string) (subject.Session, error)
+	SessionsOf(ctx context.Context, subject string) ([]subject.Session, error)
+	Certificate(ctx context.Context, serial string) (subject.Certificate, error)
+	CertificatesOf(ctx context.Context, subject string) ([]subject.Certificate, error)
+	Invitation(ctx context.Context, id string) (subject.Invitation, error)
+}
+
+// Grants reads grants and first answers.
+type Grants interface {
+	Grant(ctx context.Context, id string) (grant.Grant, error)
+	Grants(ctx context.Context, f grant.Filter) ([]grant.Grant, error)
+	GrantsByFingerprint(ctx context.Context, fingerprints []string) ([]grant.Grant, error)
+	GrantsDue(ctx context.Context, now time.Time, limit int) ([]grant.Grant, error)
+	Outcome(ctx context.Context, id string) (unit.Outcome, error)
+	DeliveriesDue(ctx context.Context, now time.Time, limit int) ([]notify.Delivery, error)
+}
+
+// Documents reads policies. Generation names the present state of a whole
+// table ("policy", "trust", "plugins"): it grows with each change.
+type Documents interface {
+	Policies(ctx context.Context) ([]policy.Document, error)
+	PolicyVersions(ctx context.Context, name string) ([]policy.Document, error)
+	Generation(ctx context.Context, name string) (int64, error)
+}
+
+// Inventory reads resources, trusted publishers and installed plugins.
+type Inventory interface {
+	Resource(ctx context.Context, path string) (resource.Resource, error)
+	Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error)
+	Trust(ctx context.Context) ([]plugin.Publisher, error)
+	Plugins(ctx context.Context) ([]plugin.Installed, error)
+}
+
+// Records reads the ledger.
+type Records interface {
+	audit.Tiles
+	Head(ctx context.Context) (audit.Checkpoint, error)
+	Records(ctx context.Context, f audit.Filter) ([]audit.Entry, error)
+	RecordByID(ctx context.Context, id string) (audit.Entry, error)
+}
+
+// Envelope seals values for one row of one table in one version.
+type Envelope interface {
+	Seal(table, id string, version int64, plain secret.Bytes) ([]byte, error)
+	Open(table, id string, version int64, sealed []byte) (secret.Bytes, error)
+}
+
+// Pepper turns the SHA-256 of a trimmed value into index entries: the first
+// under the present pepper, the others under older ones for looking up.
+type Pepper interface {
+	Fingerprints(digest [32]byte) []string
+}
+
+// Authority issues and recognises client certificates.
+type Authority interface {
+	// Identify reads who a verified client certificate names. Serial and
+	// fingerprint are lower-case hex.
+	Identify(cert *x509.Certificate) (Identity, error)
+	// Issue signs a leaf for a certificate request, ignoring everything in the
+	// request but its key.
+	Issue(csr []byte, kind subject.Kind, subjectID string, life time.Duration) (Leaf, error)
+}
+
+// Identity is what a client certificate says about its holder.
+type Identity struct {
+	Subject     string
+	Kind        subject.Kind
+	Serial      string
+	Fingerprint string
+	Foreign     bool // issued by a CA that the operator configured, not by our own
+}
+
+// Leaf is a freshly issued client certificate.
+type Leaf struct {
+	PEM         string // the leaf and its chain, without the root
+	Root        string // the root, PEM
+	Serial      string
+	Fingerprint string
+	NotAfter    time.Time
+}
+
+// Providers finds who issues credentials of a kind: NotFound if nobody does,
+// Unavailable if the plugin for it is down.
+type Providers interface {
+	Provider(ctx context.Context, kind string) (grant.Provider, error)
+	Kinds() []string
+}
+
+// Packages is the plugin store on disk. Rows decide what is installed; the
+// store holds the bytes.
+type Packages interface {
+	// Add verifies a package against the publishers and puts it into the store.
+	Add(ctx context.Context, pack []byte, trusted []plugin.Publisher) (plugin.Installed, error)
+	// Reconcile makes what runs agree with what is installed and trusted.
+	Reconcile(ctx context.Context, installed []plugin.Installed, trusted []plugin.Publisher) error
+	Status() []plugin.Status
+}
