@@ -1,0 +1,61 @@
+# Targets for people and for CI. `make` alone lists them.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test ci build bench crash gen fmt lint fuzz cover tools install-parts clean
+
+# Rounds of kill and restart, and seconds per fuzz target.
+ROUNDS   ?= 1000
+FUZZTIME ?= 30s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install-parts build ## build everything and tell the whole story with real parts
+	@bin/sallyport demo
+
+test: ## vet, and all tests with the race detector: run it before pushing
+	@.ci/test
+
+ci: ## exactly what CI runs: generated code, format, lint, builds, fuzzing, tests
+	@.ci/run
+
+build: ## build bin/sallyport
+	@mkdir -p bin
+	@$(GO_BUILD) -o bin/sallyport ./cmd/sallyport
+
+bench: ## run all benchmarks once; compare two runs with benchstat (docs/performance.md)
+	@go test -run '^$$' -bench . -benchmem -benchtime 1s -p 1 ./... | grep -v -e '^?' -e 'no test files'
+
+crash: install-parts build ## kill the server ROUNDS times and prove that nothing is lost
+	@ROUNDS=$(ROUNDS) go test -count 1 -timeout 0 -run Crash -v ./test/crash/...
+
+gen: ## write all generated code anew
+	@.ci/gen
+
+fmt: ## format all Go code
+	@"$$(tools/build small)/gofumpt" -w $$(.ci/gofiles)
+
+lint: ## check format, vet and lint
+	@.ci/lint
+
+fuzz: ## fuzz every target for FUZZTIME
+	@FUZZTIME=$(FUZZTIME) .ci/fuzz
+
+cover: ## write coverage.out and print the total
+	@go test -coverpkg ./internal/...,./sdk/... -coverprofile coverage.out ./...
+	@go tool cover -func coverage.out | tail -1
+
+tools: ## build the developer tools into a cache directory and print it
+	@tools/build
+
+install-parts: ## install what tests and demo use, or say what to install
+	@.ci/parts
+
+clean: ## remove what was built here
+	@rm -rf bin dist coverage.out
