@@ -27,13 +27,13 @@ type Record struct {
 	At      time.Time         `json:"at"` // UTC, microseconds
 	Outcome Outcome           `json:"outcome"`
 	Actor   Actor             `json:"actor"`
-	Subject string            `json:"subject,omitempty"`      // whose state or grant it concerns
-	Serial  string            `json:"serial,omitempty"`       // the subject's version after it, in decimal: the order per subject
-	Grant   string            `json:"grant,omitempty"`        // the grant it concerns
-	Target  string            `json:"target,omitempty"`       // any other thing: a resource path, a policy, a plugin
-	Reasons []string          `json:"reasons,omitempty"`      // codes and sentences of the decision
-	Policy  []string          `json:"policy,omitempty"`       // name@version of each document that decided
-	Data    map[string]string `json:"data,omitempty"`         // facts of this type of record
+	Subject string            `json:"subject,omitempty"` // whose state or grant it concerns
+	Serial  string            `json:"serial,omitempty"`  // the subject's version after it, in decimal: the order per subject
+	Grant   string            `json:"grant,omitempty"`   // the grant it concerns
+	Target  string            `json:"target,omitempty"`  // any other thing: a resource path, a policy, a plugin
+	Reasons []string          `json:"reasons,omitempty"` // codes and sentences of the decision
+	Policy  []string          `json:"policy,omitempty"`  // name@version of each document that decided
+	Data    map[string]string `json:"data,omitempty"`    // facts of this type of record
 }
 
 // Actor is who asked.

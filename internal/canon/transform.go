@@ -144,7 +144,7 @@ func (t *transformer) object() error {
 		if err != nil {
 			return err
 		}
-		if n := len(members); n > 0 && compareUTF16(members[n-1].name, m.name) >= 0 {
+		if n := len(members); n > 0 && Compare(members[n-1].name, m.name) >= 0 {
 			sorted = false
 		}
 		members = append(members, m)
@@ -197,7 +197,7 @@ func (t *transformer) member(base int) (member, error) {
 // sort puts the members that stand from base on into the order of RFC 8785
 // section 3.2.3 and refuses duplicates.
 func (t *transformer) sort(base int, members []member) error {
-	slices.SortFunc(members, func(a, b member) int { return compareUTF16(a.name, b.name) })
+	slices.SortFunc(members, func(a, b member) int { return Compare(a.name, b.name) })
 	from := bytes.Clone(t.out[base:])
 	t.out = t.out[:base]
 	for i, m := range members {

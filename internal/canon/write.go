@@ -106,10 +106,10 @@ func scanNumber(data []byte, pos int) (end int, integer bool) {
 	return pos, integer
 }
 
-// compareUTF16 orders two valid UTF-8 strings by their UTF-16 code units. That
-// is the order of bytes, but for characters beyond U+FFFF, whose surrogates
-// sort before U+E000.
-func compareUTF16(a, b string) int {
+// Compare orders two valid UTF-8 strings by their UTF-16 code units, as RFC 8785
+// section 3.2.3 orders member names. That is the order of bytes, but for
+// characters beyond U+FFFF, whose surrogates sort before U+E000.
+func Compare(a, b string) int {
 	n := min(len(a), len(b))
 	i := 0
 	for i < n && a[i] == b[i] {
