@@ -188,7 +188,7 @@ func param(v ast.Value) (any, bool) {
 		return string(v), len(v) <= maxText
 	case ast.Number:
 		f, ok := v.Float64()
-		if !ok || math.IsInf(f, 0) || math.IsNaN(f) || math.Abs(f) > 1<<53 {
+		if !ok || math.IsInf(f, 0) || math.IsNaN(f) || math.Abs(f) > 1<<53-1 {
 			return nil, false
 		}
 		return f, true

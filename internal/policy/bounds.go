@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -12,6 +13,15 @@ type Bounds struct {
 	Kind      string
 	MaxParams map[string]any // []any of strings, float64, bool or string
 	MaxTTL    time.Duration
+}
+
+// MarshalJSON writes bounds as documents do: kind, max_params, max_ttl_seconds.
+func (b Bounds) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Kind      string         `json:"kind,omitempty"`
+		MaxParams map[string]any `json:"max_params,omitempty"`
+		MaxTTL    int64          `json:"max_ttl_seconds,omitempty"`
+	}{b.Kind, b.MaxParams, int64(b.MaxTTL / time.Second)})
 }
 
 // narrow is the widest scope within both bounds. It is commutative, associative

@@ -24,6 +24,9 @@ const shownProblems = 10
 // a rule of another. The clock now is what time.now_ns answers in policies of
 // the Key Broker Service, whose input has no time; it must not be nil.
 func Compile(documents []Document, now func() time.Time) (*Set, error) {
+	if now == nil {
+		return nil, fault.Internalf("policies need a clock")
+	}
 	s := &Set{now: now, appraisals: map[string]*program{}}
 	var broken problems
 	names := map[string]bool{}

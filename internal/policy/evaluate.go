@@ -41,7 +41,7 @@ type question struct {
 	at       time.Time // what time.now_ns answers
 	cancel   topdown.Cancel
 	builtins map[string]*topdown.Builtin
-	tracer   topdown.QueryTracer // nil but when explaining or testing
+	tracers  []topdown.QueryTracer // none but when explaining or testing
 }
 
 // ask evaluates one entry point. Undefined is nil without an error. The error is
@@ -67,8 +67,9 @@ func (p *program) ask(ctx context.Context, entry string, q *question) (answer as
 		WithCancel(q.cancel).
 		WithBuiltins(q.builtins).
 		WithStrictBuiltinErrors(true)
-	if q.tracer != nil {
-		query = query.WithQueryTracer(q.tracer).WithIndexing(false)
+	for _, t := range q.tracers {
+		// Without the index also the rules that it would skip are seen.
+		query = query.WithQueryTracer(t).WithIndexing(false)
 	}
 	results := 0
 	err = query.Iter(ctx, func(r topdown.QueryResult) error {

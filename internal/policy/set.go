@@ -27,10 +27,10 @@ func (s *Set) Documents() []Document { return append([]Document(nil), s.document
 
 // Decision is the answer to one request.
 type Decision struct {
-	Allow     bool
-	Bounds    Bounds   // only of an allow
-	Reasons   []string // of those who allowed, or of those who denied; never empty when denied
-	Documents []string // name@version of those that voted, ordered by name
+	Allow     bool     `json:"allow"`
+	Bounds    Bounds   `json:"bounds"`    // only of an allow
+	Reasons   []string `json:"reasons"`   // of those who allowed, or of those who denied; never empty when denied
+	Documents []string `json:"documents"` // name@version of those that voted, ordered by name
 }
 
 // Decide asks all documents whether a verb may happen. The input is described by

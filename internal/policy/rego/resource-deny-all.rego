@@ -1,0 +1,4 @@
+# Nobody fetches anything.
+package policy
+
+allow := false
