@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -84,7 +85,7 @@ func (g Grant) To(next State, reason string, now time.Time) (Grant, error) {
 			g.State, g.Reason = next, reason
 			g.Version++
 			if len(Transitions[next]) == 0 {
-				g.EndedAt = now
+				g.EndedAt, g.DueAt = now, time.Time{}
 				g.Sealed = nil
 			}
 			return g, nil
@@ -114,6 +115,22 @@ func (s Scope) Hash() string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+// HostPrefix begins the names of parameters that the host alone sets.
+const HostPrefix = "host."
+
+// WithoutHost returns the scope without the host's own parameters: what the
+// holder asked for and was given.
+func (s Scope) WithoutHost() Scope {
+	params := make(map[string]any, len(s.Params))
+	for name, value := range s.Params {
+		if !strings.HasPrefix(name, HostPrefix) {
+			params[name] = value
+		}
+	}
+	s.Params = params
+	return s
 }
 
 // Table names the store's table.

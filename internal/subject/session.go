@@ -1,10 +1,8 @@
 package subject
 
 import (
-	"encoding/json"
 	"time"
 
-	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -42,52 +40,41 @@ func (c *Certificate) Scan(scan unit.Scanner) error {
 }
 
 // Session is a token that was minted for a subject: one row of table sessions.
-// The id is the token's jti. The token itself is never stored.
+// The id is the token's jti. The token itself is never stored; what it says of
+// scopes stands in it under our signature.
 type Session struct {
 	ID      string
 	Version int64
 	Subject string
-	Parent  string   // id of the session it was delegated from, empty for a first-hand one
-	Root    string   // id of the first-hand session it descends from, its own id for that one
-	Binding string   // what the token is bound to: a certificate fingerprint or a key thumbprint
-	Scopes  []string // nil for no narrowing, as the token says
-	Expires time.Time
+	Parent  string    // id of the session it was delegated from, empty for a first-hand one
+	Expires time.Time // when the token ends by itself
 	Revoked time.Time // zero while good
 	Reason  string
 }
 
-// Good reports whether the session counts at time t, its ancestors aside.
+// Good reports whether the session counts at time t, its parent aside.
 func (s Session) Good(t time.Time) bool { return s.Revoked.IsZero() && t.Before(s.Expires) }
 
-// Delegated reports whether the session descends from another.
-func (s Session) Delegated() bool { return s.Parent != "" }
+// End returns the session as revoked, one version later.
+func (s Session) End(reason string, now time.Time) Session {
+	s.Version++
+	s.Revoked, s.Reason = now, reason
+	return s
+}
 
 // Table names the store's table.
 func (Session) Table() string { return "sessions" }
 
 // Columns gives the row in the order of the table's columns.
 func (s Session) Columns() []any {
-	scopes, err := json.Marshal(s.Scopes)
-	if err != nil {
-		scopes = []byte("[]") // a scope list that cannot be written allows nothing
-	}
-	return []any{
-		s.ID, s.Version, s.Subject, s.Parent, s.Root, s.Binding, string(scopes),
-		unit.Micros(s.Expires), unit.Micros(s.Revoked), s.Reason,
-	}
+	return []any{s.ID, s.Version, s.Subject, s.Parent, unit.Micros(s.Expires), unit.Micros(s.Revoked), s.Reason}
 }
 
 // Scan fills the session from columns in the order of Columns.
 func (s *Session) Scan(scan unit.Scanner) error {
-	var scopes string
 	var expires, revoked int64
-	err := scan(&s.ID, &s.Version, &s.Subject, &s.Parent, &s.Root, &s.Binding, &scopes, &expires, &revoked, &s.Reason)
-	if err != nil {
+	if err := scan(&s.ID, &s.Version, &s.Subject, &s.Parent, &expires, &revoked, &s.Reason); err != nil {
 		return err
-	}
-	s.Scopes = nil
-	if err := json.Unmarshal([]byte(scopes), &s.Scopes); err != nil {
-		return fault.Internalf("session %s has broken scopes", s.ID).Because(err)
 	}
 	s.Expires, s.Revoked = unit.Moment(expires), unit.Moment(revoked)
 	return nil

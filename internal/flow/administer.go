@@ -1,0 +1,198 @@
+package flow
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// administered asks policy whether an operator may do what the record says to
+// the target, and returns the decision.
+func (g *Gate) administered(ctx context.Context, c Caller, action string, r audit.Record, kind, name string) (decided, error) {
+	return g.allowed(ctx, c, "administer", r, input{action: action, target: target(kind, name)})
+}
+
+// InviteRequest asks for a join token.
+type InviteRequest struct {
+	Kind subject.Kind
+	Role string
+	Team string
+	Name string        // which the newcomer gets; empty lets it choose
+	Life time.Duration // of the invitation: one minute to 24 hours, an hour if zero
+}
+
+// Invited is an invitation whose secret is shown this once.
+type Invited struct {
+	ID      string
+	Secret  secret.Bytes
+	Expires time.Time
+}
+
+// Invite makes a one-time secret with which a newcomer of a given kind and role
+// may enrol. Only its hash is stored.
+func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, error) {
+	if r.Life == 0 {
+		r.Life = time.Hour
+	}
+	probe := subject.Subject{Kind: r.Kind, Role: r.Role, Team: r.Team, Name: r.Name}
+	if probe.Name == "" {
+		probe.Name = "newcomer"
+	}
+	switch {
+	case r.Kind != subject.Agent && r.Kind != subject.Operator:
+		return Invited{}, fault.Invalidf("only agents and operators enrol with a join token")
+	case r.Life < time.Minute || r.Life > 24*time.Hour:
+		return Invited{}, fault.Invalidf("an invitation lives from one minute to 24 hours")
+	}
+	if err := probe.Validate(); err != nil {
+		return Invited{}, err
+	}
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // never fails (crypto/rand)
+	hash := sha256.Sum256(raw)
+	out := Invited{ID: newID(), Secret: secret.New(raw)}
+	err := g.decide(ctx, func() (unit.Unit, error) {
+		record := audit.Record{
+			Type: "subject.invited", Actor: c.actor(), Target: out.ID,
+			Data: map[string]string{"kind": string(r.Kind), "role": r.Role, "team": r.Team},
+		}
+		d, err := g.administered(ctx, c, "invite", record, string(r.Kind), r.Role)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		out.Expires = g.Now().Add(r.Life).UTC().Truncate(time.Microsecond)
+		record.Policy = d.Documents
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Insert(subject.Invitation{
+			ID: out.ID, Version: 1, Hash: hex.EncodeToString(hash[:]), Kind: r.Kind, Role: r.Role, Team: r.Team,
+			Name: r.Name, Author: c.Subject.ID, Expires: out.Expires,
+		}))}, nil
+	})
+	if err != nil {
+		return Invited{}, err
+	}
+	return out, nil
+}
+
+// SubjectChange is one thing that an operator does to a subject.
+type SubjectChange struct {
+	Act    string // revoked, locked, unlocked, registered (approve), rejected, changed
+	Role   string // new role, for changed; empty keeps it
+	Team   string
+	Reason string
+}
+
+// ChangeSubject takes a subject through one step of its life. Revoking one ends
+// its certificates and sessions with it, since they all ask the row.
+func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, change SubjectChange) (subject.Subject, error) {
+	var next subject.Subject
+	if len(change.Reason) > 512 {
+		return next, fault.Invalidf("a reason has at most 512 bytes")
+	}
+	err := g.decide(ctx, func() (unit.Unit, error) {
+		old, err := g.Store.Subject(ctx, subjectID)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		record := audit.Record{Type: "subject." + change.Act, Actor: c.actor(), Subject: old.ID, Data: map[string]string{
+			"kind": string(old.Kind), "role": old.Role, "name": old.Name, "reason": change.Reason,
+		}}
+		d, err := g.administered(ctx, c, change.Act, record, string(old.Kind), old.ID)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		if next, err = change.apply(old, g.Now().UTC()); err != nil {
+			return unit.Unit{}, err
+		}
+		if err := g.keepAdministrator(ctx, c, d.under, old, next); err != nil {
+			return unit.Unit{}, err
+		}
+		record.Policy, record.Serial = d.Documents, strconv.FormatInt(next.Version, 10)
+		if next.Role != old.Role {
+			record.Data["new_role"] = next.Role
+		}
+		u := unit.Unit{Record: record, Urgent: change.Act == "revoked" || change.Act == "locked"}
+		if c.Subject.ID != old.ID { // else the update below is the check
+			u.Writes = g.still(c, d.under)
+		}
+		u.Writes = append(u.Writes, unit.Update(next))
+		return u, nil
+	})
+	return next, err
+}
+
+func (change SubjectChange) apply(old subject.Subject, now time.Time) (subject.Subject, error) {
+	next, err := old.Step(change.Act, change.Reason, now)
+	if err != nil {
+		return subject.Subject{}, err
+	}
+	switch {
+	case change.Act != "changed":
+	case change.Role == "" && change.Team == "":
+		return subject.Subject{}, fault.Invalidf("name the new role or the new team")
+	default:
+		if change.Role != "" {
+			next.Role = change.Role
+		}
+		if change.Team != "" {
+			next.Team = change.Team
+		}
+	}
+	return next, next.Validate()
+}
+
+// RevokeCertificate takes one certificate away from its subject, for good.
+func (g *Gate) RevokeCertificate(ctx context.Context, c Caller, serial, reason string) error {
+	if len(reason) > 512 {
+		return fault.Invalidf("a reason has at most 512 bytes")
+	}
+	return g.decide(ctx, func() (unit.Unit, error) {
+		row, err := g.Store.Certificate(ctx, serial)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		record := audit.Record{
+			Type: "certificate.revoked", Actor: c.actor(), Subject: row.Subject, Target: row.ID, Data: map[string]string{"reason": reason},
+		}
+		d, err := g.administered(ctx, c, "revoke", record, "certificate", row.ID)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		if !row.Revoked.IsZero() {
+			return unit.Unit{}, fault.Conflictf("the certificate was revoked already, at %s", row.Revoked.Format(time.RFC3339))
+		}
+		row.Version++
+		row.Revoked, row.Reason = g.Now().UTC(), reason
+		writes, err := g.strip(ctx, row.Subject, "certificate revoked")
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		record.Policy = d.Documents
+		return unit.Unit{Record: record, Urgent: true, Writes: append(writes, unit.Update(row))}, nil
+	})
+}
+
+// strip returns the write that raises a subject's version because something was
+// taken from it: whatever was decided on the older version does not commit.
+func (g *Gate) strip(ctx context.Context, subjectID, reason string) ([]unit.Write, error) {
+	holder, err := g.Store.Subject(ctx, subjectID)
+	if err != nil {
+		return nil, err
+	}
+	next, err := holder.Step("stripped", reason, g.Now().UTC())
+	if fault.Is(err, fault.Conflict) {
+		return nil, nil // ended already; nothing is decided on it any more
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []unit.Write{unit.Update(next)}, nil
+}

@@ -1,0 +1,131 @@
+package flow
+
+import (
+	"context"
+	"crypto/x509"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/token"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Caller is somebody who was recognised. Only [Gate.Authenticate] makes one.
+type Caller struct {
+	Subject     subject.Subject
+	Session     token.Session     // ID is empty for who shows a certificate alone
+	Certificate *x509.Certificate // nil if none was shown
+	Via         string
+	Address     string
+	Method      string
+}
+
+func (c Caller) actor() audit.Actor {
+	return audit.Actor{
+		Subject: c.Subject.ID, Kind: string(c.Subject.Kind), Session: c.Session.ID, Via: c.Via, Address: c.Address,
+	}
+}
+
+// Authenticate finds out who is calling, from rows that say so now: a token
+// must belong to a session that was not revoked, a certificate must be one that
+// we issued and did not revoke, and their subject must be active and have a
+// role. Everything else is Unauthenticated, is counted, and learns no more than
+// what to do about it.
+func (g *Gate) Authenticate(ctx context.Context, p Presented) (Caller, error) {
+	c, err := g.recognise(ctx, p)
+	if fault.Is(err, fault.Unauthenticated) {
+		g.strangers.add(p.Address)
+	}
+	return c, err
+}
+
+func (g *Gate) recognise(ctx context.Context, p Presented) (Caller, error) {
+	c := Caller{Via: p.Via, Address: p.Address, Method: p.Method}
+	if p.Certificate == nil && p.Token == "" {
+		return Caller{}, fault.Unauthenticatedf("present a client certificate, or a session token with the certificate it is bound to")
+	}
+	if p.Certificate != nil {
+		if err := g.recogniseCertificate(ctx, p, &c); err != nil {
+			return Caller{}, err
+		}
+	}
+	if p.Token != "" {
+		if err := g.recogniseToken(ctx, p, &c); err != nil {
+			return Caller{}, err
+		}
+	}
+	switch {
+	case !c.Subject.Active():
+		return Caller{}, fault.Unauthenticatedf("the %s is %s", c.Subject.Kind, c.Subject.State)
+	case c.Subject.Role == "":
+		return Caller{}, fault.Unauthenticatedf("the %s has no role", c.Subject.Kind)
+	}
+	return c, nil
+}
+
+func (g *Gate) recogniseCertificate(ctx context.Context, p Presented, c *Caller) error {
+	who, err := g.Authority.Identify(p.Certificate)
+	if err != nil {
+		return fault.Unauthenticatedf("the client certificate is not one of ours, or has expired: enrol again").Because(err)
+	}
+	row, err := g.Store.Certificate(ctx, who.Serial)
+	switch {
+	case fault.Is(err, fault.NotFound) && who.Foreign:
+		// The operator's own CA vouches for it; only a revocation would be known here.
+	case fault.Is(err, fault.NotFound):
+		return fault.Unauthenticatedf("the client certificate is not known here: enrol again")
+	case err != nil:
+		return fault.Wrap(err, "read certificate")
+	case row.Subject != who.Subject || row.Fingerprint != who.Fingerprint || !row.Good(g.Now()):
+		return fault.Unauthenticatedf("the client certificate was revoked, or has expired: enrol again")
+	}
+	if c.Subject, err = g.Store.Subject(ctx, who.Subject); err != nil {
+		return unknown(err, "read subject of certificate")
+	}
+	if c.Subject.Kind != who.Kind {
+		return fault.Unauthenticatedf("the client certificate names another kind of subject")
+	}
+	c.Certificate = p.Certificate
+	return nil
+}
+
+func (g *Gate) recogniseToken(ctx context.Context, p Presented, c *Caller) error {
+	session, err := g.Sessions.Verify(p.Token, token.Presentation{
+		Certificate: p.Certificate, Proof: p.Proof, Method: p.Method, URL: p.URL,
+	})
+	if err != nil {
+		return err // Unauthenticated, and says what to do
+	}
+	row, holder, err := g.Store.Caller(ctx, session.ID)
+	if err != nil {
+		return unknown(err, "read session")
+	}
+	switch {
+	case row.Subject != session.Subject || !row.Good(g.Now()):
+		return fault.Unauthenticatedf("the session was revoked, or has expired: open a session")
+	case c.Certificate != nil && c.Subject.ID != holder.ID && !session.Delegated():
+		return fault.Unauthenticatedf("the session token and the client certificate belong to different subjects")
+	}
+	c.Subject, c.Session = holder, session
+	return nil
+}
+
+// once returns the writes that use up the proof of possession of a delegate's
+// request: it is good for one act.
+func (c Caller) once() []unit.Write {
+	if c.Session.Proof.Use == "" {
+		return nil
+	}
+	return []unit.Write{unit.Do("nonces.insert", 1, "this proof of possession was used already, make a new one",
+		"proof/"+c.Session.Proof.Use, unit.Micros(c.Session.Proof.Until))}
+}
+
+// unknown turns "there is no such row" into "we do not know you"; a row that
+// cannot be read stays what it is.
+func unknown(err error, context string) error {
+	if fault.Is(err, fault.NotFound) {
+		return fault.Unauthenticatedf("this identity is not known here").Because(err)
+	}
+	return fault.Wrap(err, "%s", context)
+}

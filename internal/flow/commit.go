@@ -1,0 +1,76 @@
+package flow
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/id"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Every verb ends here: state and record in ONE transaction, or nothing.
+//
+// The one exception so far is an outside provider, which cannot join a
+// transaction: release commits an intent, calls the provider, and activates the
+// grant in a second unit; the sweeper revokes intents that never became active.
+
+// tries is how often a verb decides again after somebody changed what it had
+// read. Beyond it the caller is told to repeat.
+const tries = 4
+
+// decide runs attempt, which reads, decides and says what to write, until its
+// unit commits. A Conflict means that something it relied upon has changed in
+// between, so it reads and decides anew; policies are fetched anew as well.
+// Every unit that gives something to a subject must carry [Gate.still].
+func (g *Gate) decide(ctx context.Context, attempt func() (unit.Unit, error)) error {
+	var err error
+	for range tries {
+		var u unit.Unit
+		if u, err = attempt(); err != nil {
+			return err
+		}
+		if err = g.commit(ctx, u); !fault.Is(err, fault.Conflict) {
+			return err
+		}
+		if fresh := g.Reload(ctx); fresh != nil {
+			return fresh
+		}
+	}
+	return err
+}
+
+// commit completes the record and writes the unit.
+func (g *Gate) commit(ctx context.Context, u unit.Unit) error {
+	if u.Record.ID == "" {
+		u.Record.ID = id.New()
+	}
+	u.Record.Version = 1
+	u.Record.At = g.Now().UTC().Truncate(time.Microsecond)
+	if u.Record.Outcome == "" {
+		u.Record.Outcome = audit.Done
+	}
+	return g.Ledger.Commit(ctx, u)
+}
+
+// still are the writes by which a unit demands that the caller and the policies
+// are what they were when it was decided: no grant commits after a revocation,
+// on any replica.
+func (g *Gate) still(c Caller, p loaded) []unit.Write {
+	return append(c.once(),
+		unit.Check("subjects", c.Subject.ID, c.Subject.Version),
+		unit.Do("generations.check", 1, "the policies have changed, try again", "policy", p.generation))
+}
+
+// refuse records that an authenticated caller was denied, and returns the
+// denial. If it cannot be recorded the answer is Unavailable: a denial is no
+// way to make the ledger miss something.
+func (g *Gate) refuse(ctx context.Context, r audit.Record, public string) error {
+	r.Outcome = audit.Denied
+	r.ID = id.New()
+	if err := g.commit(ctx, unit.Unit{Record: r}); err != nil {
+		return fault.Unavailablef("the refusal of this request could not be recorded, try again").Because(err)
+	}
+	return fault.Deniedf("%s (record %s)", public, r.ID)
+}

@@ -1,0 +1,57 @@
+package flow
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// intentLife is how long a remote provider may take before the reaper ends an
+// intent. It is well above every deadline of a plugin call.
+const intentLife = 2 * time.Minute
+
+// commitIntent makes it durable that a remote provider is about to be called,
+// once per Vend: a second attempt after a conflict finds its own intent and ends
+// it first, since what the provider made under it is not handed out.
+func (v *vending) commitIntent(ctx context.Context, d decided, intent grant.Grant) error {
+	v.end(ctx, "decided anew")
+	intent.State = grant.Intent
+	intent.DueAt = intent.IssuedAt.Add(intentLife)
+	err := v.gate.commit(ctx, unit.Unit{
+		Writes: append(v.gate.still(v.caller, d.under), unit.Insert(intent)),
+		Record: audit.Record{
+			Type: "grant.intended", Actor: v.caller.actor(), Subject: intent.Subject, Grant: intent.ID, Policy: d.Documents,
+			Data: map[string]string{"kind": intent.Kind, "plugin": intent.Source.Plugin},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	v.intent = &intent
+	return nil
+}
+
+// abandon ends the intent of a call that failed. When it is not known whether
+// the grant became active, it is left to the reaper, which looks at the row.
+func (v *vending) abandon(ctx context.Context, cause error) {
+	if !fault.Is(cause, fault.Unavailable) {
+		v.end(ctx, "not issued")
+	}
+}
+
+// end makes the reaper look at the intent at once, on this call's behalf.
+func (v *vending) end(ctx context.Context, reason string) {
+	if v.intent == nil {
+		return
+	}
+	old := *v.intent
+	v.intent = nil
+	old.Reason = reason
+	if err := v.gate.reap(context.WithoutCancel(ctx), old); err != nil {
+		v.gate.Log.WarnContext(ctx, "an intent is left to the reaper", "grant", old.ID, "err", err)
+	}
+}

@@ -1,0 +1,261 @@
+package flow
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/signal"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// VendRequest asks for a credential.
+type VendRequest struct {
+	Kind   string
+	Params map[string]any // JSON values
+	TTL    time.Duration  // wanted; policy may shorten it
+	Key    string         // the caller's Idempotency-Key
+}
+
+// Vended is a credential that was handed out.
+type Vended struct {
+	Grant     string
+	Kind      string
+	Value     secret.Bytes
+	Private   secret.Bytes // of a key pair that was made for it, else empty
+	Params    map[string]any
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+	Source    grant.Source
+	Anomalies []grant.Anomaly
+	Replayed  bool // the first answer under this key, once more
+}
+
+// Vend releases a credential: validate, ask policy, narrow, validate, analyse,
+// serialise, make, check, record, hand out, in this order. The provider does
+// the stages that only it understands (grant.Provider); everything that it
+// answers is checked here against the request and the bounds.
+//
+// Nothing leaves before the grant is durable. For a provider without outside
+// effects a lost commit loses nothing: the credential exists nowhere. For one
+// with effects an intent is durable before it is called.
+func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error) {
+	if err := r.validate(); err != nil {
+		return Vended{}, err
+	}
+	if err := needSession(c); err != nil {
+		return Vended{}, err
+	}
+	if err := g.Clock.CheckClock(ctx); err != nil {
+		return Vended{}, err
+	}
+	provider, err := g.Providers.Provider(ctx, r.Kind)
+	if err != nil {
+		return Vended{}, err
+	}
+	requested := grant.Scope{Kind: r.Kind, Params: r.Params, TTL: r.TTL}
+	if err := provider.Vet(ctx, requested); err != nil {
+		return Vended{}, err
+	}
+	call := vending{gate: g, caller: c, request: r, requested: requested, provider: provider}
+	err = g.decide(ctx, func() (unit.Unit, error) { return call.attempt(ctx) })
+	if err != nil {
+		call.abandon(ctx, err)
+		return Vended{}, err
+	}
+	return call.out, nil
+}
+
+func (r VendRequest) validate() error {
+	switch {
+	case r.Kind == "" || len(r.Kind) > 64:
+		return fault.Invalidf("name the kind of credential, for example ssh-user-cert")
+	case r.TTL < time.Second:
+		return fault.Invalidf("ask for a lifetime of at least one second")
+	case r.TTL > 365*24*time.Hour:
+		return fault.Invalidf("ask for a lifetime of at most a year")
+	}
+	for name := range r.Params {
+		if strings.HasPrefix(name, grant.HostPrefix) {
+			return fault.Invalidf("parameters that begin with host. are set by the host alone")
+		}
+	}
+	return nil
+}
+
+// vending is one call of Vend on its way.
+type vending struct {
+	gate      *Gate
+	caller    Caller
+	request   VendRequest
+	requested grant.Scope
+	provider  grant.Provider
+
+	intent *grant.Grant // committed, for a provider with outside effects
+	out    Vended
+}
+
+// attempt decides once on what is true now. The returned unit makes the grant
+// active; its commit is what releases the credential.
+func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
+	g, c := v.gate, v.caller
+	if first, found, err := g.replay(ctx, c, v.request); err != nil || found {
+		v.out = first
+		return v.replayed(first), err
+	}
+	source := v.provider.Source()
+	record := audit.Record{
+		Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,
+		Data: map[string]string{
+			"kind": v.request.Kind, "plugin": source.Plugin, "plugin_version": source.Version, "plugin_digest": source.Digest,
+			"requested": v.requested.Hash(),
+		},
+	}
+	d, err := g.allowed(ctx, c, "release", record, input{action: "vend", request: v.facts()})
+	if err != nil {
+		return unit.Unit{}, err
+	}
+	bounds := grant.Bounds{Kind: d.Bounds.Kind, MaxParams: d.Bounds.MaxParams, MaxTTL: d.Bounds.MaxTTL}
+	now := g.Now().UTC().Truncate(time.Microsecond)
+	made := grant.Grant{
+		ID: newID(), Version: 1, State: grant.Active, Subject: c.Subject.ID, Session: c.Session.ID, Kind: v.request.Kind,
+		Scope: v.requested, Source: source, Policy: d.Documents, IssuedAt: now, ExpiresAt: now.Add(min(v.request.TTL, bounds.MaxTTL)),
+	}
+	if source.Effects == grant.EffectsRemote {
+		if err := v.commitIntent(ctx, d, made); err != nil {
+			return unit.Unit{}, err
+		}
+		made = *v.intent
+	}
+	issued, err := v.issue(ctx, &made, bounds)
+	if err != nil {
+		return unit.Unit{}, err
+	}
+	return v.activate(d, made, issued, record)
+}
+
+// issue lets the provider make the credential and checks what it made.
+func (v *vending) issue(ctx context.Context, made *grant.Grant, bounds grant.Bounds) (grant.Issued, error) {
+	g := v.gate
+	asked := v.requested
+	asked.TTL = min(asked.TTL, bounds.MaxTTL)
+	signer, signs := g.Signers[v.request.Kind]
+	var prepared grant.Prepared
+	var err error
+	if signs {
+		holder := grant.Holder{Grant: made.ID, Subject: v.caller.Subject.ID, Name: v.caller.Subject.Name, Now: made.IssuedAt}
+		if prepared, err = signer.Prepare(asked, holder); err != nil {
+			return grant.Issued{}, err
+		}
+	} else {
+		prepared.Scope = asked
+	}
+	issued, err := v.provider.Issue(ctx, prepared.Scope, bounds)
+	if err != nil {
+		return grant.Issued{}, err
+	}
+	if err := grant.Within(issued.Scope, prepared.Scope, bounds); err != nil {
+		return grant.Issued{}, fault.Unavailablef("the plugin for %s answered with more than was allowed; nothing was issued", v.request.Kind).Because(err)
+	}
+	made.Scope, made.Handle = issued.Scope.WithoutHost(), issued.Handle
+	made.ExpiresAt = made.IssuedAt.Add(issued.Scope.TTL)
+	if signs {
+		signed, err := signer.Finish(prepared, issued.Scope, issued.Value)
+		if err != nil {
+			return grant.Issued{}, fault.Unavailablef("the plugin for %s proposed another credential than was decided; nothing was issued", v.request.Kind).Because(err)
+		}
+		issued.Value, issued.ExpiresAt, made.Handle = signed.Value, signed.ExpiresAt, prepared.Handle
+		v.out.Private = prepared.Private
+	}
+	// An opaque value may die earlier than the lease, never later by our word.
+	if !issued.ExpiresAt.IsZero() && issued.ExpiresAt.Before(made.ExpiresAt) {
+		made.ExpiresAt = issued.ExpiresAt
+	}
+	if !made.ExpiresAt.After(made.IssuedAt) {
+		return grant.Issued{}, fault.Unavailablef("the plugin for %s issued a credential that has expired already", v.request.Kind)
+	}
+	made.Scope.IssuedAt, made.Scope.ExpiresAt = made.IssuedAt, made.ExpiresAt
+	made.DueAt = made.ExpiresAt
+	return issued, nil
+}
+
+// activate is the unit by which the grant becomes real.
+func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, record audit.Record) (unit.Unit, error) {
+	g := v.gate
+	v.out = Vended{
+		Grant: made.ID, Kind: made.Kind, Value: issued.Value, Private: v.out.Private, Params: made.Scope.Params,
+		IssuedAt: made.IssuedAt, ExpiresAt: made.ExpiresAt, Source: made.Source, Anomalies: issued.Anomalies,
+	}
+	if made.Source.KeepValue {
+		sealed, err := g.Envelope.Seal("grant-values", made.ID, 1, issued.Value)
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "seal value of grant")
+		}
+		made.Sealed = sealed
+	}
+	writes := g.still(v.caller, d.under)
+	if v.intent != nil {
+		active, err := v.intent.To(grant.Active, "", g.Now())
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		made.Version, made.State = active.Version, active.State
+		writes = append(writes, unit.Update(made))
+	} else {
+		writes = append(writes, unit.Insert(made))
+	}
+	for _, value := range []secret.Bytes{issued.Value, v.out.Private} {
+		if value.Len() > 0 {
+			sum := signal.Signal{Value: value}
+			digest, err := sum.Sum()
+			if err != nil {
+				return unit.Unit{}, fault.Wrap(err, "fingerprint credential")
+			}
+			writes = append(writes, unit.Do("fingerprints.insert", unit.AnyRows, "", g.Pepper.Fingerprints(digest)[0], made.ID))
+		}
+	}
+	outcome, err := g.outcome(v.caller, v.request, v.out)
+	if err != nil {
+		return unit.Unit{}, err
+	}
+	record.Grant, record.Policy, record.Reasons = made.ID, d.Documents, anomalies(issued.Anomalies)
+	record.Data["scope"] = made.Scope.Hash()
+	record.Data["expires_at"] = made.ExpiresAt.UTC().Format(time.RFC3339Nano)
+	record.Data["handle"] = made.Handle
+	if params, err := json.Marshal(made.Scope.Params); err == nil && len(params) <= 8<<10 {
+		record.Data["params"] = string(params)
+	}
+	return unit.Unit{Writes: append(writes, outcome...), Record: record}, nil
+}
+
+func anomalies(found []grant.Anomaly) []string {
+	var out []string
+	for _, a := range found {
+		out = append(out, "anomaly "+strconv.Itoa(int(a.Level))+" "+a.Code+": "+a.Message)
+	}
+	return out
+}
+
+// facts is the request as policy sees it.
+func (v *vending) facts() map[string]any {
+	params := v.request.Params
+	if params == nil {
+		params = map[string]any{}
+	}
+	return map[string]any{"kind": v.request.Kind, "params": params, "ttl_seconds": float64(v.request.TTL / time.Second)}
+}
+
+// needSession demands a session of agents: a certificate alone opens sessions
+// and nothing else. Operators act with their certificate.
+func needSession(c Caller) error {
+	if c.Session.ID == "" && c.Subject.Kind != "operator" {
+		return fault.Unauthenticatedf("open a session with this certificate and send its token along")
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package flow
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/signal"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// The tags that a signal leaves on a grant, by which the three ways it can end
+// are told apart later.
+const (
+	TagExpired = "detected_after_expiry"  // it was dead already; nobody was called
+	TagRevoked = "revoked_on_detection"   // it was live and is taken back by us
+	TagManual  = "manual_revoke_required" // it is live and only a person can take it back
+)
+
+// reporterRole is the one role whose bare fingerprints count. Whoever reports
+// a digest need not have seen the value, so this is no matter of policy.
+const reporterRole = "reporter"
+
+// Reaction is what was done about one signal.
+type Reaction struct {
+	Record  string // id of the record of the report
+	Matches []Match
+}
+
+// Match is what became of one candidate grant.
+type Match struct {
+	Grant   string
+	Subject string
+	Kind    string
+	State   grant.State
+	Tag     string
+	Repeat  bool   // an earlier report had done it already
+	Address string // where to revoke by hand, for TagManual
+	Failed  string // why the provider did not revoke; it is tried again
+}
+
+// Report takes a signal about a leaked value, finds every grant it may concern
+// and takes each back once, however many reports arrive at a time.
+//
+// A failed revocation is an entry with Failed set, not an error: it is
+// recorded, repeated by the sweeper and escalated.
+func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction, error) {
+	sum, err := s.Sum()
+	if err != nil {
+		return Reaction{}, err
+	}
+	if err := s.Validate(); err != nil {
+		return Reaction{}, err
+	}
+	record := audit.Record{Type: "leak.reported", Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{
+		"source": s.Source, "location": s.Location, "reason": s.Reason, "bare": strconv.FormatBool(s.Bare()),
+	}}
+	if s.Bare() && c.Subject.Role != reporterRole {
+		return Reaction{}, g.refuse(ctx, record, "a bare fingerprint counts only from a subject with the role "+reporterRole+"; report the value itself")
+	}
+	if _, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")}); err != nil {
+		return Reaction{}, err
+	}
+	candidates, err := g.Store.GrantsByFingerprint(ctx, g.Pepper.Fingerprints(sum))
+	if err != nil {
+		return Reaction{}, fault.Wrap(err, "look up fingerprint")
+	}
+	record.Data["matches"] = strconv.Itoa(len(candidates))
+	reaction := Reaction{}
+	u := unit.Unit{Record: record, Urgent: true}
+	u.Record.ID = newID()
+	reaction.Record = u.Record.ID
+	if err := g.commit(ctx, u); err != nil {
+		return Reaction{}, err
+	}
+	for _, candidate := range candidates {
+		m, err := g.react(ctx, c, candidate.ID, s.Source)
+		if err != nil {
+			return reaction, fault.Wrap(err, "respond for grant %s", candidate.ID)
+		}
+		reaction.Matches = append(reaction.Matches, m)
+	}
+	return reaction, nil
+}
+
+// react brings one grant to its end. It decides on the row as it is now and
+// commits by compare-and-set: of ten reports at a time one finds the grant
+// active, the others find what that one made of it.
+func (g *Gate) react(ctx context.Context, c Caller, grantID, source string) (Match, error) {
+	var m Match
+	var revoke *grant.Grant
+	err := g.decide(ctx, func() (unit.Unit, error) {
+		revoke = nil
+		old, err := g.Store.Grant(ctx, grantID)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		next, kind, err := g.verdict(old)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		m = Match{Grant: old.ID, Subject: old.Subject, Kind: old.Kind, State: next.State, Tag: lastTag(next), Repeat: next.Version == old.Version}
+		if next.State == grant.Manual {
+			m.Address = old.Source.Address
+		}
+		record := audit.Record{
+			Type: kind, Actor: c.actor(), Subject: old.Subject, Grant: old.ID,
+			Data: map[string]string{"kind": old.Kind, "source": source, "tag": m.Tag},
+		}
+		if m.Repeat {
+			record.Type = "grant.reported"
+			record.Data["repeat"] = "true"
+			return unit.Unit{Record: record, Urgent: true}, nil
+		}
+		if next.State == grant.Revoking {
+			revoke = &next
+		}
+		u := unit.Unit{Record: record, Urgent: true, Writes: []unit.Write{unit.Update(next)}}
+		if next.State != grant.Revoking { // else when the provider has answered
+			u.Writes = append(u.Writes, g.tell(next, source)...)
+		}
+		return u, nil
+	})
+	if err != nil || revoke == nil {
+		return m, err
+	}
+	ended, failure := g.revokeAtProvider(ctx, c.actor(), *revoke)
+	m.State, m.Failed = ended.State, failure
+	return m, nil
+}
+
+// verdict is the three-branch decision about a reported grant, and the type of
+// the record that tells of it.
+func (g *Gate) verdict(old grant.Grant) (grant.Grant, string, error) {
+	now := g.Now()
+	switch {
+	case old.State == grant.Intent || old.State == grant.Void:
+		return old, "grant.reported", nil // nothing was ever released under it
+	case old.State == grant.Revoking || old.State == grant.Manual && now.Before(old.ExpiresAt):
+		return old, "grant.reported", nil // under way already
+	case old.State == grant.Active && !now.Before(old.ExpiresAt):
+		next, err := old.To(grant.Expired, "expired", now)
+		return next.Tagged(TagExpired), "grant.expired", err
+	case old.State == grant.Active && g.signedHere(old.Kind):
+		next, err := old.To(grant.Revoked, "revoked-leak", now)
+		return next.Tagged(TagRevoked), "grant.revoked", err
+	case old.State == grant.Active && old.Source.Revocable:
+		next, err := old.To(grant.Revoking, "revoked-leak", now)
+		next.DueAt = now.Add(notify.Backoff(1))
+		return next.Tagged(TagRevoked), "grant.revoking", err
+	case old.State == grant.Active:
+		next, err := old.To(grant.Manual, "revoked-leak", now)
+		next.DueAt = old.ExpiresAt
+		return next.Tagged(TagManual), "grant.manual", err
+	case tagged(old):
+		return old, "grant.reported", nil // ended by an earlier report
+	default: // ended for another reason, first time reported
+		next := old.Tagged(TagExpired)
+		next.Version++
+		return next, "grant.reported", nil
+	}
+}
+
+// signedHere reports whether the host itself makes a kind invalid: its
+// signature is taken back by a list that it publishes.
+func (g *Gate) signedHere(kind string) bool { _, ok := g.Signers[kind]; return ok }
+
+func tagged(g grant.Grant) bool { return lastTag(g) != "" }
+
+func lastTag(g grant.Grant) string {
+	for i := len(g.Tags) - 1; i >= 0; i-- {
+		switch g.Tags[i] {
+		case TagExpired, TagRevoked, TagManual:
+			return g.Tags[i]
+		}
+	}
+	return ""
+}
+
+// tell returns the writes that put a notification about a grant on its way.
+func (g *Gate) tell(ended grant.Grant, source string) []unit.Write {
+	n := notify.Notification{
+		ID: newID(), Type: "grant." + string(ended.State), At: g.Now().UTC().Truncate(time.Microsecond),
+		Urgency: notify.Low, Subject: ended.Subject, Grant: ended.ID, Tags: ended.Tags,
+		Title: "a leaked " + ended.Kind + " had expired before it was found",
+		Data:  map[string]string{"kind": ended.Kind, "source": source, "state": string(ended.State)},
+	}
+	switch lastTag(ended) {
+	case TagRevoked:
+		n.Urgency, n.Title = notify.Elevated, "a leaked "+ended.Kind+" was revoked"
+	case TagManual:
+		n.Urgency, n.Address = notify.High, ended.Source.Address
+		n.Title = "a leaked " + ended.Kind + " is live and must be revoked by hand"
+	}
+	return g.deliver(n)
+}
+
+// deliver returns the writes of one delivery per channel.
+func (g *Gate) deliver(n notify.Notification) []unit.Write {
+	writes := make([]unit.Write, 0, len(g.Channels))
+	for _, channel := range g.Channels {
+		writes = append(writes, unit.Insert(notify.Delivery{
+			ID: strings.Join([]string{n.ID, channel.Name()}, "/"), Version: 1,
+			Channel: channel.Name(), Message: n, Due: g.Now(),
+		}))
+	}
+	return writes
+}

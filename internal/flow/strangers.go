@@ -1,0 +1,84 @@
+package flow
+
+import (
+	"context"
+	"sort"
+	"strconv"
+	"sync"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Refusals of callers whom nobody knows are counted per address and recorded
+// per interval, so that a flood of them fills neither disk nor ledger.
+
+// mostAddresses bounds the memory of the count; what comes from further
+// addresses is counted together under "other".
+const mostAddresses = 4096
+
+type strangers struct {
+	mu     sync.Mutex
+	counts map[string]int64
+}
+
+func newStrangers() *strangers { return &strangers{counts: map[string]int64{}} }
+
+func (s *strangers) add(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.counts[address]; !known && len(s.counts) >= mostAddresses {
+		address = "other"
+	}
+	s.counts[address]++
+}
+
+func (s *strangers) take() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	counts := s.counts
+	s.counts = map[string]int64{}
+	return counts
+}
+
+func (s *strangers) back(counts map[string]int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for address, n := range counts {
+		s.counts[address] += n
+	}
+}
+
+// addressesPerRecord keeps a record well below the size that the ledger takes.
+const addressesPerRecord = 128
+
+// RecordStrangers writes what was counted since the last call. When the ledger
+// does not take it, the counts are kept for the next time.
+func (g *Gate) RecordStrangers(ctx context.Context) error {
+	counts := g.strangers.take()
+	addresses := make([]string, 0, len(counts))
+	for address := range counts {
+		addresses = append(addresses, address)
+	}
+	sort.Strings(addresses)
+	for len(addresses) > 0 {
+		n := min(len(addresses), addressesPerRecord)
+		data := make(map[string]string, n)
+		for _, address := range addresses[:n] {
+			data[address] = strconv.FormatInt(counts[address], 10)
+		}
+		err := g.commit(ctx, unit.Unit{Record: audit.Record{
+			Type: "stranger.refused", Outcome: audit.Denied,
+			Actor: audit.Actor{Kind: "stranger"}, Data: data,
+		}})
+		if err != nil {
+			g.strangers.back(counts)
+			return err
+		}
+		for address := range data {
+			delete(counts, address)
+		}
+		addresses = addresses[n:]
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package flow
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// The sweeper and the deliverer are the parts of respond that time starts.
+// They run under a lease, on one replica at a time; should two run by chance,
+// compare-and-set leaves one winner per grant.
+
+const (
+	sweepPage      = 1024
+	sweepWorkers   = 64 // concurrent units, so that they share a commit
+	providerWindow = 10 * time.Second
+)
+
+// Sweep ends what is due: expired leases, revocations to repeat, intents that
+// never became active. It returns how many grants it looked at; call again at
+// once while that is not zero.
+func (g *Gate) Sweep(ctx context.Context) (int, error) {
+	due, err := g.Store.GrantsDue(ctx, g.Now(), sweepPage)
+	if err != nil {
+		return 0, fault.Wrap(err, "read grants that are due")
+	}
+	return len(due), each(due, func(old grant.Grant) error { return g.sweepOne(ctx, old) })
+}
+
+// each runs do for all items, several at a time, and returns the first error.
+func each[T any](items []T, do func(T) error) error {
+	var (
+		wg    sync.WaitGroup
+		once  sync.Once
+		first error
+		slots = make(chan struct{}, sweepWorkers)
+	)
+	for _, item := range items {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := do(item); err != nil && !fault.Is(err, fault.Conflict) { // a conflict: somebody else was faster
+				once.Do(func() { first = err })
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+func (g *Gate) sweepOne(ctx context.Context, old grant.Grant) error {
+	now, actor := g.Now(), audit.System("sweeper")
+	switch {
+	case old.State == grant.Intent:
+		return g.reap(ctx, old)
+	case !now.Before(old.ExpiresAt):
+		next, err := old.To(grant.Expired, "expired", now)
+		if err != nil {
+			return err
+		}
+		return g.commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(next)}, Record: audit.Record{
+			Type: "grant.expired", Actor: actor, Subject: old.Subject, Grant: old.ID,
+			Data: map[string]string{"kind": old.Kind, "from": string(old.State)},
+		}})
+	case old.State == grant.Revoking:
+		_, _ = g.revokeAtProvider(ctx, actor, old) // recorded and told about by itself
+	}
+	return nil
+}
+
+// reap ends an intent whose activation never came: what the provider may have
+// made is revoked, and where nobody can, a person is told.
+func (g *Gate) reap(ctx context.Context, old grant.Grant) error {
+	record := audit.Record{
+		Type: "grant.voided", Actor: audit.System("reaper"), Subject: old.Subject, Grant: old.ID,
+		Data: map[string]string{"kind": old.Kind},
+	}
+	if old.Source.Revocable {
+		if err := g.callRevoker(ctx, old); err != nil {
+			return g.revocationFailed(ctx, record.Actor, old, err)
+		}
+	}
+	next, err := old.To(grant.Void, "never activated", g.Now())
+	if err != nil {
+		return err
+	}
+	u := unit.Unit{Record: record, Urgent: true, Writes: []unit.Write{unit.Update(next)}}
+	if !old.Source.Revocable {
+		u.Writes = append(u.Writes, g.deliver(notify.Notification{
+			ID: newID(), Type: "grant.voided", At: g.Now().UTC(), Urgency: notify.High, Subject: old.Subject, Grant: old.ID,
+			Title:   "a " + old.Kind + " may have been made and was never handed out; revoke it by hand",
+			Address: old.Source.Address,
+		})...)
+	}
+	return g.commit(ctx, u)
+}
+
+// revokeAtProvider calls the provider for a grant in state revoking and
+// records how it went. It returns the grant as it is afterwards, and why the
+// provider did not revoke, empty if it did.
+func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking grant.Grant) (grant.Grant, string) {
+	if err := g.callRevoker(ctx, revoking); err != nil {
+		if recorded := g.revocationFailed(ctx, actor, revoking, err); recorded != nil {
+			g.Log.ErrorContext(ctx, "a failed revocation could not be recorded; it is repeated", "grant", revoking.ID, "err", recorded)
+		}
+		return revoking, fault.Public(err)
+	}
+	next, err := revoking.To(grant.Revoked, revoking.Reason, g.Now())
+	if err == nil {
+		err = g.commit(ctx, unit.Unit{Urgent: true,
+			Writes: append([]unit.Write{unit.Update(next)}, g.tell(next, "provider")...),
+			Record: audit.Record{Type: "grant.revoked", Actor: actor, Subject: next.Subject, Grant: next.ID, Data: map[string]string{"kind": next.Kind}},
+		})
+	}
+	if err != nil {
+		g.Log.ErrorContext(ctx, "a revocation could not be recorded; it is repeated", "grant", revoking.ID, "err", err)
+		return revoking, "revoked at the provider, but not recorded yet; it is repeated"
+	}
+	return next, ""
+}
+
+// callRevoker asks the provider to take a grant back, within providerWindow.
+func (g *Gate) callRevoker(ctx context.Context, old grant.Grant) error {
+	ctx, cancel := context.WithTimeout(ctx, providerWindow)
+	defer cancel()
+	p, err := g.Providers.Provider(ctx, old.Kind)
+	if err != nil {
+		return err
+	}
+	r, ok := p.(grant.Revoker)
+	if !ok {
+		return fault.Unavailablef("the plugin that is installed now for %s cannot revoke", old.Kind)
+	}
+	var value secret.Bytes
+	if len(old.Sealed) > 0 {
+		if value, err = g.Envelope.Open("grant-values", old.ID, 1, old.Sealed); err != nil {
+			return fault.Wrap(err, "open the value of grant %s", old.ID)
+		}
+		defer value.Wipe()
+	}
+	handle := old.Handle
+	if handle == "" {
+		handle = old.ID // an intent: the provider knows it by the grant's id
+	}
+	return r.Revoke(ctx, handle, value)
+}
+
+// revocationFailed records a failure, sets the time of the next try and tells
+// people at the first failure and at each eighth after it.
+func (g *Gate) revocationFailed(ctx context.Context, actor audit.Actor, old grant.Grant, cause error) error {
+	next := old
+	next.Version++
+	next.Attempts++
+	next.DueAt = g.Now().Add(notify.Backoff(next.Attempts))
+	u := unit.Unit{Urgent: true, Writes: []unit.Write{unit.Update(next)}, Record: audit.Record{
+		Type: "grant.revocation_failed", Outcome: audit.Failed, Actor: actor, Subject: old.Subject, Grant: old.ID,
+		Reasons: []string{fault.Public(cause)},
+		Data:    map[string]string{"kind": old.Kind, "attempts": strconv.FormatInt(next.Attempts, 10)},
+	}}
+	if next.Attempts%8 == 1 {
+		u.Writes = append(u.Writes, g.deliver(notify.Notification{
+			ID: newID(), Type: "grant.revocation_failed", At: g.Now().UTC(), Urgency: notify.High,
+			Subject: old.Subject, Grant: old.ID, Tags: old.Tags, Address: old.Source.Address,
+			Title: "revoking a " + old.Kind + " failed and is tried again; it is still live",
+			Data:  map[string]string{"kind": old.Kind, "attempts": strconv.FormatInt(next.Attempts, 10)},
+		})...)
+	}
+	g.Log.ErrorContext(ctx, "a revocation failed and will be repeated", "grant", old.ID, "err", cause)
+	return g.commit(ctx, u)
+}
+
+// Deliver sends the notifications that are due, once each, and returns how
+// many it tried.
+func (g *Gate) Deliver(ctx context.Context) (int, error) {
+	due, err := g.Store.DeliveriesDue(ctx, g.Now(), sweepPage)
+	if err != nil {
+		return 0, fault.Wrap(err, "read deliveries that are due")
+	}
+	return len(due), each(due, func(d notify.Delivery) error { return g.deliverOne(ctx, d) })
+}
+
+func (g *Gate) deliverOne(ctx context.Context, d notify.Delivery) error {
+	err := error(fault.Invalidf("the channel %s is not configured any more", d.Channel))
+	for _, channel := range g.Channels {
+		if channel.Name() == d.Channel {
+			err = channel.Notify(ctx, d.Message)
+		}
+	}
+	record := audit.Record{
+		Type: "notification.delivered", Actor: audit.System("notifier"), Grant: d.Message.Grant, Target: d.ID,
+		Data: map[string]string{"channel": d.Channel, "attempts": strconv.FormatInt(d.Attempts+1, 10)},
+	}
+	d.Version++
+	d.Attempts++
+	d.Due, d.Error = time.Time{}, ""
+	switch {
+	case err == nil:
+		d.Done = g.Now()
+	case fault.Is(err, fault.Invalid) || d.Attempts >= mostAttempts:
+		record.Type, record.Outcome, d.Error = "notification.dropped", audit.Failed, fault.Public(err)
+	default:
+		record.Type, record.Outcome, d.Error = "notification.delayed", audit.Failed, fault.Public(err)
+		d.Due = g.Now().Add(notify.Backoff(d.Attempts))
+	}
+	if err != nil {
+		g.Log.WarnContext(ctx, "a notification did not arrive", "channel", d.Channel, "notification", d.Message.ID, "err", err)
+	}
+	return g.commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(d)}, Record: record})
+}
+
+// mostAttempts gives a receiver about a day before a notification is dropped.
+const mostAttempts = 100
+
+// Housekeep removes what has expired and decides nothing any more: consumed
+// nonces and first answers.
+func (g *Gate) Housekeep(ctx context.Context) error {
+	now := unit.Micros(g.Now())
+	return g.commit(ctx, unit.Unit{
+		Writes: []unit.Write{
+			unit.Do("outcomes.expire", unit.AnyRows, "", now),
+			unit.Do("nonces.expire", unit.AnyRows, "", now),
+		},
+		Record: audit.Record{Type: "store.swept", Actor: audit.System("sweeper")},
+	})
+}
