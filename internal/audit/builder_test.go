@@ -126,7 +126,7 @@ func TestBuilder_CrossesIntoTheThirdLevel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(tiles) != 257+2+1 || len(tiles[key{2, 0}]) != 32 {
+	if len(tiles) != 257+1+1 || len(tiles[key{2, 0}]) != 32 {
 		t.Fatalf("%d tiles", len(tiles))
 	}
 }

@@ -25,9 +25,9 @@ func parseLeaf(leaf, scratch []byte) (Record, []byte, error) {
 	if len(leaf) > MaxLeaf {
 		return Record{}, scratch, fault.Invalidf("the audit record is larger than %d bytes", MaxLeaf)
 	}
-	p := parser{rest: string(leaf)}
+	p := parser{s: string(leaf)}
 	r := p.record()
-	if p.failed || p.rest != "" {
+	if p.failed || p.pos != len(p.s) {
 		return Record{}, scratch, fault.Invalidf("the audit record is not in canonical form")
 	}
 	if err := r.validate(); err != nil {
@@ -46,7 +46,8 @@ func parseLeaf(leaf, scratch []byte) (Record, []byte, error) {
 // parser reads the members of a record in their canonical order. It may take
 // more than the canonical form; the comparison afterwards does not.
 type parser struct {
-	rest   string
+	s      string
+	pos    int
 	failed bool
 }
 
@@ -87,14 +88,16 @@ func (p *parser) record() Record {
 }
 
 func (p *parser) next(token string) bool {
-	rest, ok := strings.CutPrefix(p.rest, token)
-	p.rest = rest
-	return ok
+	if end := p.pos + len(token); end <= len(p.s) && p.s[p.pos:end] == token {
+		p.pos = end
+		return true
+	}
+	return false
 }
 
 func (p *parser) want(token string) {
 	if !p.next(token) {
-		p.failed, p.rest = true, ""
+		p.failed = true
 	}
 }
 
@@ -138,32 +141,34 @@ func (p *parser) facts(open string) map[string]string {
 }
 
 func (p *parser) text() string {
-	p.want(`"`)
-	for i := 0; i < len(p.rest); i++ {
-		switch p.rest[i] {
+	if p.want(`"`); p.failed {
+		return ""
+	}
+	start := p.pos
+	for i := start; i < len(p.s); i++ {
+		switch p.s[i] {
 		case '"':
-			s := p.rest[:i]
-			p.rest = p.rest[i+1:]
-			return s
+			p.pos = i + 1
+			return p.s[start:i]
 		case '\\':
-			return p.escaped(i)
+			return p.escaped(start, i)
 		}
 	}
-	p.failed, p.rest = true, ""
+	p.failed = true
 	return ""
 }
 
 const hexDigits = "0123456789abcdef"
 
-// escaped finishes a text whose first escape is at i. It knows the escapes of
-// RFC 8785 section 3.2.2.2 and no others.
-func (p *parser) escaped(i int) string {
-	b := []byte(p.rest[:i])
-	s := p.rest[i:]
+// escaped finishes a text that begins at start and has its first escape at i.
+// It knows the escapes of RFC 8785 section 3.2.2.2 and no others.
+func (p *parser) escaped(start, i int) string {
+	b := []byte(p.s[start:i])
+	s := p.s[i:]
 	for len(s) > 1 {
 		switch {
 		case s[0] == '"':
-			p.rest = s[1:]
+			p.pos = len(p.s) - len(s) + 1
 			return string(b)
 		case s[0] != '\\':
 			b = append(b, s[0])
@@ -186,6 +191,6 @@ func (p *parser) escaped(i int) string {
 			s = s[2:]
 		}
 	}
-	p.failed, p.rest = true, ""
+	p.failed = true
 	return ""
 }
