@@ -138,7 +138,17 @@ func TestDependencies_AreExplained(t *testing.T) {
 	if len(direct) < 10 {
 		t.Fatalf("only %d direct requirements found in go.mod", len(direct))
 	}
+	used := map[string]bool{}
+	for _, f := range whole(t) {
+		for _, path := range f.imports() {
+			name, _, _ := libraryOf(path)
+			used[name] = true
+		}
+	}
 	for _, d := range direct {
+		if !used[d[1]] {
+			t.Errorf("nothing imports %s: take it out of go.mod", d[1])
+		}
 		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(d[1]) + ` \| ` + regexp.QuoteMeta(d[2]) + ` \|`)
 		if !row.Match(doc) {
 			t.Errorf("docs/dependencies.md has no row \"| %s | %s | ...\": say what it is for and what was compared", d[1], d[2])
