@@ -12,7 +12,9 @@
 //
 // Tokens are JWS in compact form. Each kind has its own type, key set and
 // exactly one acceptable algorithm per key, decided before the signature is
-// looked at; a token has exactly one text, so that no mutation of it verifies.
+// looked at, and encodings with several texts for one value are refused. A
+// session token therefore has exactly one text; an ECDSA signature always has a
+// twin, so records go by id and never by a hash of the whole text.
 // What is wrong with a presented token is Unauthenticated, and the text says
 // what to do next.
 package token

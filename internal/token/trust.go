@@ -1,0 +1,333 @@
+package token
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sallyport-project/sallyport/internal/canon"
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/seal"
+)
+
+const (
+	maxChain   = 8 // certificates in x5c
+	maxEARTree = 48
+	leeway     = 60 * time.Second
+)
+
+// teePointers are where a token may hold the TEE key (RFC 6901), in the order
+// in which existing key brokers look.
+var teePointers = [...]string{
+	"/tdx/attester_runtime_data/tee-pubkey",
+	"/tdx/attester_user_data/tee-pubkey",
+	"/customized_claims/runtime_data/tee-pubkey",
+	"/submods/cpu0/ear.veraison.annotated-evidence/runtime_data_claims/tee-pubkey",
+	"/tee-pubkey",
+}
+
+// SignerKey is a public key that we sign EAR tokens with, or did.
+type SignerKey struct {
+	Public              crypto.PublicKey // P-256
+	NotBefore, RetireAt time.Time        // zero for no bound; accepted until right before RetireAt
+}
+
+// TrustConfig says whose EAR tokens are believed. Without keys and anchors
+// nothing is.
+type TrustConfig struct {
+	Keys     []SignerKey         // our own
+	Anchors  []*x509.Certificate // roots of other attestation services; their tokens carry x5c
+	Pointers []string            // further places of the TEE key, tried first
+	Now      func() time.Time    // required
+}
+
+// Trust verifies EAR tokens. Safe for concurrent use; built anew when keys or
+// anchors change.
+type Trust struct {
+	own      map[string]SignerKey // by thumbprint
+	anchors  *x509.CertPool
+	pointers [][]string
+	now      func() time.Time
+}
+
+// NewTrust checks the configuration: an own key that is not on P-256 is
+// Internal, a malformed pointer is Invalid.
+func NewTrust(cfg TrustConfig) (*Trust, error) {
+	if cfg.Now == nil {
+		return nil, fault.Internalf("make EAR trust without a clock")
+	}
+	t := &Trust{own: map[string]SignerKey{}, now: cfg.Now}
+	for _, k := range cfg.Keys {
+		public, ok := k.Public.(*ecdsa.PublicKey)
+		if !ok || public.Curve != elliptic.P256() {
+			return nil, fault.Internalf("make EAR trust with a key that is not on P-256")
+		}
+		thumb, err := Thumbprint(public)
+		if err != nil {
+			return nil, err
+		}
+		t.own[thumb] = k
+	}
+	if len(cfg.Anchors) > 0 {
+		t.anchors = x509.NewCertPool()
+		for _, a := range cfg.Anchors {
+			t.anchors.AddCert(a)
+		}
+	}
+	for _, p := range append(append([]string{}, cfg.Pointers...), teePointers[:]...) {
+		path, ok := pointer(p)
+		if !ok {
+			return nil, fault.Invalidf("the TEE key's place must be a JSON pointer that begins with a slash")
+		}
+		t.pointers = append(t.pointers, path)
+	}
+	return t, nil
+}
+
+// Attested is what a verified EAR token says.
+type Attested struct {
+	ID       string         // SHA-256 of the signed text, in hex: a name for records
+	Claims   map[string]any // all of it, the input of resource policies
+	Key      seal.PublicKey // the TEE key; answers are sealed to it
+	IssuedAt time.Time      // zero if the token does not say
+	Expires  time.Time
+	Own      bool // signed with one of our own keys
+}
+
+// Status is the worst status of the token's submods; contraindicated if it has
+// none, or one that cannot be read.
+func (a Attested) Status() evidence.Tier {
+	submods, _ := a.Claims["submods"].(map[string]any)
+	if len(submods) == 0 {
+		return evidence.Contraindicated
+	}
+	worst := evidence.None
+	for _, s := range submods {
+		m, _ := s.(map[string]any)
+		name, _ := m[memberStatus].(string)
+		tier, err := evidence.ParseTier(name)
+		if err != nil {
+			return evidence.Contraindicated
+		}
+		worst = max(worst, tier)
+	}
+	return worst
+}
+
+type earHeader struct {
+	Alg      string          `json:"alg"`
+	Type     string          `json:"typ"`
+	Key      json.RawMessage `json:"jwk"`
+	Critical json.RawMessage `json:"crit"`
+}
+
+// Verify checks an EAR token: signature by a trusted key, expiry with 60 s of
+// leeway, and a TEE key in it. Issuer and audience are not looked at, as in
+// existing key brokers. Every refusal is Unauthenticated.
+func (t *Trust) Verify(raw string) (Attested, error) {
+	c, err := split(raw, MaxEAR)
+	if err != nil {
+		return Attested{}, err
+	}
+	var h earHeader
+	if err := canon.Lenient(c.header, MaxEAR, 4, &h); err != nil {
+		return Attested{}, errForm(err)
+	}
+	if len(h.Critical) > 0 || h.Type != "" && !strings.EqualFold(h.Type, "JWT") {
+		return Attested{}, fault.Unauthenticatedf("this is no attestation token")
+	}
+	key, alg, own, err := t.key(h.Key)
+	if err != nil {
+		return Attested{}, err
+	}
+	if h.Alg != string(alg) {
+		return Attested{}, fault.Unauthenticatedf("the attestation token's algorithm is not the one of its key")
+	}
+	if err := c.verify(alg, key); err != nil {
+		return Attested{}, err
+	}
+	var claims map[string]any
+	if err := canon.Lenient(c.payload, MaxEAR, maxEARTree, &claims); err != nil {
+		return Attested{}, errForm(err)
+	}
+	// The signature stays out: of an ECDSA signature anyone can make a second.
+	sum := sha256.Sum256([]byte(raw[:strings.LastIndexByte(raw, '.')]))
+	out := Attested{ID: hex.EncodeToString(sum[:]), Claims: claims, Own: own}
+	if err := out.times(t.now()); err != nil {
+		return Attested{}, err
+	}
+	out.Key, err = t.teeKey(claims)
+	return out, err
+}
+
+// times checks exp, which is required, and nbf and iat where present.
+func (a *Attested) times(now time.Time) error {
+	exp, ok := date(a.Claims["exp"])
+	if !ok {
+		return fault.Unauthenticatedf("the attestation token has no expiry")
+	}
+	if !now.Before(exp.Add(leeway)) {
+		return fault.Unauthenticatedf("the attestation token has expired, attest again")
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		v, present := a.Claims[name]
+		if !present {
+			continue
+		}
+		at, ok := date(v)
+		if !ok || at.After(now.Add(leeway)) {
+			return fault.Unauthenticatedf("the attestation token is not valid yet, check the clocks")
+		}
+		if name == "iat" {
+			a.IssuedAt = at
+		}
+	}
+	a.Expires = exp
+	return nil
+}
+
+func date(v any) (time.Time, bool) {
+	f, ok := v.(float64)
+	if !ok || f <= 0 || f > 1<<40 {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(math.Floor(f)), 0).UTC(), true
+}
+
+// key reads the header's JWK and decides whether it is trusted, and for which
+// one algorithm.
+func (t *Trust) key(raw json.RawMessage) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
+	refuse := func(why string, cause error) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
+		return nil, "", false, fault.Unauthenticatedf("the attestation token's signer is not trusted: %s", why).Because(cause)
+	}
+	if len(raw) == 0 {
+		return refuse("its header has no jwk", nil)
+	}
+	var list struct {
+		X5C []string `json:"x5c"`
+	}
+	if err := canon.Lenient(raw, MaxEAR, 4, &list); err != nil || len(list.X5C) > maxChain {
+		return refuse("its jwk cannot be read", err)
+	}
+	var k jose.JSONWebKey
+	if err := k.UnmarshalJSON(raw); err != nil || !k.Valid() || !k.IsPublic() {
+		return refuse("its jwk is no public key, or differs from its certificate", err)
+	}
+	alg, ok := algorithm(k)
+	if !ok {
+		return refuse("its jwk must be P-256 with ES256, or RSA of 2048 bits or more, and name its algorithm", nil)
+	}
+	if thumb, err := Thumbprint(k.Key); err == nil {
+		if own, known := t.own[thumb]; known && alg == jose.ES256 {
+			now := t.now()
+			if now.Before(own.NotBefore.Add(-backdate)) || !own.RetireAt.IsZero() && !now.Before(own.RetireAt) {
+				return refuse("its key has retired", nil)
+			}
+			return k.Key, alg, true, nil
+		}
+	}
+	if t.anchors == nil || len(k.Certificates) == 0 {
+		return refuse("its key is not ours, and no certificate chain leads to a trusted anchor", nil)
+	}
+	leaf, ok := k.Certificates[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !leaf.Equal(k.Key) {
+		return refuse("its jwk differs from its certificate", nil)
+	}
+	between := x509.NewCertPool()
+	for _, c := range k.Certificates[1:] {
+		between.AddCert(c)
+	}
+	_, err := k.Certificates[0].Verify(x509.VerifyOptions{
+		Roots: t.anchors, Intermediates: between, CurrentTime: t.now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return refuse("its certificate chain does not lead to a trusted anchor", err)
+	}
+	return k.Key, alg, false, nil
+}
+
+// algorithm is the one that the JWK names, if it fits the key.
+func algorithm(k jose.JSONWebKey) (jose.SignatureAlgorithm, bool) {
+	alg := jose.SignatureAlgorithm(k.Algorithm)
+	switch key := k.Key.(type) {
+	case *ecdsa.PublicKey:
+		return alg, alg == jose.ES256 && key.Curve == elliptic.P256()
+	case *rsa.PublicKey:
+		switch alg {
+		case jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512:
+			return alg, key.N.BitLen() >= 2048 && key.N.BitLen() <= 8192
+		}
+	}
+	return "", false
+}
+
+// teeKey finds the TEE key at the first pointer that leads to anything.
+func (t *Trust) teeKey(claims map[string]any) (seal.PublicKey, error) {
+	for _, path := range t.pointers {
+		v, ok := follow(claims, path)
+		if !ok {
+			continue
+		}
+		text, err := json.Marshal(v)
+		if err != nil {
+			return seal.PublicKey{}, fault.Wrap(err, "encode TEE key of token")
+		}
+		key, err := seal.ParseKey(text)
+		if err != nil {
+			return seal.PublicKey{}, fault.Unauthenticatedf("the attestation token's TEE key cannot be used: %s", fault.Public(err)).Because(err)
+		}
+		return key, nil
+	}
+	return seal.PublicKey{}, fault.Unauthenticatedf("the attestation token holds no TEE key")
+}
+
+// pointer reads a JSON pointer (RFC 6901).
+func pointer(s string) ([]string, bool) {
+	if len(s) > 512 || !strings.HasPrefix(s, "/") {
+		return nil, false
+	}
+	parts := strings.Split(s[1:], "/")
+	for i, p := range parts {
+		rest := strings.NewReplacer("~0", "", "~1", "").Replace(p)
+		if strings.Contains(rest, "~") {
+			return nil, false
+		}
+		parts[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(p)
+	}
+	return parts, true
+}
+
+func follow(v any, path []string) (any, bool) {
+	for _, p := range path {
+		switch at := v.(type) {
+		case map[string]any:
+			next, ok := at[p]
+			if !ok {
+				return nil, false
+			}
+			v = next
+		case []any:
+			i, err := strconv.Atoi(p)
+			if err != nil || i < 0 || i >= len(at) || strconv.Itoa(i) != p {
+				return nil, false
+			}
+			v = at[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, v != nil
+}
