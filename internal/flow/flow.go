@@ -25,6 +25,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/token"
 )
 
@@ -56,9 +57,11 @@ type Config struct {
 // Guests is what the key broker's part needs. Its zero value refuses every
 // guest.
 type Guests struct {
-	Verifiers map[string]evidence.Verifier // by TEE name
-	Cookies   *token.Cookies
-	Results   *token.Results // signs and checks attestation results (EAR)
+	Verifiers  evidence.Verifiers
+	Cookies    *token.Cookies
+	Results    *token.Minter // makes attestation results (EAR)
+	Trust      *token.Trust  // checks them
+	References policy.ReferenceValues
 }
 
 // Gate has the verbs. All methods are safe for concurrent use.

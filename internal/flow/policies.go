@@ -49,7 +49,7 @@ func (p *policies) reload(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(err, "read policies")
 	}
-	set, err := policy.Compile(documents)
+	set, err := policy.Compile(documents, p.now)
 	if err != nil {
 		return fault.Wrap(err, "compile policies of generation %d", generation)
 	}

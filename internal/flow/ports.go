@@ -51,6 +51,8 @@ type Subjects interface {
 	Certificate(ctx context.Context, serial string) (subject.Certificate, error)
 	CertificatesOf(ctx context.Context, subject string) ([]subject.Certificate, error)
 	Invitation(ctx context.Context, id string) (subject.Invitation, error)
+	Passport(ctx context.Context, nonce string) (subject.Passport, error)
+	PassportByDigest(ctx context.Context, digest string) (subject.Passport, error)
 }
 
 // Grants reads grants and first answers.

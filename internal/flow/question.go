@@ -16,7 +16,10 @@ type input struct {
 	action  string
 	target  map[string]any // kind and id of the thing concerned
 	request map[string]any // kind, params, ttl_seconds of what is asked for
-	claims  map[string]any // of evidence, for guests
+	claims  map[string]any // of the attestation result, for guests
+	// evidence says how the subject has shown who it is: kind join-token,
+	// certificate or tee, and whether the host has verified it.
+	evidence map[string]any
 }
 
 func target(kind, id string) map[string]any {
@@ -51,6 +54,9 @@ func (g *Gate) facts(c Caller, in input) map[string]any {
 	}
 	if in.request != nil {
 		out["request"] = in.request
+	}
+	if in.evidence != nil {
+		out["evidence"] = in.evidence
 	}
 	if in.claims != nil {
 		out["claims"] = in.claims

@@ -1,0 +1,323 @@
+package flow
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/token"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// EnrolRequest is what a newcomer brings.
+type EnrolRequest struct {
+	Invitation string       // id of the invitation
+	Secret     secret.Bytes // its one-time secret
+	CSR        []byte       // certificate request, DER; only its key counts
+	Name       string       // wished for; the invitation's name wins
+	Address    string       // network address without the port
+	Via        string
+}
+
+// MaxCSR is the largest certificate request, in bytes.
+const MaxCSR = 16 << 10
+
+// Enrolled is a new subject and its certificate.
+type Enrolled struct {
+	Subject subject.Subject
+	Leaf    Leaf
+}
+
+// Enrol admits a newcomer who knows the secret of an open invitation, and
+// certifies its key. The invitation is used up by compare-and-set in the same
+// unit: of two who come with it one gets in. Whatever is wrong with invitation
+// or secret is Unauthenticated in the same words.
+func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
+	if len(r.CSR) == 0 || len(r.CSR) > MaxCSR {
+		return Enrolled{}, fault.Invalidf("send a certificate request of at most %d bytes", MaxCSR)
+	}
+	if err := g.Clock.CheckClock(ctx); err != nil {
+		return Enrolled{}, err
+	}
+	var out Enrolled
+	err := g.decide(ctx, func() (unit.Unit, error) {
+		invited, err := g.invitation(ctx, r)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		now := g.Now().UTC().Truncate(time.Microsecond)
+		name := invited.Name
+		if name == "" {
+			name = r.Name
+		}
+		newcomer := subject.Subject{
+			ID: newID(), Version: 1, Kind: invited.Kind, State: subject.Registered, Role: invited.Role, Team: invited.Team,
+			Name: name, Created: now, Changed: now,
+		}
+		if err := newcomer.Validate(); err != nil {
+			return unit.Unit{}, err
+		}
+		if err := g.nameFree(ctx, newcomer); err != nil {
+			return unit.Unit{}, err
+		}
+		who := Caller{Subject: newcomer, Via: r.Via, Address: r.Address}
+		record := audit.Record{
+			Type: "subject.enrolled", Actor: who.actor(), Subject: newcomer.ID, Serial: "1", Target: invited.ID,
+			Data: map[string]string{"kind": string(newcomer.Kind), "role": newcomer.Role, "name": newcomer.Name, "invited_by": invited.Author},
+		}
+		d, err := g.allowed(ctx, who, "admit", record, input{action: "enrol", evidence: map[string]any{
+			"kind": "join-token", "verified": true, "role": invited.Role,
+		}})
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		leaf, err := g.Authority.Issue(r.CSR, newcomer.Kind, newcomer.ID, g.LeafLife)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		out = Enrolled{Subject: newcomer, Leaf: leaf}
+		invited.Version++
+		invited.Used, invited.By = now, newcomer.ID
+		record.Policy = d.Documents
+		record.Data["certificate"] = leaf.Serial
+		return unit.Unit{Record: record, Writes: []unit.Write{
+			unit.Do("generations.check", 1, "the policies have changed, try again", "policy", d.under.generation),
+			unit.Update(invited), unit.Insert(newcomer), unit.Insert(certificateOf(newcomer.ID, leaf)),
+		}}, nil
+	})
+	if err != nil {
+		return Enrolled{}, err
+	}
+	return out, nil
+}
+
+func certificateOf(subjectID string, leaf Leaf) subject.Certificate {
+	return subject.Certificate{ID: leaf.Serial, Version: 1, Subject: subjectID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter}
+}
+
+// invitation reads an open invitation and checks its secret.
+func (g *Gate) invitation(ctx context.Context, r EnrolRequest) (subject.Invitation, error) {
+	row, err := g.Store.Invitation(ctx, r.Invitation)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return row, fault.Wrap(err, "read invitation")
+	}
+	sum := sha256.Sum256(r.Secret.Reveal())
+	known := subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(row.Hash)) == 1
+	if err != nil || !known || !row.Used.IsZero() || !g.Now().Before(row.Expires) {
+		g.strangers.add(r.Address)
+		return row, fault.Unauthenticatedf("the join token is not valid: it is wrong, was used already or has expired; ask for a new one")
+	}
+	return row, nil
+}
+
+// nameFree refuses a name that another living subject of the kind has.
+func (g *Gate) nameFree(ctx context.Context, s subject.Subject) error {
+	_, err := g.Store.SubjectByName(ctx, s.Kind, s.Name)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return nil
+	case err != nil:
+		return fault.Wrap(err, "read subject by name")
+	}
+	return fault.Conflictf("an %s with the name %s exists already; choose another name, or revoke that one first", s.Kind, s.Name)
+}
+
+// Renew certifies a fresh key of a subject that shows a certificate which is
+// still good. The old certificate runs out by itself.
+func (g *Gate) Renew(ctx context.Context, c Caller, csr []byte) (Leaf, error) {
+	if len(csr) == 0 || len(csr) > MaxCSR {
+		return Leaf{}, fault.Invalidf("send a certificate request of at most %d bytes", MaxCSR)
+	}
+	if c.Certificate == nil || c.Session.Delegated() {
+		return Leaf{}, fault.Unauthenticatedf("present the certificate that is to be renewed")
+	}
+	var leaf Leaf
+	err := g.decide(ctx, func() (unit.Unit, error) {
+		record := audit.Record{Type: "certificate.renewed", Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{}}
+		fresh, d, err := g.admitted(ctx, c, record, "renew")
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		if leaf, err = g.Authority.Issue(csr, fresh.Subject.Kind, fresh.Subject.ID, g.LeafLife); err != nil {
+			return unit.Unit{}, err
+		}
+		record.Policy, record.Target = d.Documents, leaf.Serial
+		return unit.Unit{Record: record, Writes: append(g.still(fresh, d.under), unit.Insert(certificateOf(fresh.Subject.ID, leaf)))}, nil
+	})
+	return leaf, err
+}
+
+// Opened is a session token with what it says.
+type Opened struct {
+	Token   secret.Bytes
+	Session token.Session
+}
+
+// everything is the scope of a session that was not narrowed. Policy still
+// decides each act.
+var everything = token.Scopes{"*:**"}
+
+// OpenSession gives a session token, bound to the certificate that is shown,
+// for at most 15 minutes. Scopes narrow it; none means that policy alone does.
+func (g *Gate) OpenSession(ctx context.Context, c Caller, scopes token.Scopes) (Opened, error) {
+	if c.Session.ID != "" || c.Certificate == nil {
+		return Opened{}, fault.Unauthenticatedf("open a session with a client certificate alone; a session token opens none")
+	}
+	if len(scopes) == 0 {
+		scopes = everything
+	}
+	return g.open(ctx, c, "session.opened", "session", func(Caller) (token.Issued, error) {
+		return g.Sessions.Open(token.Opening{Subject: c.Subject.ID, Certificate: c.Certificate, Scopes: scopes, Life: g.SessionLife})
+	}, nil)
+}
+
+// RefreshSession exchanges a session for a fresh one with the same scopes and
+// ends the old one in the same unit. Delegated sessions cannot be refreshed.
+func (g *Gate) RefreshSession(ctx context.Context, c Caller) (Opened, error) {
+	if c.Session.ID == "" {
+		return Opened{}, fault.Unauthenticatedf("send the session token that is to be refreshed")
+	}
+	return g.open(ctx, c, "session.refreshed", "refresh", func(Caller) (token.Issued, error) {
+		return g.Sessions.Refresh(c.Session)
+	}, func() ([]unit.Write, error) {
+		old, err := g.Store.Session(ctx, c.Session.ID)
+		if err != nil {
+			return nil, unknown(err, "read session")
+		}
+		if !old.Good(g.Now()) {
+			return nil, fault.Unauthenticatedf("the session was revoked, or has expired: open a session")
+		}
+		return []unit.Write{unit.Update(old.End("refreshed", g.Now().UTC()))}, nil
+	})
+}
+
+// Delegate gives a narrower session to somebody with a key of its own. It can
+// open, refresh and delegate nothing, and ends with its parent.
+func (g *Gate) Delegate(ctx context.Context, c Caller, to token.Delegation) (Opened, error) {
+	if c.Session.ID == "" {
+		return Opened{}, fault.Unauthenticatedf("only a session can be delegated: open one first")
+	}
+	return g.open(ctx, c, "session.delegated", "delegate", func(Caller) (token.Issued, error) {
+		return g.Sessions.Delegate(c.Session, to)
+	}, func() ([]unit.Write, error) {
+		parent, err := g.Store.Session(ctx, c.Session.ID)
+		if err != nil {
+			return nil, unknown(err, "read session")
+		}
+		if !parent.Good(g.Now()) {
+			return nil, fault.Unauthenticatedf("the session was revoked, or has expired: open a session")
+		}
+		return []unit.Write{unit.Check("sessions", parent.ID, parent.Version)}, nil
+	})
+}
+
+// admitted asks policy about an act of admission by a known subject, on its
+// row as it is now.
+func (g *Gate) admitted(ctx context.Context, c Caller, record audit.Record, action string) (Caller, decided, error) {
+	now, err := g.Store.Subject(ctx, c.Subject.ID)
+	if err != nil {
+		return c, decided{}, unknown(err, "read subject")
+	}
+	if c.Subject = now; !now.Active() {
+		return c, decided{}, fault.Unauthenticatedf("the %s is %s", now.Kind, now.State)
+	}
+	d, err := g.allowed(ctx, c, "admit", record, input{action: action, evidence: map[string]any{
+		"kind": "certificate", "verified": true,
+	}})
+	return c, d, err
+}
+
+// open is what all ways to a session share.
+func (g *Gate) open(
+	ctx context.Context, c Caller, recordType, action string, mint func(Caller) (token.Issued, error), further func() ([]unit.Write, error),
+) (Opened, error) {
+	if err := g.Clock.CheckClock(ctx); err != nil {
+		return Opened{}, err
+	}
+	var out Opened
+	err := g.decide(ctx, func() (unit.Unit, error) {
+		record := audit.Record{Type: recordType, Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{}}
+		fresh, d, err := g.admitted(ctx, c, record, action)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		issued, err := mint(fresh)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		writes := g.still(fresh, d.under)
+		if further != nil {
+			more, err := further()
+			if err != nil {
+				return unit.Unit{}, err
+			}
+			writes = append(writes, more...)
+		}
+		s := issued.Session
+		out = Opened{Token: issued.Token, Session: s}
+		record.Target, record.Policy, record.Serial = s.ID, d.Documents, strconv.FormatInt(fresh.Subject.Version, 10)
+		record.Data["expires_at"] = s.Expires.UTC().Format(time.RFC3339)
+		return unit.Unit{Record: record, Writes: append(writes, unit.Insert(subject.Session{
+			ID: s.ID, Version: 1, Subject: s.Subject, Parent: s.Parent, Expires: s.Expires,
+		}))}, nil
+	})
+	if err != nil {
+		return Opened{}, err
+	}
+	return out, nil
+}
+
+// EndSession revokes a session of the caller's own, or as an operator anyone's,
+// with all that were delegated from it.
+func (g *Gate) EndSession(ctx context.Context, c Caller, sessionID, reason string) error {
+	if len(reason) > 512 {
+		return fault.Invalidf("a reason has at most 512 bytes")
+	}
+	return g.decide(ctx, func() (unit.Unit, error) {
+		row, err := g.Store.Session(ctx, sessionID)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		record := audit.Record{Type: "session.revoked", Actor: c.actor(), Subject: row.Subject, Target: row.ID, Data: map[string]string{"reason": reason}}
+		if row.Subject != c.Subject.ID || c.Session.Delegated() {
+			if _, err := g.administered(ctx, c, "revoke", record, "session", row.ID); err != nil {
+				return unit.Unit{}, err
+			}
+		}
+		if !row.Revoked.IsZero() {
+			return unit.Unit{}, fault.Conflictf("the session was revoked already, at %s", row.Revoked.Format(time.RFC3339))
+		}
+		writes, err := g.strip(ctx, row.Subject, "session revoked")
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		family, err := g.Store.SessionsOf(ctx, row.Subject)
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "read sessions")
+		}
+		return unit.Unit{Record: record, Urgent: true, Writes: append(writes, endFamily(row, family, reason, g.Now().UTC())...)}, nil
+	})
+}
+
+// endFamily ends a session, and every delegated one whose parent does not live
+// on: its own children, and those whose parent was refreshed meanwhile.
+func endFamily(row subject.Session, family []subject.Session, reason string, now time.Time) []unit.Write {
+	writes := []unit.Write{unit.Update(row.End(reason, now))}
+	parents := map[string]bool{}
+	for _, s := range family {
+		parents[s.ID] = s.ID != row.ID && s.Good(now)
+	}
+	for _, s := range family {
+		if s.ID != row.ID && s.Parent != "" && s.Good(now) && !parents[s.Parent] {
+			writes = append(writes, unit.Update(s.End("parent revoked", now)))
+		}
+	}
+	return writes
+}

@@ -1,0 +1,142 @@
+package flow
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/resource"
+	"github.com/sallyport-project/sallyport/internal/seal"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/token"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// ReleaseResource gives a secret to an attested workload, sealed to its key.
+// The caller and its result come from [Gate.Guest]. A resource that does not
+// exist is NotFound only for who may read it.
+func (g *Gate) ReleaseResource(
+	ctx context.Context, c Caller, attested token.Attested, segments []string, query map[string]string,
+) (seal.JWE, error) {
+	path, err := resource.ParsePath(segments)
+	if err != nil {
+		return seal.JWE{}, err
+	}
+	var out seal.JWE
+	err = g.decide(ctx, func() (unit.Unit, error) {
+		under, err := g.policies.now()
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		holder, err := g.Store.Subject(ctx, c.Subject.ID)
+		if err != nil {
+			return unit.Unit{}, unknown(err, "read workload")
+		}
+		if c.Subject = holder; !holder.Active() {
+			return unit.Unit{}, fault.Unauthenticatedf("the workload is %s", holder.State)
+		}
+		record := audit.Record{
+			Type: "resource.released", Actor: c.actor(), Subject: c.Subject.ID, Target: path, Data: map[string]string{"token": attested.ID},
+		}
+		d, err := under.set.ResourceAllowed(ctx, "resource", segments, query, attested.Claims)
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "decide resource")
+		}
+		record.Policy, record.Reasons = d.Documents, d.Reasons
+		if !d.Allow {
+			return unit.Unit{}, g.refuse(ctx, record, "policy does not allow this workload to read the resource")
+		}
+		row, err := g.Store.Resource(ctx, path)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		plain, err := g.Envelope.Open(row.Table(), row.ID, row.Version, row.Sealed)
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "open resource")
+		}
+		defer plain.Wipe()
+		if out, err = seal.Seal(attested.Key, plain, nil); err != nil {
+			return unit.Unit{}, err
+		}
+		record.Data["version"] = strconv.FormatInt(row.Version, 10)
+		return unit.Unit{Record: record, Writes: g.still(c, loaded{generation: under.generation})}, nil
+	})
+	return out, err
+}
+
+// PutResource stores a secret at a path, in place of what was there.
+func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, value secret.Bytes) (resource.Resource, error) {
+	path, err := resource.ParsePath(segments)
+	if err != nil {
+		return resource.Resource{}, err
+	}
+	if value.Len() == 0 || value.Len() > resource.MaxValue {
+		return resource.Resource{}, fault.Invalidf("a resource has 1 to %d bytes", resource.MaxValue)
+	}
+	var next resource.Resource
+	err = g.decide(ctx, func() (unit.Unit, error) {
+		record := audit.Record{Type: "resource.stored", Actor: c.actor(), Target: path, Data: map[string]string{"bytes": strconv.Itoa(value.Len())}}
+		d, err := g.administered(ctx, c, "put", record, "resource", path)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		now := g.Now().UTC()
+		old, err := g.Store.Resource(ctx, path)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return unit.Unit{}, fault.Wrap(err, "read resource")
+		}
+		next = resource.Resource{ID: path, Version: old.Version + 1, Author: c.Subject.ID, Created: old.Created, Changed: now}
+		write := unit.Update
+		if old.Version == 0 {
+			next.Created, write = now, unit.Insert
+		}
+		if next.Sealed, err = g.Envelope.Seal(next.Table(), next.ID, next.Version, value); err != nil {
+			return unit.Unit{}, fault.Wrap(err, "seal resource")
+		}
+		record.Policy, record.Serial = d.Documents, ""
+		record.Data["version"] = strconv.FormatInt(next.Version, 10)
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next))}, nil
+	})
+	return next, err
+}
+
+// DeleteResource removes a secret.
+func (g *Gate) DeleteResource(ctx context.Context, c Caller, segments []string) error {
+	path, err := resource.ParsePath(segments)
+	if err != nil {
+		return err
+	}
+	return g.decide(ctx, func() (unit.Unit, error) {
+		record := audit.Record{Type: "resource.deleted", Actor: c.actor(), Target: path}
+		d, err := g.administered(ctx, c, "delete", record, "resource", path)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		old, err := g.Store.Resource(ctx, path)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		record.Policy = d.Documents
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Delete(old.Table(), old.ID, old.Version))}, nil
+	})
+}
+
+// Resources lists what is stored, without values.
+func (g *Gate) Resources(ctx context.Context, c Caller, prefix, after string, limit int) ([]resource.Resource, error) {
+	record := audit.Record{Type: "resource.listed", Actor: c.actor(), Target: strings.TrimSuffix(prefix, "/")}
+	if _, err := g.administered(ctx, c, "list", record, "resource", prefix); err != nil {
+		return nil, err
+	}
+	return g.Store.Resources(ctx, prefix, after, page(limit))
+}
+
+// page bounds the length of a list.
+func page(limit int) int {
+	const most = 1000
+	if limit <= 0 || limit > most {
+		return most
+	}
+	return limit
+}
