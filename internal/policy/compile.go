@@ -129,9 +129,12 @@ func parse(d Document) (*ast.Module, error) {
 		Capabilities: vocabulary(d.Kind),
 	})
 	var found ast.Errors
+	var one *ast.Error
 	switch {
 	case errors.As(err, &found):
 		return nil, problemsOf(d, found)
+	case errors.As(err, &one):
+		return nil, problemsOf(d, ast.Errors{one})
 	case err != nil:
 		return nil, problems{{Document: d.Name, Reason: "the text cannot be parsed"}}
 	case module == nil:

@@ -71,13 +71,14 @@ func inspectRule(d Document, verb string, r *ast.Rule) problems {
 			found = append(found, problemAt(d, at, "%s must answer an object with the member allow", verb))
 			continue
 		}
-		found = append(found, inspectAnswer(d, verb, r.Head.Value)...)
+		found = append(found, inspectAnswer(d, verb, r)...)
 	}
 	return found
 }
 
 // inspectAnswer checks an answer as far as it is written down literally.
-func inspectAnswer(d Document, verb string, t *ast.Term) problems {
+func inspectAnswer(d Document, verb string, r *ast.Rule) problems {
+	t := r.Head.Value
 	switch v := t.Value.(type) {
 	case ast.Object:
 		var found problems
@@ -97,7 +98,7 @@ func inspectAnswer(d Document, verb string, t *ast.Term) problems {
 		}
 		return found
 	case ast.Null, ast.Boolean, ast.Number, ast.String, *ast.Array, ast.Set:
-		return problems{problemAt(d, t.Loc(), "%s must answer an object with the member allow", verb)}
+		return problems{problemAt(d, r.Loc(), "%s must answer an object with the member allow", verb)}
 	}
 	return nil // a variable, a reference or a call: judged by its type, and again when it answers
 }

@@ -13,8 +13,8 @@ import (
 // Left out, and why: http.send, net.*, opa.runtime, providers.* (reach outside,
 // or reveal the host); crypto.*, io.jwt.* (keys and tokens are judged by the
 // host, and Trustee's engine lacks them); rand.intn, uuid.rfc4122 (a decision
-// must be repeatable from its input); rego.*, trace, print (reflection and side
-// effects); json.match_schema, json.verify_schema, graphql.*, yaml.*,
+// must be repeatable from its input); rego.*, trace (reflection and side effects;
+// a call of print is accepted and erased by the compiler); json.match_schema, json.verify_schema, graphql.*, yaml.*,
 // strings.render_template (large foreign parsers, schema references reach the
 // network); bits.lsh (unbounded memory). time.now_ns is in: it answers the time
 // of the request, never the clock of the host.

@@ -29,12 +29,12 @@ func (r TestReport) OK() bool { return r.Failed == 0 && r.Passed > 0 }
 
 // TestResult is the outcome of one rule whose name begins with test_.
 type TestResult struct {
-	Document string        `json:"document"` // where the rule is written
-	Name     string        `json:"name"`
-	Line     int           `json:"line"`
-	Outcome  TestOutcome   `json:"outcome"`
-	At       int           `json:"at,omitempty"`     // line of the condition that did not hold
-	Detail   string        `json:"detail,omitempty"` // its text, or what broke
+	Document string      `json:"document"` // where the rule is written
+	Name     string      `json:"name"`
+	Line     int         `json:"line"`
+	Outcome  TestOutcome `json:"outcome"`
+	At       int         `json:"at,omitempty"`     // line of the condition that did not hold
+	Detail   string      `json:"detail,omitempty"` // its text, or what broke
 }
 
 // TestOutcome says how a test ended.
