@@ -1,0 +1,152 @@
+package keys_test
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/keys"
+)
+
+func TestRing_Rotate(t *testing.T) {
+	c := &clock{start}
+	v, _, err := keys.Create(t.Context(), keys.Config{KEK: newKEK(t), Now: c.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := v.Generate(t.Context(), keys.Token, keys.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := func(rows ...keys.Key) *keys.Ring {
+		t.Helper()
+		r, err := keys.NewRing(keys.Token, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	life := 15 * time.Minute
+	r := ring(first)
+	if r.Due(start.Add(29*24*time.Hour), 30*24*time.Hour) || !r.Due(start.Add(30*24*time.Hour), 30*24*time.Hour) {
+		t.Error("not due exactly after its period")
+	}
+	c.at = start.Add(30 * 24 * time.Hour)
+	turn, err := v.Rotate(t.Context(), r, keys.Ed25519, life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(turn.Changed) != 1 || turn.Changed[0].State != keys.Retiring {
+		t.Fatalf("changed %v", turn.Changed)
+	}
+	r = ring(turn.Changed[0], turn.Fresh)
+	signing, err := r.Signing(c.at)
+	if err != nil || signing.ID != turn.Fresh.ID {
+		t.Fatalf("signs with %s, %v", signing.ID, err)
+	}
+	for _, step := range []struct {
+		after time.Duration
+		good  bool
+	}{{0, true}, {2*life - time.Microsecond, true}, {2 * life, false}} {
+		if _, ok := r.Lookup(first.ID, c.at.Add(step.after)); ok != step.good {
+			t.Errorf("the old key verifies after %s: %t", step.after, ok)
+		}
+	}
+	signers, err := v.Signers(t.Context(), r, c.at)
+	if err != nil || len(signers) != 2 {
+		t.Fatalf("%d signers, %v", len(signers), err)
+	}
+	c.at = c.at.Add(30 * 24 * time.Hour)
+	again, err := v.Rotate(t.Context(), r, keys.Ed25519, life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[keys.State]int{}
+	for _, k := range again.Changed {
+		states[k.State]++
+	}
+	if states[keys.Retired] != 1 || states[keys.Retiring] != 1 {
+		t.Errorf("after two turns: %v", states)
+	}
+}
+
+func TestRing_Signing_refusesWithoutActiveKey(t *testing.T) {
+	v, _, _ := newVault(t)
+	k, err := v.Generate(t.Context(), keys.Token, keys.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.NotAfter = start.Add(time.Hour)
+	r, err := keys.NewRing(keys.Token, []keys.Key{k})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Signing(start.Add(time.Hour)); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := keys.NewRing(keys.EAR, []keys.Key{k}); !fault.Is(err, fault.Internal) {
+		t.Errorf("a ring without keys: %v", err)
+	}
+	k.Purpose = "other"
+	if err := k.Validate(); !fault.Is(err, fault.Internal) {
+		t.Errorf("an unknown purpose: %v", err)
+	}
+}
+
+// TestRing_Rotate_neverStrandsWhatIsGood walks random rotations: whatever a
+// ring signed verifies until the end of its life.
+func TestRing_Rotate_neverStrandsWhatIsGood(t *testing.T) {
+	kek := newKEK(t)
+	rapid.Check(t, func(t *rapid.T) {
+		c := &clock{start}
+		ctx := t.Context()
+		v, _, err := keys.Create(ctx, keys.Config{KEK: kek, Now: c.now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := v.Generate(ctx, keys.Token, keys.Ed25519)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := map[string]keys.Key{k.ID: k}
+		life := time.Hour
+		type signed struct {
+			key string
+			end time.Time
+		}
+		var all []signed
+		for range rapid.IntRange(1, 8).Draw(t, "steps") {
+			c.at = c.at.Add(time.Duration(rapid.IntRange(0, 150).Draw(t, "minutes")) * time.Minute)
+			list := make([]keys.Key, 0, len(rows))
+			for _, k := range rows {
+				list = append(list, k)
+			}
+			r, err := keys.NewRing(keys.Token, list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range all {
+				if _, ok := r.Lookup(s.key, c.at); c.at.Before(s.end) && !ok {
+					t.Fatalf("a token that ends at %s does not verify at %s", s.end, c.at)
+				}
+			}
+			if rapid.Bool().Draw(t, "rotate") {
+				turn, err := v.Rotate(ctx, r, keys.Ed25519, life)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range append(turn.Changed, turn.Fresh) {
+					rows[k.ID] = k
+				}
+				continue
+			}
+			by, err := r.Signing(c.at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, signed{by.ID, c.at.Add(life)})
+		}
+	})
+}
