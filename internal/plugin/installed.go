@@ -1,0 +1,146 @@
+package plugin
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Installed is an operator's decision that a package runs: a row of table
+// plugins. Replicas agree by it; each finds the files in its own [Store].
+type Installed struct {
+	Name      string    `json:"name"` // the row's id
+	Version   int64     `json:"-"`    // of the row
+	Package   string    `json:"version"`
+	Digest    string    `json:"digest"`
+	Publisher string    `json:"publisher"`
+	KeyIDs    []string  `json:"key_ids"`
+	Offer     Offer     `json:"offer"`
+	State     RowState  `json:"state"`
+	At        time.Time `json:"at"`
+	Author    string    `json:"author"`
+}
+
+// Offer is what a package does: its roles, for its kinds.
+type Offer struct {
+	Contract string   `json:"contract"`
+	Roles    []string `json:"roles"`
+	Kinds    []string `json:"kinds"`
+}
+
+// NewInstalled makes the row for a package that [Store.Install] accepted. With
+// old, the row of the same name in whatever state, it is the next version of it.
+func NewInstalled(e Entry, old *Installed, author string, now time.Time) (Installed, error) {
+	m := e.Manifest
+	row := Installed{
+		Name: m.Name, Version: 1, Package: m.Version, Digest: e.Digest, Publisher: m.Publisher,
+		KeyIDs: e.KeyIDs, Offer: offerOf(m), State: Active, At: now, Author: author,
+	}
+	if old != nil {
+		if old.Name != m.Name {
+			return Installed{}, fault.Internalf("the old row is of another plugin")
+		}
+		row.Version = old.Version + 1
+	}
+	return row, nil
+}
+
+func offerOf(m manifest.Manifest) Offer {
+	return Offer{Contract: m.Contract, Roles: m.Roles, Kinds: m.Kinds}
+}
+
+// Remove is the row in its next version, no longer running. A plugin that was
+// removed already is a Conflict.
+func (i Installed) Remove(author string, now time.Time) (Installed, error) {
+	if i.State != Active {
+		return Installed{}, fault.Conflictf("plugin %s is not installed any more", i.Name)
+	}
+	i.Version, i.State, i.At, i.Author = i.Version+1, Removed, now, author
+	return i, nil
+}
+
+// CheckRoles reports whether a package may run beside those that are active:
+// one implementation per role and credential kind. The fault is a Conflict that
+// names both. A package of the same name does not stand in its own way.
+func CheckRoles(active []Installed, name string, offer Offer) error {
+	taken := map[string]string{}
+	for _, i := range active {
+		if i.State != Active || i.Name == name {
+			continue
+		}
+		for _, slot := range i.Offer.slots() {
+			taken[slot] = i.Name
+		}
+	}
+	for _, slot := range offer.slots() {
+		if other, ok := taken[slot]; ok {
+			return &reasoned{fault.Conflictf("plugin %s and plugin %s both serve %s; remove one of them", other, name, slot), ReasonConflict}
+		}
+	}
+	return nil
+}
+
+// slots are the pairs of role and kind that an offer takes. A vender of our own
+// contract does all stages, so it takes all four.
+func (o Offer) slots() []string {
+	roles := o.Roles
+	if o.Contract == manifest.ContractSallyport && contains(roles, manifest.RoleVender) {
+		roles = []string{manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer}
+	}
+	var out []string
+	for _, r := range roles {
+		for _, k := range o.Kinds {
+			out = append(out, slot(r, k))
+		}
+	}
+	return out
+}
+
+func slot(role, kind string) string { return role + " for " + kind }
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Table names the store's table.
+func (Installed) Table() string { return "plugins" }
+
+// Columns gives the row: id (name), version, package_version, digest,
+// publisher, key_ids (JSON list), offer (JSON object), state, at
+// (microseconds), author.
+func (i Installed) Columns() []any {
+	offer, err := json.Marshal(i.Offer)
+	if err != nil {
+		offer = []byte("{}") // unreachable: strings always encode
+	}
+	return []any{
+		i.Name, i.Version, i.Package, i.Digest, i.Publisher, jsonList(i.KeyIDs),
+		string(offer), string(i.State), unit.Micros(i.At), i.Author,
+	}
+}
+
+// Scan fills the row from columns in the order of [Installed.Columns].
+func (i *Installed) Scan(scan unit.Scanner) error {
+	var ids, offer, state string
+	var at int64
+	if err := scan(&i.Name, &i.Version, &i.Package, &i.Digest, &i.Publisher, &ids, &offer, &state, &at, &i.Author); err != nil {
+		return err
+	}
+	i.KeyIDs, i.Offer = nil, Offer{}
+	if err := json.Unmarshal([]byte(ids), &i.KeyIDs); err != nil {
+		return fault.Internalf("plugin row %s has broken key ids", i.Name).Because(err)
+	}
+	if err := json.Unmarshal([]byte(offer), &i.Offer); err != nil {
+		return fault.Internalf("plugin row %s has a broken offer", i.Name).Because(err)
+	}
+	i.State, i.At = RowState(state), unit.Moment(at)
+	return nil
+}

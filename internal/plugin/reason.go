@@ -1,0 +1,56 @@
+package plugin
+
+import (
+	"errors"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// Reason is the machine-readable reason for the state of a plugin, shown in
+// status, logs and metrics.
+type Reason string
+
+// The reasons that this version gives.
+const (
+	ReasonOK           Reason = "OK"
+	ReasonBadSignature Reason = "BAD_SIGNATURE"   // not signed as trust demands
+	ReasonDigest       Reason = "DIGEST_MISMATCH" // a file is not what was signed
+	ReasonUnsafe       Reason = "UNSAFE_STORE"    // links, owners or permissions that let others change it
+	ReasonMissing      Reason = "NOT_IN_STORE"    // recorded as installed, and its files are not here
+	ReasonAudience     Reason = "AUDIENCE"
+	ReasonTier         Reason = "TIER"
+	ReasonIncompatible Reason = "INCOMPATIBLE" // platform, host API, or what it says of itself
+	ReasonConflict     Reason = "CONFLICT"     // another package serves this role and kind
+	ReasonCrashed      Reason = "CRASHED"      // ended by itself; Status.Crashes counts
+	ReasonHung         Reason = "HUNG"         // failed its health checks
+	ReasonStart        Reason = "START_FAILED" // did not come up
+)
+
+// reasoned joins a fault with its reason.
+type reasoned struct {
+	fault  *fault.Error
+	reason Reason
+}
+
+// Error is the fault's text.
+func (r *reasoned) Error() string { return r.fault.Error() }
+
+// Unwrap keeps the fault visible to the functions of package fault.
+func (r *reasoned) Unwrap() error { return r.fault }
+
+// refuse makes a Denied fault with a reason.
+func refuse(r Reason, format string, args ...any) error {
+	return &reasoned{fault.Deniedf(format, args...), r}
+}
+
+// ReasonOf is the reason that an error carries: ReasonOK for nil, ReasonStart
+// for an error without one.
+func ReasonOf(err error) Reason {
+	if err == nil {
+		return ReasonOK
+	}
+	if r, ok := errors.AsType[*reasoned](err); ok {
+		return r.reason
+	}
+	return ReasonStart
+}
