@@ -66,7 +66,7 @@ func (g *Gate) changePolicy(
 		if err := next.Validate(); err != nil {
 			return unit.Unit{}, err
 		}
-		set, err := policy.Compile(append(rest, next))
+		set, err := policy.Compile(append(rest, next), g.Now)
 		if err != nil {
 			return unit.Unit{}, err
 		}

@@ -87,7 +87,7 @@ func New(c Config) (*Gate, error) {
 	if c.OutcomeLife <= 0 {
 		c.OutcomeLife = 10 * time.Minute
 	}
-	return &Gate{Config: c, policies: newPolicies(c.Store), strangers: newStrangers()}, nil
+	return &Gate{Config: c, policies: newPolicies(c.Store, c.Now), strangers: newStrangers()}, nil
 }
 
 // Presented is what a caller shows at a door. The door has checked the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/policy"
@@ -19,11 +20,14 @@ type loaded struct {
 // compile never replaces one that does.
 type policies struct {
 	store   Documents
+	clock   func() time.Time
 	current atomic.Pointer[loaded]
 	mu      sync.Mutex // one reload at a time
 }
 
-func newPolicies(store Documents) *policies { return &policies{store: store} }
+func newPolicies(store Documents, clock func() time.Time) *policies {
+	return &policies{store: store, clock: clock}
+}
 
 // now returns the present set; Unavailable before the first load.
 func (p *policies) now() (loaded, error) {
@@ -49,7 +53,7 @@ func (p *policies) reload(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(err, "read policies")
 	}
-	set, err := policy.Compile(documents, p.now)
+	set, err := policy.Compile(documents, p.clock)
 	if err != nil {
 		return fault.Wrap(err, "compile policies of generation %d", generation)
 	}

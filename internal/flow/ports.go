@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"crypto/x509"
+	"io"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -77,7 +78,7 @@ type Documents interface {
 type Inventory interface {
 	Resource(ctx context.Context, path string) (resource.Resource, error)
 	Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error)
-	Trust(ctx context.Context) ([]plugin.Publisher, error)
+	Trust(ctx context.Context) ([]plugin.Key, error)
 	Plugins(ctx context.Context) ([]plugin.Installed, error)
 }
 
@@ -136,12 +137,12 @@ type Providers interface {
 	Kinds() []string
 }
 
-// Packages is the plugin store on disk. Rows decide what is installed; the
-// store holds the bytes.
+// Packages is the plugin host with its store on disk. Rows decide what is
+// installed; the store holds the bytes.
 type Packages interface {
-	// Add verifies a package against the publishers and puts it into the store.
-	Add(ctx context.Context, pack []byte, trusted []plugin.Publisher) (plugin.Installed, error)
-	// Reconcile makes what runs agree with what is installed and trusted.
-	Reconcile(ctx context.Context, installed []plugin.Installed, trusted []plugin.Publisher) error
+	// Install verifies a package and puts it into the store.
+	Install(pack io.Reader, trust plugin.Trust) (plugin.Entry, error)
+	// Apply makes what runs agree with what is installed and trusted.
+	Apply(ctx context.Context, installed []plugin.Installed, trust plugin.Trust) error
 	Status() []plugin.Status
 }

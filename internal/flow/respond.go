@@ -79,7 +79,7 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 		return Reaction{}, err
 	}
 	for _, candidate := range candidates {
-		m, err := g.react(ctx, c, candidate.ID, s.Source)
+		m, err := g.react(ctx, c, candidate.ID, cause{text: s.Source})
 		if err != nil {
 			return reaction, fault.Wrap(err, "respond for grant %s", candidate.ID)
 		}
@@ -88,10 +88,16 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	return reaction, nil
 }
 
+// cause is why a grant is taken back.
+type cause struct {
+	byHand bool   // by its holder or an operator; else because of a signal
+	text   string // the signal's source, or the reason given
+}
+
 // react brings one grant to its end. It decides on the row as it is now and
 // commits by compare-and-set: of ten reports at a time one finds the grant
 // active, the others find what that one made of it.
-func (g *Gate) react(ctx context.Context, c Caller, grantID, source string) (Match, error) {
+func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (Match, error) {
 	var m Match
 	var revoke *grant.Grant
 	err := g.decide(ctx, func() (unit.Unit, error) {
@@ -100,7 +106,7 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID, source string) (Mat
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		next, kind, err := g.verdict(old)
+		next, kind, err := g.verdict(old, why)
 		if err != nil {
 			return unit.Unit{}, err
 		}
@@ -110,7 +116,7 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID, source string) (Mat
 		}
 		record := audit.Record{
 			Type: kind, Actor: c.actor(), Subject: old.Subject, Grant: old.ID,
-			Data: map[string]string{"kind": old.Kind, "source": source, "tag": m.Tag},
+			Data: map[string]string{"kind": old.Kind, "source": why.text, "tag": m.Tag},
 		}
 		if m.Repeat {
 			record.Type = "grant.reported"
@@ -122,7 +128,7 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID, source string) (Mat
 		}
 		u := unit.Unit{Record: record, Urgent: true, Writes: []unit.Write{unit.Update(next)}}
 		if next.State != grant.Revoking { // else when the provider has answered
-			u.Writes = append(u.Writes, g.tell(next, source)...)
+			u.Writes = append(u.Writes, g.tell(next, why.text)...)
 		}
 		return u, nil
 	})
@@ -136,8 +142,11 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID, source string) (Mat
 
 // verdict is the three-branch decision about a reported grant, and the type of
 // the record that tells of it.
-func (g *Gate) verdict(old grant.Grant) (grant.Grant, string, error) {
-	now := g.Now()
+func (g *Gate) verdict(old grant.Grant, why cause) (grant.Grant, string, error) {
+	now, reason, tag := g.Now(), "revoked-leak", grant.Grant.Tagged
+	if why.byHand {
+		reason, tag = "revoked-by-hand", func(next grant.Grant, _ string) grant.Grant { return next }
+	}
 	switch {
 	case old.State == grant.Intent || old.State == grant.Void:
 		return old, "grant.reported", nil // nothing was ever released under it
@@ -145,20 +154,20 @@ func (g *Gate) verdict(old grant.Grant) (grant.Grant, string, error) {
 		return old, "grant.reported", nil // under way already
 	case old.State == grant.Active && !now.Before(old.ExpiresAt):
 		next, err := old.To(grant.Expired, "expired", now)
-		return next.Tagged(TagExpired), "grant.expired", err
+		return tag(next, TagExpired), "grant.expired", err
 	case old.State == grant.Active && g.signedHere(old.Kind):
-		next, err := old.To(grant.Revoked, "revoked-leak", now)
-		return next.Tagged(TagRevoked), "grant.revoked", err
+		next, err := old.To(grant.Revoked, reason, now)
+		return tag(next, TagRevoked), "grant.revoked", err
 	case old.State == grant.Active && old.Source.Revocable:
-		next, err := old.To(grant.Revoking, "revoked-leak", now)
+		next, err := old.To(grant.Revoking, reason, now)
 		next.DueAt = now.Add(notify.Backoff(1))
-		return next.Tagged(TagRevoked), "grant.revoking", err
+		return tag(next, TagRevoked), "grant.revoking", err
 	case old.State == grant.Active:
-		next, err := old.To(grant.Manual, "revoked-leak", now)
+		next, err := old.To(grant.Manual, reason, now)
 		next.DueAt = old.ExpiresAt
-		return next.Tagged(TagManual), "grant.manual", err
-	case tagged(old):
-		return old, "grant.reported", nil // ended by an earlier report
+		return tag(next, TagManual), "grant.manual", err
+	case tagged(old) || why.byHand:
+		return old, "grant.reported", nil // ended already
 	default: // ended for another reason, first time reported
 		next := old.Tagged(TagExpired)
 		next.Version++
@@ -186,16 +195,20 @@ func lastTag(g grant.Grant) string {
 func (g *Gate) tell(ended grant.Grant, source string) []unit.Write {
 	n := notify.Notification{
 		ID: newID(), Type: "grant." + string(ended.State), At: g.Now().UTC().Truncate(time.Microsecond),
-		Urgency: notify.Low, Subject: ended.Subject, Grant: ended.ID, Tags: ended.Tags,
-		Title: "a leaked " + ended.Kind + " had expired before it was found",
-		Data:  map[string]string{"kind": ended.Kind, "source": source, "state": string(ended.State)},
+		Subject: ended.Subject, Grant: ended.ID, Tags: ended.Tags,
+		Data: map[string]string{"kind": ended.Kind, "source": source, "state": string(ended.State)},
 	}
-	switch lastTag(ended) {
-	case TagRevoked:
-		n.Urgency, n.Title = notify.Elevated, "a leaked "+ended.Kind+" was revoked"
-	case TagManual:
-		n.Urgency, n.Address = notify.High, ended.Source.Address
-		n.Title = "a leaked " + ended.Kind + " is live and must be revoked by hand"
+	found := "a leaked " + ended.Kind
+	if lastTag(ended) == "" {
+		found = "a returned " + ended.Kind
+	}
+	switch ended.State {
+	case grant.Manual:
+		n.Urgency, n.Title, n.Address = notify.High, found+" is live and must be revoked by hand", ended.Source.Address
+	case grant.Revoked:
+		n.Urgency, n.Title = notify.Elevated, found+" was revoked"
+	default:
+		n.Urgency, n.Title = notify.Low, found+" was dead before it was found"
 	}
 	return g.deliver(n)
 }
