@@ -172,7 +172,9 @@ func entries(k Kind) map[string]ast.Ref {
 // problems is everything that is wrong in some documents.
 type problems []Problem
 
-func (p problems) Error() string {
+func (p problems) Error() string { return fmt.Sprintf("problems in the text of policies: %d", len(p)) }
+
+func (p problems) text() string {
 	lines := make([]string, len(p))
 	for i, one := range p {
 		lines[i] = one.String()
@@ -186,7 +188,7 @@ func (p problems) fault() error {
 	if len(p) > shownProblems {
 		shown, more = p[:shownProblems], fmt.Sprintf("\nand %d more", len(p)-shownProblems)
 	}
-	return fault.Invalidf("%s%s", shown.Error(), more).Because(p)
+	return fault.Invalidf("%s%s", shown.text(), more).Because(p)
 }
 
 // Problems are what a fault of [Compile] or [Test] says about the texts, nil if
