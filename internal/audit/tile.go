@@ -3,7 +3,9 @@ package audit
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -129,4 +131,34 @@ func checkTile(data []byte, width int) error {
 		return fault.NotFoundf("a tile of the ledger is shorter than its tree needs")
 	}
 	return nil
+}
+
+// expected reports whether a path is one of a tile or entry bundle of a tree of
+// that size. It reads the index and lets the path be made again.
+func expected(name string, size uint64) bool {
+	parts := strings.Split(name, "/")
+	if len(parts) < 3 || parts[0] != "tile" {
+		return false
+	}
+	level := 0
+	if parts[1] != "entries" {
+		var err error
+		if level, err = strconv.Atoi(parts[1]); err != nil || level < 0 || level > 7 {
+			return false
+		}
+	}
+	numbers := parts[2:]
+	if last := len(numbers) - 2; last >= 0 && strings.HasSuffix(numbers[last], ".p") {
+		numbers = append(slices.Clone(numbers[:last]), strings.TrimSuffix(numbers[last], ".p"))
+	}
+	var index uint64
+	for _, part := range numbers {
+		n, err := strconv.ParseUint(strings.TrimPrefix(part, "x"), 10, 16)
+		if err != nil || index > MaxSize/1000 {
+			return false
+		}
+		index = index*1000 + n
+	}
+	width := widthAt(size, level, index)
+	return width > 0 && tilePath(parts[1], index, width) == name
 }
