@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -433,12 +434,17 @@ func BenchmarkVerify(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.SetBytes(int64(len(l.leaves[0]) * size))
+	var before, after syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
 	b.ResetTimer()
 	for b.Loop() {
 		if r := verify(b, os.DirFS(dir), ""); !r.OK {
 			b.Fatalf("%+v", r)
 		}
 	}
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+	used := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(used)/float64(b.N)/size, "cpu-ns/record")
 	b.ReportMetric(float64(b.N)*size/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(len(l.leaves[0])), "bytes/record")
 }
