@@ -55,6 +55,7 @@ func TestRules_SeeACrookedHouse(t *testing.T) {
 		{"its neighbour with a library", impure, "internal/canon/strict.go", `package canon; import _ "github.com/go-json-experiment/json"`, ""},
 
 		{"a guessable number", bans, "internal/id/x.go", `package id; import _ "math/rand/v2"`, "guessed"},
+		{"an excused guessable number", bans, "internal/plugin/x.go", `package plugin; import _ "math/rand/v2"`, ""},
 		{"a global log", bans, "internal/flow/x.go", `package flow; import _ "log"`, "slog"},
 
 		{"a package without a comment", undocumented, "internal/grant/grant.go", `package grant`, "no package comment"},
@@ -74,6 +75,7 @@ func TestRules_SeeACrookedHouse(t *testing.T) {
 		{"a promise to nobody", promises, "internal/flow/x.go", "package flow\n// " + "TODO: later\n", "issue"},
 		{"a promise with an issue", promises, "internal/flow/x.go", "package flow\n// " + "TODO(#7): later\n", ""},
 		{"a reveal that nobody listed", unlisted, "internal/event/x.go", "package event\nvar x = s.Reveal()", "reveal.txt"},
+		{"a reveal that ended", unlisted, "internal/seal/x.go", "package seal", "no longer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f, err := parse(c.path, []byte(c.src))

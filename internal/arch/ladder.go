@@ -104,6 +104,7 @@ var edges = map[string]map[string]string{
 	"internal/token": {
 		"internal/subject":  "a token is a subject's",
 		"internal/evidence": "an attestation token carries a verdict",
+		"internal/seal":     "an attestation token carries the key that secrets are sealed to",
 	},
 	"internal/plugin": {
 		"api":             "the host speaks the contracts",
