@@ -168,8 +168,9 @@ func (p part) bitmap() []byte {
 	return appendString(binary.BigEndian.AppendUint64(nil, offset), bits)
 }
 
-// maxBitmap is the widest bitmap, in serials; OpenSSH's own limit is 2^24 bits.
-const maxBitmap = 1 << 20
+// maxBitmap is the widest bitmap, in serials. OpenSSH reads no mpint above 16384
+// bits (SSHBUF_MAX_BIGNUM); with a wider one sshd would refuse every key.
+const maxBitmap = 16384
 
 // Costs in bits. A section has a byte for its kind and a length.
 const (

@@ -169,7 +169,7 @@ func (r *reader) string() []byte { return r.take(uint64(r.uint32())) }
 func (r *reader) bitmap() []run {
 	offset, number := r.uint64(), r.string()
 	// RFC 4251: no needless leading byte, and never negative here.
-	if r.bad || len(number) == 0 || number[0] >= 0x80 || len(number) > 1<<21+1 ||
+	if r.bad || len(number) == 0 || number[0] >= 0x80 || len(number) > maxBitmap/8+1 ||
 		(number[0] == 0 && (len(number) == 1 || number[1] < 0x80)) {
 		r.bad = true
 		return nil
