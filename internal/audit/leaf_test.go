@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +17,15 @@ import (
 	"github.com/sallyport-project/sallyport/internal/id"
 )
 
-// sample is a record of the usual size, about 400 bytes.
+// sample is a record of the usual size, about 400 bytes. The same number gives
+// the same record in every process, which fuzzing needs.
 func sample(n int) audit.Record {
+	name := func(kind int) string { return fmt.Sprintf("01KAQ4S0%018d", 10*n+kind) }
 	at := time.Date(2026, 11, 23, 6, 0, 0, 123456789, time.FixedZone("east", 3600)).Add(time.Duration(n) * time.Millisecond)
 	return audit.Record{
-		Version: 1, ID: id.At(at), Type: "grant.issued", At: at, Outcome: audit.Done,
-		Actor:   audit.Actor{Subject: id.At(at), Kind: "agent", Session: id.At(at), Via: "rest", Address: "192.0.2.7"},
-		Subject: id.At(at), Serial: "42", Grant: id.At(at),
+		Version: 1, ID: name(0), Type: "grant.issued", At: at, Outcome: audit.Done,
+		Actor:   audit.Actor{Subject: name(1), Kind: "agent", Session: name(2), Via: "rest", Address: "192.0.2.7"},
+		Subject: name(1), Serial: "42", Grant: name(3),
 		Reasons: []string{"policy allows ssh-user-cert"}, Policy: []string{"release@7"},
 		Data: map[string]string{"kind": "ssh-user-cert", "ttl_seconds": "900"},
 	}

@@ -142,10 +142,11 @@ func expected(name string, size uint64) bool {
 	}
 	level := 0
 	if parts[1] != "entries" {
-		var err error
-		if level, err = strconv.Atoi(parts[1]); err != nil || level < 0 || level > 7 {
+		n, err := strconv.ParseUint(parts[1], 10, 3)
+		if err != nil || strconv.FormatUint(n, 10) != parts[1] {
 			return false
 		}
+		level = int(n) //nolint:gosec // three bits
 	}
 	numbers := parts[2:]
 	if last := len(numbers) - 2; last >= 0 && strings.HasSuffix(numbers[last], ".p") {
