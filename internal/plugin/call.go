@@ -1,0 +1,114 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// settle is how long a broken call waits for the process's end to be noticed,
+// so that its repetition meets the next process.
+const settle = 50 * time.Millisecond
+
+// call runs f against the current process of a plugin, within the host's time
+// limit and the plugin's share of calls. A call that broke because the process
+// ended is repeated once, if repeat says that it may be; else it is Unavailable.
+func call[T any](ctx context.Context, h *Host, find func() (*route, error), repeat bool, f func(context.Context, *instance) (T, error)) (T, error) {
+	var none T
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.CallTimeout)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		r, err := find()
+		if err != nil {
+			return none, err
+		}
+		v, err := once(ctx, r, f)
+		if err == nil {
+			return v, nil
+		}
+		again := errors.Is(err, errGone) // nothing was sent
+		if !again && lost(ctx, err) {
+			if !repeat {
+				return none, fault.Unavailablef("plugin %s ended during the call; whether it was done is not known", r.name()).Because(err)
+			}
+			again = true
+		}
+		if !again || attempt > 0 {
+			return none, judge(ctx, r.name(), err)
+		}
+	}
+}
+
+func once[T any](ctx context.Context, r *route, f func(context.Context, *instance) (T, error)) (T, error) {
+	var none T
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		r.failed.Add(1)
+		return none, fault.Exhaustedf("plugin %s has too many calls in flight", r.name()).After(time.Second).Because(ctx.Err())
+	}
+	i, release, err := r.life.acquire(ctx)
+	if err != nil {
+		r.failed.Add(1)
+		return none, err
+	}
+	defer release()
+	r.called.Add(1)
+	v, err := f(ctx, i)
+	if err != nil {
+		if fault.KindOf(err) == fault.Internal || fault.Is(err, fault.Unavailable) {
+			r.failed.Add(1)
+		}
+		if lost(ctx, err) {
+			timer := time.NewTimer(settle)
+			defer timer.Stop()
+			select {
+			case <-i.done():
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+	return v, err
+}
+
+// lost reports whether the connection broke under a call that was still wanted.
+func lost(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	if errors.Is(err, errLost) || errors.Is(err, errTooLarge) {
+		return true
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return false
+	}
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.Canceled
+}
+
+// judge turns what came back into a fault. Texts of plugins stay in the cause.
+func judge(ctx context.Context, plugin string, err error) error {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fault.Unavailablef("the request was given up").Because(err)
+	}
+	switch code := status.Code(err); {
+	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded:
+		return fault.Unavailablef("plugin %s did not answer in time", plugin).Because(err)
+	case errors.Is(err, errTooLarge) || code == codes.ResourceExhausted:
+		return fault.Unavailablef("plugin %s sent a message that is larger than allowed", plugin).Because(err)
+	case code == codes.Unimplemented:
+		return fault.Unavailablef("plugin %s does not offer what its manifest says", plugin).Because(err)
+	default:
+		return fault.Unavailablef("plugin %s is failing", plugin).Because(err)
+	}
+}

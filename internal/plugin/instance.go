@@ -1,0 +1,260 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	akms "github.com/sallyport-project/sallyport/api/agentkms/plugin/v1"
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// instance is one running process of one package, with its connection.
+type instance struct {
+	m      manifest.Manifest
+	proc   *process
+	client *goplugin.Client
+	conn   *grpc.ClientConn
+	dir    string
+	free   func() // gives the image back
+	vender *stream
+	once   sync.Once
+}
+
+var _ worker = (*instance)(nil)
+
+// gracePeriod is how long a process has to end by itself.
+const gracePeriod = 2 * time.Second
+
+// launch starts a package from its verified image. It returns only when the
+// plugin has answered who it is; every failure leaves nothing behind.
+func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
+	m := e.Manifest
+	img, free, err := h.images.use(e, h.store)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{m: m, free: free}
+	defer func() {
+		if err != nil {
+			i.stop(false)
+		}
+	}()
+	if i.dir, err = os.MkdirTemp(h.runDir, "p"); err != nil {
+		return nil, fault.Wrap(err, "make private folder")
+	}
+	private := privateChannel && m.Contract == manifest.ContractSallyport
+	i.proc = &process{
+		name: m.Name, image: img, spawn: h.spawn, local: private, exited: make(chan struct{}),
+		stderr: newOutput(h.cfg.Log, m.Name, "stderr", h.cfg.Now),
+		box:    h.cfg.Sandbox,
+		plan:   SandboxPlan{Plugin: m.Name, Capabilities: m.Capabilities},
+	}
+	i.client = goplugin.NewClient(h.clientConfig(i, private))
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+	defer cancel()
+	// The library waits for the process and for its first answers without a
+	// context; ending the process ends the wait.
+	defer context.AfterFunc(ctx, func() { _ = i.proc.Kill(ctx) })()
+	protocol, err := i.client.Client()
+	if err != nil {
+		return nil, &reasoned{fault.Unavailablef("plugin %s did not start", m.Name).Because(err), ReasonStart}
+	}
+	g, ok := protocol.(*goplugin.GRPCClient)
+	if !ok {
+		return nil, refuse(ReasonIncompatible, "plugin %s does not speak gRPC", m.Name)
+	}
+	i.conn = g.Conn
+	if err := i.introduce(ctx, h.cfg.Settings); err != nil {
+		return nil, err
+	}
+	i.vender = newStream(i.conn)
+	return i, nil
+}
+
+func (h *Host) clientConfig(i *instance, private bool) *goplugin.ClientConfig {
+	handshake := goplugin.HandshakeConfig{
+		ProtocolVersion: own.ProtocolVersion, MagicCookieKey: own.CookieKey, MagicCookieValue: own.CookieValue,
+	}
+	if i.m.Contract == manifest.ContractAgentKMS {
+		handshake = goplugin.HandshakeConfig{
+			ProtocolVersion: akms.ProtocolVersion, MagicCookieKey: akms.CookieKey, MagicCookieValue: akms.CookieValue,
+		}
+	}
+	stdout := newOutput(h.cfg.Log, i.m.Name, "stdout", h.cfg.Now)
+	return &goplugin.ClientConfig{
+		HandshakeConfig:  handshake,
+		Plugins:          goplugin.PluginSet{},
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
+		AutoMTLS:         !private,
+		SkipHostEnv:      true,
+		StartTimeout:     h.cfg.StartTimeout,
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: i.dir},
+		Logger:           quiet{log: h.cfg.Log, name: i.m.Name},
+		SyncStdout:       stdout,
+		SyncStderr:       i.proc.stderr,
+		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(i.proc.dial),
+			grpc.WithDefaultCallOptions(
+				grpc.MaxCallRecvMsgSize(h.cfg.MaxMessage), grpc.MaxCallSendMsgSize(h.cfg.MaxMessage)),
+		},
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+			i.proc.socket, i.proc.plan.SocketDir = dir, dir
+			i.proc.prepare(cmd.Env)
+			return i.proc, nil
+		},
+	}
+}
+
+// introduce compares what the plugin says of itself with its manifest: the
+// manifest is what was signed and recorded.
+func (i *instance) introduce(ctx context.Context, settings func(context.Context, string) ([]byte, error)) error {
+	if i.m.Contract == manifest.ContractAgentKMS {
+		return i.kinds(ctx)
+	}
+	client := own.NewPluginClient(i.conn)
+	info, err := client.Info(ctx, &own.InfoRequest{})
+	if err != nil {
+		return &reasoned{fault.Unavailablef("plugin %s does not say who it is", i.m.Name).Because(err), ReasonStart}
+	}
+	said, signed := slices.Sorted(slices.Values(info.GetKinds())), slices.Sorted(slices.Values(i.m.Kinds))
+	if info.GetName() != i.m.Name || info.GetVersion() != i.m.Version || !slices.Equal(said, signed) {
+		return refuse(ReasonIncompatible, "plugin %s says of itself %s %s for %s, which is not what its manifest says",
+			i.m.Name, clip(info.GetName(), 64), clip(info.GetVersion(), 64), clip(joined(said), 200))
+	}
+	if settings == nil {
+		return nil
+	}
+	config, err := settings(ctx, i.m.Name)
+	if err != nil {
+		return &reasoned{fault.Unavailablef("the configuration of plugin %s cannot be read", i.m.Name).Because(err), ReasonStart}
+	}
+	if len(config) == 0 {
+		return nil
+	}
+	defer clear(config)
+	answer, err := client.Configure(ctx, &own.ConfigureRequest{Config: config})
+	if err != nil {
+		return &reasoned{fault.Unavailablef("plugin %s could not be configured", i.m.Name).Because(err), ReasonStart}
+	}
+	if answer.GetError() != "" {
+		return refuse(ReasonIncompatible, "plugin %s refuses its configuration", i.m.Name)
+	}
+	return nil
+}
+
+// kinds asks every declared service of agentkms.plugin.v1 for its kind.
+func (i *instance) kinds(ctx context.Context) error {
+	for _, role := range i.m.Roles {
+		kind, err := i.kind(ctx, role)
+		if err != nil {
+			return &reasoned{fault.Unavailablef("plugin %s does not answer as %s", i.m.Name, role).Because(err), ReasonStart}
+		}
+		if kind != i.m.Kinds[0] {
+			return refuse(ReasonIncompatible, "plugin %s serves kind %s as %s, which is not what its manifest says", i.m.Name, clip(kind, 64), role)
+		}
+	}
+	return nil
+}
+
+func (i *instance) kind(ctx context.Context, role string) (string, error) {
+	var r *akms.KindResponse
+	var err error
+	switch q := (&akms.KindRequest{}); role {
+	case manifest.RoleValidator:
+		r, err = akms.NewScopeValidatorServiceClient(i.conn).Kind(ctx, q)
+	case manifest.RoleAnalyzer:
+		r, err = akms.NewScopeAnalyzerServiceClient(i.conn).Kind(ctx, q)
+	case manifest.RoleSerializer:
+		r, err = akms.NewScopeSerializerServiceClient(i.conn).Kind(ctx, q)
+	default:
+		r, err = akms.NewCredentialVenderServiceClient(i.conn).Kind(ctx, q)
+	}
+	return r.GetKind(), err
+}
+
+// done is closed when the process has ended.
+func (i *instance) done() <-chan struct{} { return i.proc.exited }
+
+// check asks grpc.health; a plugin without that service is asked who it is
+// instead, and is not punished for what its contract does not demand.
+func (i *instance) check(ctx context.Context) error {
+	r, err := grpc_health_v1.NewHealthClient(i.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: goplugin.GRPCServiceName})
+	switch status.Code(err) {
+	case codes.OK:
+		if r.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+			return errors.New("the health service says that it does not serve")
+		}
+		return nil
+	case codes.Unimplemented, codes.NotFound:
+		if i.m.Contract == manifest.ContractAgentKMS {
+			_, err = i.kind(ctx, i.m.Roles[0])
+			return err
+		}
+		_, err = own.NewPluginClient(i.conn).Info(ctx, &own.InfoRequest{})
+		return err
+	default:
+		return err
+	}
+}
+
+// stop ends the process and returns when nothing is left: no process, no
+// connection, no folder, no image in use.
+func (i *instance) stop(gently bool) {
+	i.once.Do(func() {
+		if i.vender != nil {
+			i.vender.close()
+		}
+		if i.client != nil {
+			i.end(gently)
+		}
+		if i.dir != "" {
+			_ = os.RemoveAll(i.dir)
+		}
+		i.free()
+	})
+}
+
+func (i *instance) end(gently bool) {
+	started := i.proc.pid() != 0
+	if !gently {
+		_ = i.proc.Kill(context.Background())
+	}
+	ask := time.AfterFunc(gracePeriod/8, func() { i.proc.signal(askToEnd) })
+	kill := time.AfterFunc(gracePeriod, func() { _ = i.proc.Kill(context.Background()) })
+	i.client.Kill()
+	_, _ = ask.Stop(), kill.Stop()
+	_ = i.proc.Kill(context.Background())
+	if started {
+		<-i.proc.exited
+		i.proc.pipes.Wait()
+	}
+	if i.conn != nil {
+		_ = i.conn.Close()
+	}
+}
+
+func joined(list []string) string {
+	out := ""
+	for n, s := range list {
+		if n > 0 {
+			out += ", "
+		}
+		out += s
+	}
+	return out
+}

@@ -1,0 +1,151 @@
+package plugin
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// The limits of what a plugin may write into our log.
+const (
+	maxLine       = 4 << 10
+	linesPerBurst = 200
+	linesPerSec   = 50
+)
+
+// output turns what a plugin writes into log records with its name, clipped and
+// limited in rate: a flood costs the flood's reader and nothing else. It is an
+// io.Writer for whole or partial lines. Safe for concurrent use.
+type output struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu      sync.Mutex
+	part    []byte
+	over    bool // the current line was too long; skip to its end
+	tokens  float64
+	last    time.Time
+	dropped int
+}
+
+func newOutput(log *slog.Logger, plugin, stream string, now func() time.Time) *output {
+	return &output{log: log.With("plugin", plugin, "stream", stream), now: now, tokens: linesPerBurst, last: now()}
+}
+
+// Write takes any piece of output and never fails.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range p {
+		switch {
+		case c == '\n':
+			o.flush()
+		case len(o.part) < maxLine:
+			o.part = append(o.part, c)
+		default:
+			o.over = true
+		}
+	}
+	return len(p), nil
+}
+
+// Close logs what is left.
+func (o *output) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flush()
+	if o.dropped > 0 {
+		o.log.WarnContext(context.Background(), "plugin output was dropped", "lines", o.dropped)
+		o.dropped = 0
+	}
+	return nil
+}
+
+// flush ends a line; o.mu is held.
+func (o *output) flush() {
+	if len(o.part) == 0 {
+		return
+	}
+	line, over := clip(string(o.part), maxLine), o.over
+	o.part, o.over = o.part[:0], false
+	now := o.now()
+	o.tokens = min(linesPerBurst, o.tokens+now.Sub(o.last).Seconds()*linesPerSec)
+	o.last = now
+	if o.tokens < 1 {
+		o.dropped++
+		return
+	}
+	o.tokens--
+	ctx := context.Background()
+	if o.dropped > 0 {
+		o.log.WarnContext(ctx, "plugin output was dropped", "lines", o.dropped)
+		o.dropped = 0
+	}
+	o.log.InfoContext(ctx, "plugin output", "line", line, "clipped", over)
+}
+
+// firstLine copies the handshake line of a plugin, at most maxLine bytes, to w
+// and throws the rest of its output away, so that it never waits for a reader.
+func firstLine(r io.Reader, w *io.PipeWriter) {
+	b := bufio.NewReaderSize(r, maxLine)
+	line, err := b.ReadSlice('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		_ = w.CloseWithError(io.ErrUnexpectedEOF)
+	} else if _, err := w.Write(line); err == nil {
+		_ = w.Close()
+	}
+	_, _ = io.Copy(io.Discard, b)
+}
+
+// quiet is the logger that the plugin library gets: its records go to ours, all
+// as attributes of constant messages, no louder than debug, because what
+// matters is logged by this package itself.
+type quiet struct {
+	log  *slog.Logger
+	name string
+	args []any
+}
+
+var _ hclog.Logger = quiet{}
+
+func (q quiet) Log(_ hclog.Level, msg string, args ...any) {
+	q.log.DebugContext(context.Background(), "plugin library", "note", msg, "details", args)
+}
+
+func (q quiet) Trace(string, ...any)             {}
+func (q quiet) Debug(msg string, args ...any)    { q.Log(hclog.Debug, msg, args...) }
+func (q quiet) Info(msg string, args ...any)     { q.Log(hclog.Info, msg, args...) }
+func (q quiet) Warn(msg string, args ...any)     { q.Log(hclog.Warn, msg, args...) }
+func (q quiet) Error(msg string, args ...any)    { q.Log(hclog.Error, msg, args...) }
+func (q quiet) IsTrace() bool                    { return false }
+func (q quiet) IsDebug() bool                    { return true }
+func (q quiet) IsInfo() bool                     { return true }
+func (q quiet) IsWarn() bool                     { return true }
+func (q quiet) IsError() bool                    { return true }
+func (q quiet) ImpliedArgs() []any               { return q.args }
+func (q quiet) Name() string                     { return q.name }
+func (q quiet) SetLevel(hclog.Level)             {}
+func (q quiet) GetLevel() hclog.Level            { return hclog.Debug }
+func (q quiet) Named(name string) hclog.Logger   { q.name = name; return q }
+func (q quiet) ResetNamed(n string) hclog.Logger { q.name = n; return q }
+
+// With keeps the arguments for ImpliedArgs.
+func (q quiet) With(args ...any) hclog.Logger {
+	q.args = append(append([]any(nil), q.args...), args...)
+	return q
+}
+
+// StandardLogger discards: nothing of ours writes there.
+func (q quiet) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
+	return log.New(io.Discard, "", 0)
+}
+
+// StandardWriter discards: nothing of ours writes there.
+func (q quiet) StandardWriter(*hclog.StandardLoggerOptions) io.Writer { return io.Discard }

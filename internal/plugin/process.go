@@ -1,0 +1,233 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-plugin/runner"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// process runs one verified image as go-plugin's runner. It gets the variables
+// of the handshake and nothing of our environment, no descriptor but its three
+// standard ones, its own process group, and it dies with us.
+type process struct {
+	name   string
+	image  *image
+	spawn  *spawner
+	socket string // private folder of its sockets
+	local  bool   // only a unix socket in that folder is acceptable
+	stderr *output
+	box    Sandbox
+	plan   SandboxPlan
+
+	cmd       *exec.Cmd
+	release   func()
+	out       *io.PipeReader
+	exited    chan struct{}
+	pipes     sync.WaitGroup
+	mu        sync.Mutex
+	alive     *os.Process // from start to reaping
+	address   net.Addr
+	waitError error
+}
+
+var _ runner.Runner = (*process)(nil)
+
+// prepare takes over the environment that go-plugin made for the handshake.
+func (p *process) prepare(env []string) {
+	p.exited = make(chan struct{})
+	p.cmd = &exec.Cmd{Path: p.image.path(), Args: []string{p.name}, Env: env, Dir: p.socket}
+	isolate(p.cmd)
+}
+
+// Start runs the process.
+func (p *process) Start(ctx context.Context) error {
+	if p.box != nil {
+		release, err := p.box.Prepare(ctx, p.plan, p.cmd)
+		if err != nil {
+			return fault.Wrap(err, "prepare sandbox")
+		}
+		p.release = release
+	}
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		return fault.Wrap(err, "make pipe")
+	}
+	errR, errW, err := os.Pipe()
+	if err != nil {
+		_, _ = outR.Close(), outW.Close()
+		return fault.Wrap(err, "make pipe")
+	}
+	p.cmd.Stdout, p.cmd.Stderr = outW, errW
+	err = p.spawn.start(p.cmd)
+	_, _ = outW.Close(), errW.Close()
+	if err != nil {
+		_, _ = outR.Close(), errR.Close()
+		if p.release != nil {
+			p.release()
+		}
+		return fault.Wrap(err, "start plugin process")
+	}
+	p.mu.Lock()
+	p.alive = p.cmd.Process
+	p.mu.Unlock()
+	var w *io.PipeWriter
+	p.out, w = io.Pipe()
+	p.pipes.Add(2)
+	go func() {
+		defer p.pipes.Done()
+		firstLine(outR, w)
+	}()
+	go func() {
+		defer p.pipes.Done()
+		_, _ = io.Copy(p.stderr, errR)
+		_ = p.stderr.Close()
+	}()
+	go p.reap(outR, errR, w)
+	return nil
+}
+
+// tail is how long the last output of an ended process is waited for.
+const tail = 200 * time.Millisecond
+
+// reap waits for the end, which nothing but the process itself can delay: a
+// grandchild that holds the pipes is killed with the group or loses them.
+func (p *process) reap(outR, errR *os.File, w *io.PipeWriter) {
+	p.collect()
+	close(p.exited)
+	soon := time.Now().Add(tail)
+	_, _ = outR.SetReadDeadline(soon), errR.SetReadDeadline(soon)
+	_ = w.CloseWithError(io.EOF)
+	p.pipes.Wait()
+	_, _ = outR.Close(), errR.Close()
+	if p.release != nil {
+		p.release()
+	}
+}
+
+// Wait returns when the process has ended.
+func (p *process) Wait(context.Context) error {
+	<-p.exited
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waitError
+}
+
+// Kill ends the process and its group at once. It may be called at any time.
+func (p *process) Kill(context.Context) error {
+	p.signal(killGroup)
+	return nil
+}
+
+// signal calls f while the process exists and is not reaped, so that its number
+// cannot have been given to another one.
+func (p *process) signal(f func(*os.Process)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.alive != nil {
+		f(p.alive)
+	}
+}
+
+// pid is the process id, 0 before the start.
+func (p *process) pid() int {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// Stdout has the handshake line and nothing after it.
+func (p *process) Stdout() io.ReadCloser { return p.out }
+
+// Stderr is empty and ends with the process: what a plugin writes there goes to
+// our log directly.
+func (p *process) Stderr() io.ReadCloser { return untilExit{p.exited} }
+
+type untilExit struct{ exited <-chan struct{} }
+
+func (u untilExit) Read([]byte) (int, error) {
+	<-u.exited
+	return 0, io.EOF
+}
+
+func (u untilExit) Close() error { return nil }
+
+// Name is the plugin's name.
+func (p *process) Name() string { return p.name }
+
+// ID is the process id.
+func (p *process) ID() string {
+	if pid := p.pid(); pid != 0 {
+		return strconv.Itoa(pid)
+	}
+	return ""
+}
+
+// Diagnose has nothing to add: the log has what the plugin wrote.
+func (p *process) Diagnose(context.Context) string { return "" }
+
+// PluginToHost judges the address that a plugin announces before anything
+// connects to it: a unix socket in the folder that was made for it, or, for
+// contracts that allow it, the loopback interface. A plugin cannot make the host
+// talk to something else.
+func (p *process) PluginToHost(network, address string) (string, string, error) {
+	switch {
+	case network == "unix" && filepath.IsAbs(address) && strings.HasPrefix(filepath.Clean(address), p.socket+string(filepath.Separator)):
+	case network == "tcp" && !p.local:
+		host, _, err := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			return "", "", fault.Deniedf("plugin %s announces an address that is not on the loopback interface", p.name)
+		}
+	default:
+		return "", "", fault.Deniedf("plugin %s announces an address outside of its private folder", p.name)
+	}
+	p.mu.Lock()
+	p.address = announced{network, address}
+	p.mu.Unlock()
+	return network, address, nil
+}
+
+// HostToPlugin changes nothing: both see the same names.
+func (p *process) HostToPlugin(network, address string) (string, string, error) {
+	return network, address, nil
+}
+
+type announced struct{ network, address string }
+
+func (a announced) Network() string { return a.network }
+func (a announced) String() string  { return a.address }
+
+// dial connects to the announced address and checks, for private sockets, that
+// the process at the other end is the one that was started.
+func (p *process) dial(ctx context.Context, _ string) (net.Conn, error) {
+	p.mu.Lock()
+	a := p.address
+	p.mu.Unlock()
+	if a == nil {
+		return nil, fmt.Errorf("plugin %s has announced no address", p.name)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, a.Network(), a.String())
+	if err != nil {
+		return nil, err
+	}
+	if p.local {
+		if err := checkPeer(conn, p.pid()); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}

@@ -1,0 +1,201 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
+)
+
+// errLost says that the stream broke before an answer came: whether the call
+// was done is not known.
+var errLost = errors.New("the plugin's stream broke")
+
+// stream carries calls of sallyport.plugin.v1 over one long-lived bidirectional
+// stream. It opens with the first call, and again after it broke while the
+// process lives. Safe for concurrent use.
+type stream struct {
+	client own.VenderClient
+
+	mu     sync.Mutex
+	live   *lane
+	closed bool
+}
+
+func newStream(conn grpc.ClientConnInterface) *stream {
+	return &stream{client: own.NewVenderClient(conn)}
+}
+
+// lane is one opened stream.
+type lane struct {
+	calls  grpc.BidiStreamingClient[own.HostFrame, own.PluginFrame]
+	cancel context.CancelFunc
+	out    chan *own.HostFrame
+	broken chan struct{}
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan *own.PluginFrame
+	err     error // set before broken is closed
+	threads sync.WaitGroup
+}
+
+// queued is how many frames may wait to be written.
+const queued = 64
+
+// call sends one frame and waits for its answer, no longer than ctx, of which
+// the plugin learns the time left, and the cancellation.
+func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFrame, error) {
+	l, err := s.lane(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline).Milliseconds()
+		frame.TimeoutMs = uint32(min(max(left, 1), math.MaxUint32)) //nolint:gosec // bounded on both sides
+	}
+	answer := make(chan *own.PluginFrame, 1)
+	frame.Id = l.register(answer)
+	defer l.forget(frame.Id)
+	select {
+	case l.out <- frame:
+	case <-l.broken:
+		return nil, l.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case a := <-answer:
+		return a, nil
+	case <-l.broken:
+		select { // the answer may have come first
+		case a := <-answer:
+			return a, nil
+		default:
+			return nil, l.err
+		}
+	case <-ctx.Done():
+		select {
+		case l.out <- &own.HostFrame{Id: frame.Id, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}}:
+		default: // a plugin that reads nothing does not read this either
+		}
+		return nil, ctx.Err()
+	}
+}
+
+// lane returns the open stream and opens one if there is none, which waits for
+// a connection no longer than the caller that needed it.
+func (s *stream) lane(caller context.Context) (*lane, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errLost
+	}
+	if s.live != nil {
+		select {
+		case <-s.live.broken:
+			s.live.cancel()
+		default:
+			return s.live, nil
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	abandon := context.AfterFunc(caller, cancel)
+	calls, err := s.client.Calls(ctx)
+	if !abandon() && err == nil {
+		err = caller.Err()
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	l := &lane{
+		calls: calls, cancel: cancel, out: make(chan *own.HostFrame, queued),
+		broken: make(chan struct{}), waiting: map[uint64]chan *own.PluginFrame{},
+	}
+	l.threads.Add(2)
+	go l.write(ctx)
+	go l.read()
+	s.live = l
+	return l, nil
+}
+
+func (l *lane) register(answer chan *own.PluginFrame) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next++
+	l.waiting[l.next] = answer
+	return l.next
+}
+
+func (l *lane) forget(id uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.waiting, id)
+}
+
+// write is the one writer of the stream; callers never wait for a plugin that
+// does not read longer than their own deadline.
+func (l *lane) write(ctx context.Context) {
+	defer l.threads.Done()
+	for {
+		select {
+		case f := <-l.out:
+			if err := l.calls.Send(f); err != nil {
+				return // the reader learns why
+			}
+		case <-l.broken:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// read hands answers to those who wait; one that nobody waits for, because it is
+// late, repeated or invented, is dropped.
+func (l *lane) read() {
+	defer l.threads.Done()
+	for {
+		f, err := l.calls.Recv()
+		if err != nil {
+			l.err = errLost
+			if status.Code(err) == codes.ResourceExhausted {
+				l.err = errTooLarge
+			}
+			close(l.broken)
+			l.cancel()
+			return
+		}
+		l.mu.Lock()
+		answer := l.waiting[f.GetId()]
+		delete(l.waiting, f.GetId())
+		l.mu.Unlock()
+		if answer != nil {
+			answer <- f
+		}
+	}
+}
+
+// errTooLarge says that some answer on the stream was over the limit. Which call
+// it belonged to cannot be known, so it breaks all that are in flight.
+var errTooLarge = errors.New("an answer of the plugin is larger than the message limit")
+
+// close ends the stream; calls in flight fail.
+func (s *stream) close() {
+	s.mu.Lock()
+	s.closed = true
+	l := s.live
+	s.mu.Unlock()
+	if l != nil {
+		l.cancel()
+		l.threads.Wait()
+	}
+}

@@ -1,0 +1,198 @@
+package plugin
+
+import (
+	"context"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+)
+
+// table is which plugin serves what, at one moment. It never changes: Sync puts
+// a new one in place.
+type table struct {
+	routes []*route // sorted by name
+	slots  map[string]*route
+	closed bool
+}
+
+// route is one installed package with its life.
+type route struct {
+	row    Installed
+	entry  Entry
+	life   *life[*instance] // nil if refused
+	reason Reason
+	detail string
+	slots  chan struct{}
+	called atomic.Uint64
+	failed atomic.Uint64
+}
+
+func (r *route) name() string { return r.row.Name }
+
+func (r *route) oneCall() bool { return r.entry.Manifest.Contract == manifest.ContractSallyport }
+
+func (r *route) source() grant.Source {
+	m := r.entry.Manifest
+	s := grant.Source{Plugin: m.Name, Version: m.Version, Effects: grant.EffectsRemote, Address: m.Revocation.Address}
+	if m.Effects == manifest.EffectsNone {
+		s.Effects = grant.EffectsNone
+	}
+	if f, err := platformFile(m); err == nil {
+		s.Digest = digestPrefix + f.SHA256
+	}
+	return s
+}
+
+// Sync makes the running plugins those of the rows, judged by trust. What is
+// unchanged keeps running; what is new is put in place at once; what is gone is
+// drained in the background. A package that must not run is not started, and its
+// status says why; it is no error of Sync. Of two that serve the same role and
+// kind, the one whose row is older runs.
+func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fault.Unavailablef("the plugin host has stopped")
+	}
+	h.trust.Store(&trust)
+	rows = append([]Installed(nil), rows...)
+	sort.SliceStable(rows, func(i, j int) bool {
+		if !rows[i].At.Equal(rows[j].At) {
+			return rows[i].At.Before(rows[j].At)
+		}
+		return rows[i].Name < rows[j].Name
+	})
+	before := map[string]*route{}
+	for _, r := range h.table.Load().routes {
+		before[r.name()] = r
+	}
+	next := &table{slots: map[string]*route{}}
+	var active []Installed
+	for _, row := range rows {
+		if row.State != Active {
+			continue
+		}
+		r := h.route(ctx, row, active, before[row.Name])
+		next.routes = append(next.routes, r)
+		if r.life == nil {
+			continue
+		}
+		active = append(active, row)
+		for _, s := range row.Offer.slots() {
+			next.slots[s] = r
+		}
+	}
+	sort.Slice(next.routes, func(i, j int) bool { return next.routes[i].name() < next.routes[j].name() })
+	kept := map[*route]bool{}
+	for _, r := range next.routes {
+		kept[r] = true
+	}
+	prior := h.table.Swap(next)
+	for _, r := range prior.routes {
+		if !kept[r] {
+			h.retire(context.WithoutCancel(ctx), r)
+		}
+	}
+	return nil
+}
+
+// route judges one row and returns what stands for it: what runs already, if the
+// content is the same and still trusted, or something new.
+func (h *Host) route(ctx context.Context, row Installed, active []Installed, before *route) *route {
+	e, err := h.store.judge(row.Digest, *h.trust.Load())
+	if err == nil && (e.Manifest.Name != row.Name || e.Manifest.Version != row.Package || !sameOffer(offerOf(e.Manifest), row.Offer)) {
+		err = refuse(ReasonIncompatible, "the record of plugin %s does not describe the package that it names", row.Name)
+	}
+	if err == nil {
+		err = CheckRoles(active, row.Name, row.Offer)
+	}
+	if err != nil {
+		h.cfg.Log.WarnContext(ctx, "plugin is refused", "plugin", row.Name, "reason", string(ReasonOf(err)), "err", err)
+		return &route{row: row, entry: e, reason: ReasonOf(err), detail: fault.Public(err)}
+	}
+	if before != nil && before.life != nil && before.row.Digest == row.Digest {
+		return before
+	}
+	r := &route{row: row, entry: e, slots: make(chan struct{}, h.cfg.Concurrency)}
+	r.life = newLife(row.Name, h.pace, h.cfg.Log, h.cfg.Now, func(ctx context.Context) (*instance, error) {
+		// Again before every start: trust may have changed since.
+		e, err := h.store.judge(row.Digest, *h.trust.Load())
+		if err != nil {
+			return nil, err
+		}
+		return h.launch(ctx, e)
+	})
+	go r.life.run(h.cfg.Eager)
+	return r
+}
+
+// drainWithin is how long a replaced plugin has for the calls in flight.
+const drainWithin = 10 * time.Second
+
+// retire drains a route in the background.
+func (h *Host) retire(ctx context.Context, r *route) {
+	if r.life == nil {
+		return
+	}
+	h.old.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, drainWithin)
+		defer cancel()
+		r.life.end(ctx)
+	})
+}
+
+// role finds what serves a role for a kind.
+func (h *Host) role(role, kind string) (*route, error) {
+	t := h.table.Load()
+	if r, ok := t.slots[slot(role, kind)]; ok {
+		return r, nil
+	}
+	if t.closed {
+		return nil, fault.Unavailablef("the plugin host has stopped")
+	}
+	for _, r := range t.routes {
+		if r.life == nil && contains(r.row.Offer.Kinds, kind) && contains(r.row.Offer.Roles, role) {
+			return nil, fault.Unavailablef("plugin %s, which serves %s, must not run here (%s)", r.name(), kind, r.reason)
+		}
+	}
+	return nil, fault.NotFoundf("no installed plugin serves %s as %s", kind, role)
+}
+
+// vender finds what vends a kind, complete with a validator.
+func (h *Host) vender(kind string) (*route, error) {
+	r, err := h.role(manifest.RoleVender, kind)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.role(manifest.RoleValidator, kind); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (t *table) kinds() []string {
+	seen := map[string]bool{}
+	for _, r := range t.routes {
+		for _, k := range r.row.Offer.Kinds {
+			_, vends := t.slots[slot(manifest.RoleVender, k)]
+			_, judged := t.slots[slot(manifest.RoleValidator, k)]
+			seen[k] = vends && judged
+		}
+	}
+	var out []string
+	for k, ok := range seen {
+		if ok {
+			out = append(out, k)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func sameOffer(a, b Offer) bool {
+	return a.Contract == b.Contract && jsonList(a.Roles) == jsonList(b.Roles) && jsonList(a.Kinds) == jsonList(b.Kinds)
+}
