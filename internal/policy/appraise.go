@@ -62,7 +62,7 @@ func (s *Set) Appraise(ctx context.Context, documentID string, input map[string]
 		return Appraisal{}, err
 	}
 	q := &question{input: in, at: s.now()}
-	ctx, done := begin(ctx, Limit, q)
+	ctx, done := begin(ctx, s.limit, q)
 	defer done()
 	library := &library{ctx: ctx, refs: refs, known: map[string]*ast.Term{}}
 	q.builtins = library.builtins()

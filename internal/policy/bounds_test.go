@@ -208,6 +208,7 @@ func decideIn(t *rapid.T, documents []Document, in map[string]any) Decision {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.limit = TestLimit
 	d, err := s.Decide(context.Background(), "release", in)
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func Compile(documents []Document, now func() time.Time) (*Set, error) {
 	if now == nil {
 		return nil, fault.Internalf("policies need a clock")
 	}
-	s := &Set{now: now, appraisals: map[string]*program{}}
+	s := &Set{now: now, limit: Limit, appraisals: map[string]*program{}}
 	var broken problems
 	names := map[string]bool{}
 	for _, d := range sorted(documents) {

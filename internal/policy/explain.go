@@ -57,7 +57,7 @@ func (s *Set) Explain(ctx context.Context, verb string, input map[string]any) (E
 	if err != nil {
 		return Explanation{}, err
 	}
-	ctx, done := begin(ctx, Limit, q)
+	ctx, done := begin(ctx, s.limit, q)
 	defer done()
 	out := Explanation{Verb: verb}
 	t := tally{verb: verb, kind: requestKind(input)}

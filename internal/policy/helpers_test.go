@@ -13,12 +13,15 @@ func doc(name, body string) Document {
 	return Document{Name: name, Version: 1, Kind: Sallyport, Source: "package sallyport\n" + body, At: noon}
 }
 
+// mustCompile makes a set that has time, so that a busy machine does not decide
+// tests. What concerns Limit itself compiles by itself.
 func mustCompile(t testing.TB, documents ...Document) *Set {
 	t.Helper()
 	s, err := Compile(documents, clock)
 	if err != nil {
 		t.Fatalf("compile: %v", err)
 	}
+	s.limit = TestLimit
 	return s
 }
 

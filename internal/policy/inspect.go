@@ -8,6 +8,9 @@ import (
 // inspect finds what compiles as Rego and yet cannot be a document of its kind.
 // What it catches would otherwise be a refusal in the middle of the night.
 func inspect(d Document, m *ast.Module) problems {
+	if found := deep(d, m); found != nil {
+		return found
+	}
 	want := packageOf(d.Kind)
 	if got := m.Package.Path; len(got) != 2 || !got[1].Equal(ast.StringTerm(want)) {
 		return problems{problemAt(d, m.Package.Loc(), "a document of kind %s begins with: package %s", d.Kind, want)}
@@ -170,4 +173,31 @@ func mayBe[T types.Type](t types.Type) bool {
 		return true
 	}
 	return false
+}
+
+// Limits of the shape of a text: how deep it may nest, else branches included,
+// and how many conditions one body may have. The compiler's time grows with the
+// square of each, and it cannot be interrupted.
+const (
+	maxDepth = 512
+	maxBody  = 1024
+)
+
+// deep finds where a text goes beyond these limits, nil if it does not.
+func deep(d Document, m *ast.Module) problems {
+	depth := 0
+	var found problems
+	ast.NewBeforeAfterVisitor(func(x any) bool {
+		depth++
+		body, _ := x.(ast.Body)
+		if found == nil && (depth > maxDepth || len(body) > maxBody) {
+			var at *ast.Location
+			if n, ok := x.(ast.Node); ok {
+				at = n.Loc()
+			}
+			found = problems{problemAt(d, at, "the text nests too deep, or has too many conditions in one place; split it into rules")}
+		}
+		return found != nil
+	}, func(any) { depth-- }).Walk(m)
+	return found
 }

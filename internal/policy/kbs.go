@@ -23,7 +23,7 @@ func (s *Set) ResourceAllowed(ctx context.Context, plugin string, path []string,
 	if err != nil {
 		return Decision{}, err
 	}
-	ctx, done := begin(ctx, Limit, q)
+	ctx, done := begin(ctx, s.limit, q)
 	defer done()
 	answer, err := s.resource.ask(ctx, "allow", q)
 	if late := late(ctx); late != nil {

@@ -106,6 +106,7 @@ func TestSet_ResourceAllowed(t *testing.T) {
 	})
 	t.Run("a document that does not end is unavailable", func(t *testing.T) {
 		s := mustCompile(t, resource("package policy\nallow if { some a in numbers.range(1, 100000); some b in numbers.range(1, 100000); a * b == -1 }"))
+		s.limit = Limit
 		if d, err := s.ResourceAllowed(context.Background(), "resource", path, nil, snpClaims()); !fault.Is(err, fault.Unavailable) || d.Allow {
 			t.Errorf("got %+v, %v", d, err)
 		}

@@ -16,6 +16,7 @@ import (
 // new one and swap the pointer.
 type Set struct {
 	now        func() time.Time
+	limit      time.Duration // Limit; longer in tests on busy machines
 	documents  []Document
 	voters     []*program // of kind sallyport, by name
 	resource   *program   // nil if there is none
@@ -47,7 +48,7 @@ func (s *Set) Decide(ctx context.Context, verb string, input map[string]any) (De
 	if err != nil {
 		return Decision{}, err
 	}
-	ctx, done := begin(ctx, Limit, q)
+	ctx, done := begin(ctx, s.limit, q)
 	defer done()
 	t := tally{verb: verb, kind: requestKind(input)}
 	for _, p := range s.voters {

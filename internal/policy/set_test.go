@@ -163,7 +163,10 @@ func TestSet_Decide_stopsInTime(t *testing.T) {
 	some b in numbers.range(1, 100000)
 	a * b == -1
 }`
-	s := mustCompile(t, doc("endless", endless), doc("good", `respond := {"allow": true}`))
+	s, err := Compile([]Document{doc("endless", endless), doc("good", `respond := {"allow": true}`)}, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
 	begun := time.Now()
 	d, err := s.Decide(context.Background(), "respond", request())
 	if !fault.Is(err, fault.Unavailable) || d.Allow {

@@ -150,6 +150,9 @@ func (t *trial) program() (p *program, modules map[string]*ast.Module, err error
 		if got, want := m.Package.Path.String(), "data."+packageOf(t.document.Kind); got != want && got != want+"_test" {
 			return nil, nil, problems{problemAt(d, m.Package.Loc(), "the package of these tests is %s or %s_test", want[5:], want[5:])}.fault()
 		}
+		if found := deep(d, m); found != nil {
+			return nil, nil, found.fault()
+		}
 		modules[d.Name] = m
 	}
 	c := ast.NewCompiler().WithCapabilities(vocabulary(t.document.Kind)).WithDefaultRegoVersion(ast.RegoV1)
