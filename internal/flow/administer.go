@@ -59,7 +59,7 @@ func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, 
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails (crypto/rand)
 	hash := sha256.Sum256(raw)
-	out := Invited{ID: newID(), Secret: secret.New(raw)}
+	out := Invited{ID: hex.EncodeToString(hash[:]), Secret: secret.New(raw)}
 	err := g.decide(ctx, func() (unit.Unit, error) {
 		record := audit.Record{
 			Type: "subject.invited", Actor: c.actor(), Target: out.ID,
@@ -72,7 +72,7 @@ func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, 
 		out.Expires = g.Now().Add(r.Life).UTC().Truncate(time.Microsecond)
 		record.Policy = d.Documents
 		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Insert(subject.Invitation{
-			ID: out.ID, Version: 1, Hash: hex.EncodeToString(hash[:]), Kind: r.Kind, Role: r.Role, Team: r.Team,
+			ID: out.ID, Version: 1, Kind: r.Kind, Role: r.Role, Team: r.Team,
 			Name: r.Name, Author: c.Subject.ID, Expires: out.Expires,
 		}))}, nil
 	})

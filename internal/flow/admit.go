@@ -2,8 +2,6 @@ package flow
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"strconv"
 	"time"
@@ -18,12 +16,11 @@ import (
 
 // EnrolRequest is what a newcomer brings.
 type EnrolRequest struct {
-	Invitation string       // id of the invitation
-	Secret     secret.Bytes // its one-time secret
-	CSR        []byte       // certificate request, DER; only its key counts
-	Name       string       // wished for; the invitation's name wins
-	Address    string       // network address without the port
-	Via        string
+	Secret  secret.Bytes // the one-time secret of the join token
+	CSR     []byte       // certificate request, PEM or DER; only its key counts
+	Name    string       // wished for; the invitation's name wins
+	Address string       // network address without the port
+	Via     string
 }
 
 // MaxCSR is the largest certificate request, in bytes.
@@ -78,7 +75,7 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		leaf, err := g.Authority.Issue(r.CSR, newcomer.Kind, newcomer.ID, g.LeafLife)
+		leaf, err := g.Authority.Issue(r.CSR, newcomer.Kind, newcomer.ID, g.leafLife(newcomer.Kind))
 		if err != nil {
 			return unit.Unit{}, err
 		}
@@ -98,19 +95,26 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 	return out, nil
 }
 
+func (g *Gate) leafLife(k subject.Kind) time.Duration {
+	if k == subject.Operator {
+		return g.OperatorLife
+	}
+	return g.LeafLife
+}
+
 func certificateOf(subjectID string, leaf Leaf) subject.Certificate {
 	return subject.Certificate{ID: leaf.Serial, Version: 1, Subject: subjectID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter}
 }
 
-// invitation reads an open invitation and checks its secret.
+// invitation finds the open invitation that a secret belongs to. The secret has
+// 256 random bits, so looking up its digest tells nothing by its timing.
 func (g *Gate) invitation(ctx context.Context, r EnrolRequest) (subject.Invitation, error) {
-	row, err := g.Store.Invitation(ctx, r.Invitation)
+	sum := r.Secret.SHA256()
+	row, err := g.Store.Invitation(ctx, hex.EncodeToString(sum[:]))
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return row, fault.Wrap(err, "read invitation")
 	}
-	sum := sha256.Sum256(r.Secret.Reveal())
-	known := subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(row.Hash)) == 1
-	if err != nil || !known || !row.Used.IsZero() || !g.Now().Before(row.Expires) {
+	if err != nil || !row.Used.IsZero() || !g.Now().Before(row.Expires) {
 		g.strangers.add(r.Address)
 		return row, fault.Unauthenticatedf("the join token is not valid: it is wrong, was used already or has expired; ask for a new one")
 	}
@@ -145,7 +149,7 @@ func (g *Gate) Renew(ctx context.Context, c Caller, csr []byte) (Leaf, error) {
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		if leaf, err = g.Authority.Issue(csr, fresh.Subject.Kind, fresh.Subject.ID, g.LeafLife); err != nil {
+		if leaf, err = g.Authority.Issue(csr, fresh.Subject.Kind, fresh.Subject.ID, g.leafLife(fresh.Subject.Kind)); err != nil {
 			return unit.Unit{}, err
 		}
 		record.Policy, record.Target = d.Documents, leaf.Serial

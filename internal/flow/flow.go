@@ -49,9 +49,10 @@ type Config struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 
-	SessionLife time.Duration // of a session token; 15 minutes if zero, never more
-	LeafLife    time.Duration // of an agent's certificate; 24 hours if zero
-	OutcomeLife time.Duration // how long a call may be repeated under its key; 10 minutes if zero
+	SessionLife  time.Duration // of a session token; 15 minutes if zero, never more
+	LeafLife     time.Duration // of an agent's certificate; 24 hours if zero
+	OperatorLife time.Duration // of an operator's certificate; seven days if zero
+	OutcomeLife  time.Duration // how long a call may be repeated under its key; 10 minutes if zero
 }
 
 // Guests is what the key broker's part needs. Its zero value refuses every
@@ -83,6 +84,9 @@ func New(c Config) (*Gate, error) {
 	}
 	if c.LeafLife <= 0 {
 		c.LeafLife = 24 * time.Hour
+	}
+	if c.OperatorLife <= 0 {
+		c.OperatorLife = 7 * 24 * time.Hour
 	}
 	if c.OutcomeLife <= 0 {
 		c.OutcomeLife = 10 * time.Minute

@@ -2,6 +2,8 @@ package flow
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -245,7 +247,8 @@ func (g *Gate) recogniseGuest(ctx context.Context, cookie, bearer string) (Calle
 		}
 		passport, err = g.Store.Passport(ctx, handshake.Nonce.ID())
 	case bearer != "":
-		passport, err = g.Store.PassportByDigest(ctx, token.Digest(bearer))
+		sum := sha256.Sum256([]byte(bearer))
+		passport, err = g.Store.PassportByDigest(ctx, hex.EncodeToString(sum[:]))
 	default:
 		return Caller{}, token.Attested{}, none
 	}

@@ -96,10 +96,12 @@ type Envelope interface {
 	Open(table, id string, version int64, sealed []byte) (secret.Bytes, error)
 }
 
-// Pepper turns the SHA-256 of a trimmed value into index entries: the first
-// under the present pepper, the others under older ones for looking up.
+// Pepper turns the SHA-256 of a trimmed value into entries of the index.
 type Pepper interface {
-	Fingerprints(digest [32]byte) []string
+	// Fingerprint is the entry to store.
+	Fingerprint(digest [32]byte) string
+	// Candidates are the entries to look up, those under older peppers too.
+	Candidates(digest [32]byte) []string
 }
 
 // Authority issues and recognises client certificates.
@@ -133,7 +135,7 @@ type Leaf struct {
 // Providers finds who issues credentials of a kind: NotFound if nobody does,
 // Unavailable if the plugin for it is down.
 type Providers interface {
-	Provider(ctx context.Context, kind string) (grant.Provider, error)
+	Provider(kind string) (grant.Provider, error)
 	Kinds() []string
 }
 

@@ -55,7 +55,7 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 	if err := g.Clock.CheckClock(ctx); err != nil {
 		return Vended{}, err
 	}
-	provider, err := g.Providers.Provider(ctx, r.Kind)
+	provider, err := g.Providers.Provider(r.Kind)
 	if err != nil {
 		return Vended{}, err
 	}
@@ -217,7 +217,7 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 			if err != nil {
 				return unit.Unit{}, fault.Wrap(err, "fingerprint credential")
 			}
-			writes = append(writes, unit.Do("fingerprints.insert", unit.AnyRows, "", g.Pepper.Fingerprints(digest)[0], made.ID))
+			writes = append(writes, unit.Do("fingerprints.insert", unit.AnyRows, "", g.Pepper.Fingerprint(digest), made.ID))
 		}
 	}
 	outcome, err := g.outcome(v.caller, v.request, v.out)

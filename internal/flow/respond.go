@@ -66,7 +66,7 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	if _, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")}); err != nil {
 		return Reaction{}, err
 	}
-	candidates, err := g.Store.GrantsByFingerprint(ctx, g.Pepper.Fingerprints(sum))
+	candidates, err := g.Store.GrantsByFingerprint(ctx, g.Pepper.Candidates(sum))
 	if err != nil {
 		return Reaction{}, fault.Wrap(err, "look up fingerprint")
 	}

@@ -131,7 +131,7 @@ func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking
 func (g *Gate) callRevoker(ctx context.Context, old grant.Grant) error {
 	ctx, cancel := context.WithTimeout(ctx, providerWindow)
 	defer cancel()
-	p, err := g.Providers.Provider(ctx, old.Kind)
+	p, err := g.Providers.Provider(old.Kind)
 	if err != nil {
 		return err
 	}

@@ -81,11 +81,11 @@ func (s *Session) Scan(scan unit.Scanner) error {
 }
 
 // Invitation is a join token as the store knows it: one row of table
-// invitations. The secret is stored hashed, and is used up by compare-and-set.
+// invitations. The id is the SHA-256 of the one-time secret in lower-case hex:
+// the secret itself is not stored, and is used up by compare-and-set.
 type Invitation struct {
 	ID      string
 	Version int64
-	Hash    string // SHA-256 of the one-time secret, lower-case hex
 	Kind    Kind
 	Role    string
 	Team    string
@@ -102,7 +102,7 @@ func (Invitation) Table() string { return "invitations" }
 // Columns gives the row in the order of the table's columns.
 func (i Invitation) Columns() []any {
 	return []any{
-		i.ID, i.Version, i.Hash, string(i.Kind), i.Role, i.Team, i.Name, i.Author,
+		i.ID, i.Version, string(i.Kind), i.Role, i.Team, i.Name, i.Author,
 		unit.Micros(i.Expires), unit.Micros(i.Used), i.By,
 	}
 }
@@ -111,7 +111,7 @@ func (i Invitation) Columns() []any {
 func (i *Invitation) Scan(scan unit.Scanner) error {
 	var kind string
 	var expires, used int64
-	err := scan(&i.ID, &i.Version, &i.Hash, &kind, &i.Role, &i.Team, &i.Name, &i.Author, &expires, &used, &i.By)
+	err := scan(&i.ID, &i.Version, &kind, &i.Role, &i.Team, &i.Name, &i.Author, &expires, &used, &i.By)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,219 @@
+package app
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"strings"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/keys"
+	"github.com/sallyport-project/sallyport/internal/keys/ca"
+	"github.com/sallyport-project/sallyport/internal/keys/file"
+	"github.com/sallyport-project/sallyport/internal/keys/sshca"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/token"
+)
+
+// keyring is every key of a server, opened.
+type keyring struct {
+	vault     *keys.Vault
+	mac       *keys.MAC
+	peppers   *keys.Peppers
+	authority *ca.Authority
+	sessions  *token.Ring
+	cookies   []token.CookieKey
+	results   crypto.Signer // signs attestation results
+	trust     []token.SignerKey
+	ledger    *audit.Signer
+	auditors  audit.Keys // all keys that notes were signed with
+	ssh       *sshca.Issuer
+	sshKey    string            // id of the row of the signing SSH CA
+	sshLines  map[string]string // public lines of all SSH CAs, by row id
+}
+
+// openVault opens the envelope and the row MAC, the two that reading other
+// rows needs.
+func openVault(ctx context.Context, c Config, rows []keys.Key, now func() time.Time) (*keyring, error) {
+	kek, err := file.Load(file.Config{Path: c.KEK.File, Old: c.KEK.Old, DataDir: c.DataDir})
+	if err != nil {
+		return nil, err
+	}
+	k := &keyring{}
+	if k.vault, err = keys.Load(ctx, keys.Config{KEK: kek, Now: now}, rows); err != nil {
+		return nil, err
+	}
+	ring, err := keys.NewRing(keys.RowMAC, rows)
+	if err != nil {
+		return nil, err
+	}
+	k.mac, err = keys.NewMAC(ctx, k.vault, ring)
+	return k, err
+}
+
+// open opens all further keys from rows whose MAC was checked.
+func (k *keyring) open(ctx context.Context, c Config, rows []keys.Key, now func() time.Time) error {
+	for _, step := range []func() error{
+		func() error { return k.openPeppers(ctx, rows) },
+		func() (err error) {
+			k.authority, err = ca.Load(ctx, k.vault, rows, authorityConfig(c, now))
+			return err
+		},
+		func() error { return k.openSessions(ctx, rows, now()) },
+		func() error { return k.openGuests(ctx, rows, now()) },
+		func() error { return k.openLedger(ctx, rows, now()) },
+		func() error { return k.openSSH(ctx, rows, now()) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// authorityConfig allows for the longest leaf, an operator's.
+func authorityConfig(c Config, now func() time.Time) ca.Config {
+	return ca.Config{TrustDomain: c.TrustDomain, MaxLife: operatorLife, Now: now}
+}
+
+// The lives of client certificates.
+const (
+	operatorLife = 7 * 24 * time.Hour
+	agentLife    = ca.AgentLife
+)
+
+func (k *keyring) openPeppers(ctx context.Context, rows []keys.Key) error {
+	ring, err := keys.NewRing(keys.Pepper, rows)
+	if err != nil {
+		return err
+	}
+	k.peppers, err = keys.NewPeppers(ctx, k.vault, ring)
+	return err
+}
+
+func (k *keyring) openSessions(ctx context.Context, rows []keys.Key, now time.Time) error {
+	ring, err := keys.NewRing(keys.Token, rows)
+	if err != nil {
+		return err
+	}
+	var all []token.Key
+	for _, row := range ring.Verifying(now) {
+		private, err := k.ed25519(ctx, row)
+		if err != nil {
+			return err
+		}
+		key := token.Key{ID: row.ID, NotBefore: row.Created, RetireAt: retires(row)}
+		key.Public, _ = private.Public().(ed25519.PublicKey)
+		if row.State == keys.Active {
+			key.Seed = seed(private)
+		}
+		all = append(all, key)
+	}
+	k.sessions, err = token.NewRing(all)
+	return err
+}
+
+func (k *keyring) openGuests(ctx context.Context, rows []keys.Key, now time.Time) error {
+	cookies, err := keys.NewRing(keys.Cookie, rows)
+	if err != nil {
+		return err
+	}
+	for _, row := range cookies.Verifying(now) {
+		value, err := k.vault.Reveal(ctx, row)
+		if err != nil {
+			return err
+		}
+		k.cookies = append(k.cookies, token.CookieKey{ID: row.ID, Secret: value, NotBefore: row.Created, RetireAt: retires(row)})
+	}
+	results, err := keys.NewRing(keys.EAR, rows)
+	if err != nil {
+		return err
+	}
+	signers, err := k.vault.Signers(ctx, results, now)
+	if err != nil {
+		return err
+	}
+	signing, err := results.Signing(now)
+	if err != nil {
+		return err
+	}
+	k.results = signers[signing.ID]
+	for _, row := range results.Verifying(now) {
+		k.trust = append(k.trust, token.SignerKey{Public: signers[row.ID].Public(), NotBefore: row.Created, RetireAt: retires(row)})
+	}
+	return nil
+}
+
+func (k *keyring) openLedger(ctx context.Context, rows []keys.Key, now time.Time) error {
+	ring, err := keys.NewRing(keys.Ledger, rows)
+	if err != nil {
+		return err
+	}
+	signing, err := ring.Signing(now)
+	if err != nil {
+		return err
+	}
+	private, err := k.ed25519(ctx, signing)
+	if err != nil {
+		return err
+	}
+	origin, _, found := strings.Cut(signing.Public, "+")
+	if !found {
+		return fault.Internalf("ledger key %s has no verifier key", signing.ID)
+	}
+	if k.ledger, err = audit.NewSigner(origin, private); err != nil {
+		return err
+	}
+	var vkeys []string
+	for _, row := range rows { // retired ones too: their notes must stay verifiable
+		if row.Purpose == keys.Ledger {
+			vkeys = append(vkeys, row.Public)
+		}
+	}
+	k.auditors, err = audit.NewKeys(vkeys...)
+	return err
+}
+
+func (k *keyring) openSSH(ctx context.Context, rows []keys.Key, now time.Time) error {
+	ring, err := keys.NewRing(keys.SSHCA, rows)
+	if err != nil {
+		return err
+	}
+	signing, err := ring.Signing(now)
+	if err != nil {
+		return err
+	}
+	k.sshKey, k.sshLines = signing.ID, map[string]string{}
+	for _, row := range rows {
+		if row.Purpose == keys.SSHCA {
+			k.sshLines[row.ID] = row.Public
+		}
+	}
+	k.ssh, err = sshca.Load(ctx, k.vault, signing)
+	return err
+}
+
+func (k *keyring) ed25519(ctx context.Context, row keys.Key) (ed25519.PrivateKey, error) {
+	signer, err := k.vault.Signer(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	private, ok := signer.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fault.Internalf("%s key %s is not Ed25519", row.Purpose, row.ID)
+	}
+	return private, nil
+}
+
+// retires is when a key stops to verify: an active key far away, when it has
+// no end yet.
+func retires(row keys.Key) time.Time {
+	if row.NotAfter.IsZero() {
+		return row.Created.AddDate(10, 0, 0)
+	}
+	return row.NotAfter
+}
+
+func seed(private ed25519.PrivateKey) secret.Bytes { return secret.New(private.Seed()) }

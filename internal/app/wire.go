@@ -1,0 +1,304 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/channel/console"
+	"github.com/sallyport-project/sallyport/internal/channel/webhook"
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/flow"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/keys/ca"
+	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/obs"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/store"
+	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/token"
+	"github.com/sallyport-project/sallyport/internal/verifier/sample"
+)
+
+// App is a server with everything plugged in. Make it with [New], run it with
+// [App.Run].
+type App struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+	metrics *obs.Registry
+	store   *store.Store
+	keys    *keyring
+	host    *plugin.Host
+	gate    *flow.Gate
+	krl     sshRevocations
+	files   map[string]*ca.Files // by listener address
+	weak    []string             // switches that weaken, for status and start-up
+
+	bound map[string]string // listener name -> address, once listening
+	ready chan struct{}     // closed once all listeners are open
+}
+
+// Options are what a program adds to the configuration.
+type Options struct {
+	Version string
+	Output  io.Writer // log and console notifications; standard error if nil
+}
+
+// New opens everything that a server needs and starts nothing. On an error
+// nothing stays open.
+func New(ctx context.Context, c Config, o Options) (*App, error) {
+	if o.Output == nil {
+		o.Output = os.Stderr
+	}
+	log, err := obs.NewLogger(o.Output, c.Log.Level, c.Log.Format)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{
+		cfg: c, version: o.Version, log: log, metrics: obs.NewRegistry(), files: map[string]*ca.Files{},
+		bound: map[string]string{}, ready: make(chan struct{}),
+	}
+	if err := a.open(ctx, o.Output); err != nil {
+		a.close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) open(ctx context.Context, console io.Writer) error {
+	var err error
+	if a.store, a.keys, err = openData(ctx, a.cfg, a.log); err != nil {
+		return err
+	}
+	a.krl = sshRevocations{store: a.store, lines: a.keys.sshLines, now: time.Now}
+	if err := a.openFiles(); err != nil {
+		return err
+	}
+	packages, err := a.openPlugins()
+	if err != nil {
+		return err
+	}
+	if a.gate, err = a.wireGate(packages, console); err != nil {
+		return err
+	}
+	if err := a.gate.Reload(ctx); err != nil {
+		return err
+	}
+	return a.gate.ApplyPlugins(ctx)
+}
+
+// openStore opens the store alone.
+func openStore(ctx context.Context, c Config, log *slog.Logger) (*store.Store, error) {
+	cfg := store.Config{Driver: c.Storage.Driver, Dir: c.DataDir, StateDir: c.DataDir, Writers: c.Storage.Writers, Logger: log}
+	if c.Storage.Driver == store.PostgreSQL {
+		dsn, err := connection(c.Storage)
+		if err != nil {
+			return nil, err
+		}
+		cfg.DSN = dsn
+	}
+	return store.Open(ctx, cfg)
+}
+
+// connection reads PostgreSQL's connection string, which may hold a password.
+func connection(s Storage) (secret.Bytes, error) {
+	if s.DSNFile == "" {
+		dsn := os.Getenv("SALLYPORT_DATABASE_URL")
+		if dsn == "" {
+			return secret.Bytes{}, fault.Invalidf("storage.driver is postgres: set storage.dsn_file, or SALLYPORT_DATABASE_URL")
+		}
+		return secret.FromString(dsn), nil
+	}
+	text, err := os.ReadFile(s.DSNFile)
+	if err != nil {
+		return secret.Bytes{}, fault.Unavailablef("storage.dsn_file %s cannot be read", s.DSNFile).Because(err)
+	}
+	return secret.New(bytes.TrimSpace(text)), nil
+}
+
+// openData opens store and keys, in the order in which one guards the other.
+func openData(ctx context.Context, c Config, log *slog.Logger) (*store.Store, *keyring, error) {
+	st, err := openStore(ctx, c, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	ring, err := openKeys(ctx, c, st)
+	if err != nil {
+		_ = st.Close(context.WithoutCancel(ctx))
+		return nil, nil, err
+	}
+	return st, ring, nil
+}
+
+func openKeys(ctx context.Context, c Config, st *store.Store) (*keyring, error) {
+	rows, err := st.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fault.NotFoundf("this store is not set up yet; run: sallyport init")
+	}
+	ring, err := openVault(ctx, c, rows, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	st.UseMAC(ring.mac)
+	if rows, err = st.Keys(ctx); err != nil { // again, now with every MAC checked
+		return nil, err
+	}
+	if err := ring.open(ctx, c, rows, time.Now); err != nil {
+		return nil, err
+	}
+	return ring, st.UseLedger(ctx, ring.ledger, ring.auditors)
+}
+
+// openFiles opens certificates that come from files.
+func (a *App) openFiles() error {
+	for _, l := range append([]Listener{a.cfg.Listen.Main}, a.cfg.Listen.Further...) {
+		if l.Certificate == "" && l.ClientCA == "" {
+			continue
+		}
+		files, err := ca.OpenFiles(ca.FilesConfig{Certificate: l.Certificate, Key: l.Key, ClientCA: l.ClientCA, Logger: a.log})
+		if err != nil {
+			return err
+		}
+		a.files[l.Address] = files
+	}
+	return nil
+}
+
+// packages joins the plugin store and the host for flow.
+type packages struct {
+	*plugin.Host
+	store *plugin.Store
+}
+
+func (p packages) Install(pack io.Reader, trust plugin.Trust) (plugin.Entry, error) {
+	return p.store.Install(pack, trust)
+}
+
+func (p packages) Apply(ctx context.Context, rows []plugin.Installed, trust plugin.Trust) error {
+	return p.Sync(ctx, rows, trust)
+}
+
+func (a *App) openPlugins() (packages, error) {
+	st, err := plugin.OpenStore(filepath.Join(a.cfg.DataDir, "plugins"))
+	if err != nil {
+		return packages{}, err
+	}
+	a.host, err = plugin.New(plugin.Config{Store: st, Log: a.log, Eager: true})
+	if err != nil {
+		return packages{}, err
+	}
+	a.weak = append(a.weak, "plugins run without a sandbox in this release")
+	return packages{Host: a.host, store: st}, nil
+}
+
+// wireGate lists every built-in part.
+func (a *App) wireGate(p packages, output io.Writer) (*flow.Gate, error) {
+	sessions, err := token.NewSessions(token.SessionsConfig{Issuer: a.cfg.TrustDomain, Ring: a.keys.sessions, Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	guests, err := a.wireGuests()
+	if err != nil {
+		return nil, err
+	}
+	channels := []notify.Channel{console.New(output)}
+	for _, w := range a.cfg.Notify.Webhooks {
+		channel, err := openWebhook(w)
+		if err != nil {
+			return nil, err
+		}
+		channels = append(channels, channel)
+	}
+	return flow.New(flow.Config{
+		Ledger: a.store, Store: a.store, Clock: a.store,
+		Envelope: a.keys.vault, Pepper: a.keys.peppers, Authority: authority{a},
+		Sessions: sessions, Providers: a.host, Packages: p,
+		Signers:  map[string]grant.Signer{sshKind: sshSigner{issuer: a.keys.ssh, key: a.keys.sshKey}},
+		Channels: channels, Guests: guests, Log: a.log, Now: time.Now,
+		LeafLife: agentLife, OperatorLife: operatorLife,
+	})
+}
+
+func openWebhook(w Webhook) (notify.Channel, error) {
+	key, err := os.ReadFile(w.SecretFile)
+	if err != nil {
+		return nil, fault.Unavailablef("notify.webhooks: the secret_file of %s cannot be read", w.Name).Because(err)
+	}
+	return webhook.New(webhook.Config{Name: w.Name, URL: w.URL, Secret: secret.New(bytes.TrimSpace(key)), Client: http.DefaultTransport})
+}
+
+// wireGuests lists the verifiers that are switched on.
+func (a *App) wireGuests() (flow.Guests, error) {
+	g := flow.Guests{Verifiers: evidence.Verifiers{}}
+	if a.cfg.Verifiers.Sample.Insecure {
+		v, err := sample.New(sample.Config{Insecure: true})
+		if err != nil {
+			return g, err
+		}
+		g.Verifiers["sample"] = v
+		a.weak = append(a.weak, v.Banner())
+	}
+	var err error
+	if g.Cookies, err = token.NewCookies(token.CookiesConfig{Keys: a.keys.cookies, Now: time.Now}); err != nil {
+		return g, err
+	}
+	if g.Results, err = token.NewMinter(token.MinterConfig{Key: a.keys.results, Build: "sallyport " + a.version, Now: time.Now}); err != nil {
+		return g, err
+	}
+	g.Trust, err = token.NewTrust(token.TrustConfig{Keys: a.keys.trust, Now: time.Now})
+	return g, err
+}
+
+// authority lets flow issue and recognise client certificates.
+type authority struct{ a *App }
+
+func (x authority) Identify(cert *x509.Certificate) (flow.Identity, error) {
+	who, err := x.a.keys.authority.Verify([]*x509.Certificate{cert}, time.Now())
+	foreign := false
+	if err != nil {
+		for _, f := range x.a.files {
+			if roots := f.ClientCAs(); len(roots) > 0 {
+				v := ca.NewVerifier(x.a.cfg.TrustDomain, roots, nil)
+				if who, err = v.Verify([]*x509.Certificate{cert}, time.Now()); err == nil {
+					foreign = true
+					break
+				}
+			}
+		}
+	}
+	if err != nil {
+		return flow.Identity{}, err
+	}
+	return flow.Identity{
+		Subject: who.SubjectID, Kind: subject.Kind(who.Kind), Serial: who.Serial, Fingerprint: who.Fingerprint, Foreign: foreign,
+	}, nil
+}
+
+func (x authority) Issue(csr []byte, kind subject.Kind, subjectID string, life time.Duration) (flow.Leaf, error) {
+	leaf, err := x.a.keys.authority.Issue(ca.Request{CSR: csr, Subject: subjectID, Kind: string(kind), Life: life})
+	if err != nil {
+		return flow.Leaf{}, err
+	}
+	return flow.Leaf{
+		PEM: leaf.PEM, Root: x.a.keys.authority.Bundle(), Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
+	}, nil
+}
+
+// keyHash is what join tokens carry of the CA.
+func (a *App) keyHash() string {
+	h := a.keys.authority.KeyHash()
+	return hex.EncodeToString(h[:])
+}
