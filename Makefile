@@ -39,7 +39,7 @@ gen: ## write all generated code anew
 	@.ci/gen
 
 fmt: ## format all Go code
-	@"$$(tools/build small)/gofumpt" -w $$(.ci/gofiles)
+	@.ci/gofiles | xargs "$$(tools/build small)/gofumpt" -w
 
 lint: ## check format, vet and lint
 	@.ci/lint
