@@ -1,0 +1,250 @@
+package sallyport
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Policy is a document in force; Source and Versions are set when one is read
+// by name.
+type Policy struct {
+	Name     string          `json:"name"`
+	Kind     string          `json:"kind"` // sallyport, kbs-resource or kbs-attestation
+	Version  int64           `json:"version"`
+	Author   string          `json:"author,omitempty"`
+	At       time.Time       `json:"at"`
+	State    string          `json:"state"`
+	Source   string          `json:"source,omitempty"`
+	Versions []PolicyVersion `json:"versions,omitempty"`
+}
+
+// PolicyVersion is one version of a document.
+type PolicyVersion struct {
+	Version int64     `json:"version"`
+	Author  string    `json:"author,omitempty"`
+	At      time.Time `json:"at"`
+	State   string    `json:"state"`
+}
+
+// Policies lists the documents in force.
+func (c *Client) Policies(ctx context.Context) (Page[Policy], error) {
+	return list[Policy](ctx, c, get("/v1/policies"))
+}
+
+// Policy reads a document; version 0 is the newest.
+func (c *Client) Policy(ctx context.Context, name string, version int64) (Policy, error) {
+	r := get(join("/v1/policies/{}", name))
+	if version > 0 {
+		r.query = set("version", strconv.FormatInt(version, 10))
+	}
+	r.limit = maxList
+	var out Policy
+	_, err := c.do(ctx, r, &out)
+	return out, err
+}
+
+// SetPolicy puts a new version of a document in force.
+func (c *Client) SetPolicy(ctx context.Context, name, kind, source string) (Policy, error) {
+	body := struct {
+		Kind   string `json:"kind"`
+		Source string `json:"source"`
+	}{kind, source}
+	var out Policy
+	_, err := c.do(ctx, call{method: http.MethodPut, path: join("/v1/policies/{}", name), body: body}, &out)
+	return out, err
+}
+
+// RemovePolicy takes a document out of force.
+func (c *Client) RemovePolicy(ctx context.Context, name string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/policies/{}", name)}, nil)
+	return err
+}
+
+// Decision is what the documents decide together.
+type Decision struct {
+	Allow     bool           `json:"allow"`
+	Bounds    map[string]any `json:"bounds"`
+	Reasons   []string       `json:"reasons"`
+	Documents []string       `json:"documents"`
+}
+
+// Explanation says how a decision came about.
+type Explanation struct {
+	Verb      string          `json:"verb"`
+	Decision  Decision        `json:"decision"`
+	Documents []DocumentTrace `json:"documents"`
+}
+
+// DocumentTrace is one document's part in a decision.
+type DocumentTrace struct {
+	Document string         `json:"document"` // name@version
+	Vote     string         `json:"vote"`     // allow, deny, no opinion or broken
+	Answer   any            `json:"answer,omitempty"`
+	Bounds   map[string]any `json:"bounds,omitempty"`
+	Error    string         `json:"error,omitempty"`
+	Rules    []RuleTrace    `json:"rules"`
+}
+
+// RuleTrace is one rule that was looked at.
+type RuleTrace struct {
+	Rule       string `json:"rule"`
+	Line       int    `json:"line"`
+	Succeeded  bool   `json:"succeeded"`
+	FailedLine int    `json:"failed_line,omitempty"`
+	Failed     string `json:"failed,omitempty"`
+}
+
+// ExplainPolicy tells how a verb would be decided for an input.
+func (c *Client) ExplainPolicy(ctx context.Context, verb string, input map[string]any) (Explanation, error) {
+	body := struct {
+		Verb  string         `json:"verb"`
+		Input map[string]any `json:"input"`
+	}{verb, input}
+	var out Explanation
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/policies/explain", body: body, limit: maxList}, &out)
+	return out, err
+}
+
+// Resource is a stored secret without its value.
+type Resource struct {
+	Path      string    `json:"path"` // repository/type/tag
+	Version   int64     `json:"version"`
+	Author    string    `json:"author,omitempty"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	ChangedAt time.Time `json:"changed_at,omitzero"`
+}
+
+// Resources lists what is stored below a prefix.
+func (c *Client) Resources(ctx context.Context, prefix, after string, limit int) (Page[Resource], error) {
+	r := get("/v1/resources")
+	r.query = set("prefix", prefix, "after", after, "limit", number(limit))
+	return list[Resource](ctx, c, r)
+}
+
+// PutResource stores a secret at repository/type/tag, in place of what was
+// there.
+func (c *Client) PutResource(ctx context.Context, repository, kind, tag string, value []byte) (Resource, error) {
+	var out Resource
+	_, err := c.do(ctx, call{
+		method: http.MethodPut, path: join("/v1/resources/{}/{}/{}", repository, kind, tag), raw: value, kind: "application/octet-stream",
+	}, &out)
+	return out, err
+}
+
+// DeleteResource removes a secret.
+func (c *Client) DeleteResource(ctx context.Context, repository, kind, tag string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/resources/{}/{}/{}", repository, kind, tag)}, nil)
+	return err
+}
+
+// Publisher is a key whose packages are trusted.
+type Publisher struct {
+	KeyID     string    `json:"key_id"`
+	Publisher string    `json:"publisher"`
+	PublicKey string    `json:"public_key"`      // PKIX PEM
+	Names     []string  `json:"names,omitempty"` // patterns of package names; none means all
+	State     string    `json:"state"`
+	Author    string    `json:"author,omitempty"`
+	At        time.Time `json:"at"`
+}
+
+// Publishers lists the trusted keys.
+func (c *Client) Publishers(ctx context.Context) (Page[Publisher], error) {
+	return list[Publisher](ctx, c, get("/v1/publishers"))
+}
+
+// TrustPublisher lets a publisher's key (PKIX PEM) sign packages.
+func (c *Client) TrustPublisher(ctx context.Context, publisher, publicKey string, names []string) (Publisher, error) {
+	body := struct {
+		Publisher string   `json:"publisher"`
+		PublicKey string   `json:"public_key"`
+		Names     []string `json:"names,omitempty"`
+	}{publisher, publicKey, names}
+	var out Publisher
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/publishers", body: body}, &out)
+	return out, err
+}
+
+// DistrustPublisher takes a key out of trust.
+func (c *Client) DistrustPublisher(ctx context.Context, keyID string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/publishers/{}", keyID)}, nil)
+	return err
+}
+
+// InstalledPlugin is a package that an operator decided to run.
+type InstalledPlugin struct {
+	Name      string      `json:"name"`
+	Version   string      `json:"version"`
+	Digest    string      `json:"digest"`
+	Publisher string      `json:"publisher"`
+	KeyIDs    []string    `json:"key_ids"`
+	Offer     PluginOffer `json:"offer"`
+	State     string      `json:"state"`
+	At        time.Time   `json:"at"`
+	Author    string      `json:"author"`
+}
+
+// PluginOffer is what a package does.
+type PluginOffer struct {
+	Contract string   `json:"contract"`
+	Roles    []string `json:"roles"`
+	Kinds    []string `json:"kinds"`
+}
+
+// Plugins is what is installed and how it does on the replica that answers.
+// The members of Status are those of the server's release.
+type Plugins struct {
+	Items  []InstalledPlugin `json:"items"`
+	Status []json.RawMessage `json:"status"`
+}
+
+// Plugins lists the installed plugins.
+func (c *Client) Plugins(ctx context.Context) (Plugins, error) {
+	var out Plugins
+	r := get("/v1/plugins")
+	r.limit = maxList
+	_, err := c.do(ctx, r, &out)
+	return out, err
+}
+
+// InstallPlugin sends a package, which the server verifies and starts. It is
+// sent once: a caller that gets [Unavailable] looks at the list before it
+// repeats.
+func (c *Client) InstallPlugin(ctx context.Context, pack io.Reader) (InstalledPlugin, error) {
+	var out InstalledPlugin
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/plugins", stream: pack, kind: "application/octet-stream"}, &out)
+	return out, err
+}
+
+// RemovePlugin stops a plugin.
+func (c *Client) RemovePlugin(ctx context.Context, name string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/plugins/{}", name)}, nil)
+	return err
+}
+
+// Status is how the server does.
+type Status struct {
+	Version          string            `json:"version"`
+	Storage          string            `json:"storage"` // sqlite or postgresql
+	Ready            bool              `json:"ready"`
+	Weak             []string          `json:"weak"` // configuration that weakens something
+	Ledger           LedgerStatus      `json:"ledger"`
+	Plugins          []json.RawMessage `json:"plugins"`
+	PolicyGeneration int64             `json:"policy_generation"`
+}
+
+// LedgerStatus is how long the ledger is.
+type LedgerStatus struct {
+	Size uint64 `json:"size"`
+}
+
+// Status asks how the server does.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var out Status
+	_, err := c.do(ctx, get("/v1/status"), &out)
+	return out, err
+}
