@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -261,6 +262,21 @@ func TestConsistent_NamesTheBreach(t *testing.T) {
 		if !ok || breach.Breach != tt.want || !fault.Is(err, fault.Unavailable) {
 			t.Errorf("%s: %v, want %s", name, err, tt.want)
 		}
+	}
+}
+
+// broken fails for a reason that says nothing about the ledger.
+type broken struct{}
+
+func (broken) Tile(context.Context, int, uint64) ([]byte, error) {
+	return nil, fault.Unavailablef("the database is away")
+}
+
+func TestConsistent_CriesNoBreachWhenTilesCannotBeRead(t *testing.T) {
+	c := newLedger(t, 3).checkpoint(t)
+	err := audit.Consistent(t.Context(), broken{}, c, c)
+	if _, breach := errors.AsType[*audit.Inconsistent](err); breach || !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("%v, want Unavailable and no breach", err)
 	}
 }
 

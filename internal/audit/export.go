@@ -205,7 +205,7 @@ func (x *exporter) write(name string, data []byte, sync bool) error {
 		}
 		x.made[dir] = true
 	}
-	f, err := x.root.OpenFile(tempFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
+	f, err := x.root.OpenFile(tempFile, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fault.Wrap(err, "write %s", name)
 	}

@@ -28,8 +28,11 @@ type VerifyOptions struct {
 // It verifies the checkpoint, hashes every record against its tile, every tile
 // against the one above it, and the last ones against the signed root; checks
 // that every record is in the canonical form of this ledger; and reports what
-// is missing or too much below tile/. Rollback and fork can only be found with
-// an old checkpoint.
+// is missing or too much below tile/, where a partial tile of an earlier size
+// counts as too much. Rollback and fork can only be found with an old
+// checkpoint. A rotation of the key that the ledger records is not followed: the
+// auditor names each key ([CheckRotation] says whether the old one vouches for
+// the new one).
 //
 // Whatever is wrong with the export is in the report, and then OK is false. An
 // error means that there is no judgement: wrong options (Invalid; an old
