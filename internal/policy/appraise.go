@@ -64,7 +64,7 @@ func (s *Set) Appraise(ctx context.Context, documentID string, input map[string]
 	q := &question{input: in, at: s.now()}
 	ctx, done := begin(ctx, s.limit, q)
 	defer done()
-	library := &library{ctx: ctx, refs: refs, known: map[string]*ast.Term{}}
+	library := newLibrary(ctx, refs)
 	q.builtins = library.builtins()
 
 	vector, err := p.ask(ctx, "trust_claims", q)
@@ -95,10 +95,20 @@ func (s *Set) Appraise(ctx context.Context, documentID string, input map[string]
 
 // library answers query_reference_value for one appraisal.
 type library struct {
-	ctx    context.Context //nolint:containedctx // lives as long as the one call it belongs to
-	refs   ReferenceValues
+	read   func(id string) (value any, found bool, err error)
 	known  map[string]*ast.Term
 	failed error
+}
+
+func newLibrary(ctx context.Context, refs ReferenceValues) *library {
+	l := &library{known: map[string]*ast.Term{}}
+	l.read = func(id string) (any, bool, error) {
+		if refs == nil {
+			return nil, false, nil
+		}
+		return refs.ReferenceValue(ctx, id)
+	}
+	return l
 }
 
 func (l *library) builtins() map[string]*topdown.Builtin {
@@ -122,10 +132,7 @@ func (l *library) value(id string) (*ast.Term, error) {
 	if t, ok := l.known[id]; ok {
 		return t, nil
 	}
-	if l.refs == nil {
-		return ast.NullTerm(), nil
-	}
-	value, found, err := l.refs.ReferenceValue(l.ctx, id)
+	value, found, err := l.read(id)
 	if err != nil {
 		return nil, err
 	}

@@ -54,8 +54,8 @@ const (
 	Removed State = "removed"
 )
 
-// Verbs are the questions that a document of kind [Sallyport] may answer; the
-// name of each is the name of its rule.
+// verbs are the questions that a document of kind Sallyport may answer; the name
+// of each is the name of its rule.
 var verbs = [...]string{"admit", "release", "observe", "respond", "administer"}
 
 // Verbs lists the rules that a document of kind [Sallyport] may define.
