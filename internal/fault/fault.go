@@ -102,14 +102,16 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.cause }
 
 // Invalidf and its siblings make a fault of the kind in their name.
-func Invalidf(format string, args ...any) *Error         { return New(Invalid, format, args...) }
-func Unauthenticatedf(format string, args ...any) *Error { return New(Unauthenticated, format, args...) }
-func Deniedf(format string, args ...any) *Error          { return New(Denied, format, args...) }
-func NotFoundf(format string, args ...any) *Error        { return New(NotFound, format, args...) }
-func Conflictf(format string, args ...any) *Error        { return New(Conflict, format, args...) }
-func Exhaustedf(format string, args ...any) *Error       { return New(Exhausted, format, args...) }
-func Unavailablef(format string, args ...any) *Error     { return New(Unavailable, format, args...) }
-func Internalf(format string, args ...any) *Error        { return New(Internal, format, args...) }
+func Invalidf(format string, args ...any) *Error { return New(Invalid, format, args...) }
+func Unauthenticatedf(format string, args ...any) *Error {
+	return New(Unauthenticated, format, args...)
+}
+func Deniedf(format string, args ...any) *Error      { return New(Denied, format, args...) }
+func NotFoundf(format string, args ...any) *Error    { return New(NotFound, format, args...) }
+func Conflictf(format string, args ...any) *Error    { return New(Conflict, format, args...) }
+func Exhaustedf(format string, args ...any) *Error   { return New(Exhausted, format, args...) }
+func Unavailablef(format string, args ...any) *Error { return New(Unavailable, format, args...) }
+func Internalf(format string, args ...any) *Error    { return New(Internal, format, args...) }
 
 // Wrap adds context for logs and keeps kind and public text. A nil error stays
 // nil.

@@ -75,11 +75,13 @@ type Provider interface {
 
 // Source names the code that made a credential.
 type Source struct {
-	Plugin  string // package name, or "built-in"
-	Version string
-	Digest  string  // sha256:<hex> of the executed file
-	Effects Effects // whether issuing changes anything outside
-	Address string  // where a person can revoke by hand, shown when no revoker exists
+	Plugin    string  `json:"plugin"` // package name, or "built-in"
+	Version   string  `json:"version,omitempty"`
+	Digest    string  `json:"digest,omitempty"`    // sha256:<hex> of the executed file
+	Effects   Effects `json:"effects"`             // whether issuing changes anything outside
+	Revocable bool    `json:"revocable,omitempty"` // whether the provider takes back what it issued; it then implements Revoker
+	KeepValue bool    `json:"keep,omitempty"`      // whether it needs the value for that
+	Address   string  `json:"address,omitempty"`   // where a person can revoke by hand, shown when no revoker exists
 }
 
 // Effects says whether making a credential has an effect outside of Sallyport.

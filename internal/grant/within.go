@@ -11,10 +11,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// hostPrefix begins parameters that the host adds for a provider. They are no
-// part of what is granted.
-const hostPrefix = "host."
-
 // Within reports whether a scope that a provider narrowed lies within what was
 // requested and within what policy allows; nil if it does. It trusts nothing
 // that the provider says, and guesses nothing about a kind, so it refuses what
@@ -63,7 +59,7 @@ func within(name string, inner, requested, bounds map[string]any) error {
 	in, has := inner[name]
 	req, asked := requested[name]
 	limit, bounded := bounds[name]
-	if strings.HasPrefix(name, hostPrefix) {
+	if strings.HasPrefix(name, HostPrefix) {
 		if has && (!asked || !same(in, req)) || bounded {
 			return wider(name)
 		}
