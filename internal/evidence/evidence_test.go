@@ -157,6 +157,28 @@ func TestNonce_IsOneText(t *testing.T) {
 	}
 }
 
+func TestParseChallenge_RefusesOtherHashes(t *testing.T) {
+	text, err := json.Marshal(Challenge{Nonce: zeroNonce})
+	if err != nil || string(text) != `{"nonce":"`+string(zeroNonce)+`","extra-params":""}` {
+		t.Errorf("%s, %v", text, err)
+	}
+	for body, want := range map[string]bool{
+		string(text): true,
+		`{"nonce":"` + string(zeroNonce) + `","extra-params":{"selected-hash-algorithm":"sha384"}}`: true,
+		`{"nonce":"` + string(zeroNonce) + `","extra-params":{"selected-hash-algorithm":"sha512"}}`: false,
+		`{"nonce":"AAAA","extra-params":""}`: false,
+		`{"extra-params":""}`:                false,
+		`[]`:                                 false,
+	} {
+		if _, err := ParseChallenge([]byte(body)); (err == nil) != want || err != nil && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	if _, err := ParseResponse([]byte(`{"token":""}`)); !fault.Is(err, fault.Invalid) {
+		t.Error("an empty token is an answer")
+	}
+}
+
 func attestation(v Version, r Runtime) Attestation {
 	return Attestation{Version: v, Runtime: r, Primary: json.RawMessage(`{"svn":"1"}`)}
 }

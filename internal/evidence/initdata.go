@@ -6,7 +6,6 @@ import (
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/json"
-	"io"
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
@@ -115,9 +114,9 @@ func policyData(rego string) (map[string]any, bool) {
 	if i < 0 {
 		return nil, false
 	}
-	dec := json.NewDecoder(strings.NewReader(rego[i+len(mark)-1:]))
+	// The decoder finds where the object ends; what it holds is read strictly.
 	var raw json.RawMessage
-	if err := dec.Decode(&raw); err != nil && err != io.EOF {
+	if err := json.NewDecoder(strings.NewReader(rego[i+len(mark)-1:])).Decode(&raw); err != nil {
 		return nil, false
 	}
 	var m map[string]any

@@ -4,17 +4,13 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"math"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/evidence"
@@ -204,130 +200,4 @@ func date(v any) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return time.Unix(int64(math.Floor(f)), 0).UTC(), true
-}
-
-// key reads the header's JWK and decides whether it is trusted, and for which
-// one algorithm.
-func (t *Trust) key(raw json.RawMessage) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
-	refuse := func(why string, cause error) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
-		return nil, "", false, fault.Unauthenticatedf("the attestation token's signer is not trusted: %s", why).Because(cause)
-	}
-	if len(raw) == 0 {
-		return refuse("its header has no jwk", nil)
-	}
-	var list struct {
-		X5C []string `json:"x5c"`
-	}
-	if err := canon.Lenient(raw, MaxEAR, 4, &list); err != nil || len(list.X5C) > maxChain {
-		return refuse("its jwk cannot be read", err)
-	}
-	var k jose.JSONWebKey
-	if err := k.UnmarshalJSON(raw); err != nil || !k.Valid() || !k.IsPublic() {
-		return refuse("its jwk is no public key, or differs from its certificate", err)
-	}
-	alg, ok := algorithm(k)
-	if !ok {
-		return refuse("its jwk must be P-256 with ES256, or RSA of 2048 bits or more, and name its algorithm", nil)
-	}
-	if thumb, err := Thumbprint(k.Key); err == nil {
-		if own, known := t.own[thumb]; known && alg == jose.ES256 {
-			now := t.now()
-			if now.Before(own.NotBefore.Add(-backdate)) || !own.RetireAt.IsZero() && !now.Before(own.RetireAt) {
-				return refuse("its key has retired", nil)
-			}
-			return k.Key, alg, true, nil
-		}
-	}
-	if t.anchors == nil || len(k.Certificates) == 0 {
-		return refuse("its key is not ours, and no certificate chain leads to a trusted anchor", nil)
-	}
-	leaf, ok := k.Certificates[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !leaf.Equal(k.Key) {
-		return refuse("its jwk differs from its certificate", nil)
-	}
-	between := x509.NewCertPool()
-	for _, c := range k.Certificates[1:] {
-		between.AddCert(c)
-	}
-	_, err := k.Certificates[0].Verify(x509.VerifyOptions{
-		Roots: t.anchors, Intermediates: between, CurrentTime: t.now(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
-		return refuse("its certificate chain does not lead to a trusted anchor", err)
-	}
-	return k.Key, alg, false, nil
-}
-
-// algorithm is the one that the JWK names, if it fits the key.
-func algorithm(k jose.JSONWebKey) (jose.SignatureAlgorithm, bool) {
-	alg := jose.SignatureAlgorithm(k.Algorithm)
-	switch key := k.Key.(type) {
-	case *ecdsa.PublicKey:
-		return alg, alg == jose.ES256 && key.Curve == elliptic.P256()
-	case *rsa.PublicKey:
-		switch alg {
-		case jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512:
-			return alg, key.N.BitLen() >= 2048 && key.N.BitLen() <= 8192
-		}
-	}
-	return "", false
-}
-
-// teeKey finds the TEE key at the first pointer that leads to anything.
-func (t *Trust) teeKey(claims map[string]any) (seal.PublicKey, error) {
-	for _, path := range t.pointers {
-		v, ok := follow(claims, path)
-		if !ok {
-			continue
-		}
-		text, err := json.Marshal(v)
-		if err != nil {
-			return seal.PublicKey{}, fault.Wrap(err, "encode TEE key of token")
-		}
-		key, err := seal.ParseKey(text)
-		if err != nil {
-			return seal.PublicKey{}, fault.Unauthenticatedf("the attestation token's TEE key cannot be used: %s", fault.Public(err)).Because(err)
-		}
-		return key, nil
-	}
-	return seal.PublicKey{}, fault.Unauthenticatedf("the attestation token holds no TEE key")
-}
-
-// pointer reads a JSON pointer (RFC 6901).
-func pointer(s string) ([]string, bool) {
-	if len(s) > 512 || !strings.HasPrefix(s, "/") {
-		return nil, false
-	}
-	parts := strings.Split(s[1:], "/")
-	for i, p := range parts {
-		rest := strings.NewReplacer("~0", "", "~1", "").Replace(p)
-		if strings.Contains(rest, "~") {
-			return nil, false
-		}
-		parts[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(p)
-	}
-	return parts, true
-}
-
-func follow(v any, path []string) (any, bool) {
-	for _, p := range path {
-		switch at := v.(type) {
-		case map[string]any:
-			next, ok := at[p]
-			if !ok {
-				return nil, false
-			}
-			v = next
-		case []any:
-			i, err := strconv.Atoi(p)
-			if err != nil || i < 0 || i >= len(at) || strconv.Itoa(i) != p {
-				return nil, false
-			}
-			v = at[i]
-		default:
-			return nil, false
-		}
-	}
-	return v, v != nil
 }

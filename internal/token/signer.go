@@ -1,0 +1,83 @@
+package token
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sallyport-project/sallyport/internal/canon"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// key reads the header's JWK and decides whether it is trusted, and for which
+// one algorithm.
+func (t *Trust) key(raw json.RawMessage) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
+	refuse := func(why string, cause error) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
+		return nil, "", false, fault.Unauthenticatedf("the attestation token's signer is not trusted: %s", why).Because(cause)
+	}
+	if len(raw) == 0 {
+		return refuse("its header has no jwk", nil)
+	}
+	var list struct {
+		X5C []string `json:"x5c"`
+	}
+	if err := canon.Lenient(raw, MaxEAR, 4, &list); err != nil || len(list.X5C) > maxChain {
+		return refuse("its jwk cannot be read", err)
+	}
+	var k jose.JSONWebKey
+	if err := k.UnmarshalJSON(raw); err != nil || !k.Valid() || !k.IsPublic() {
+		return refuse("its jwk is no public key, or differs from its certificate", err)
+	}
+	alg, ok := algorithm(k)
+	if !ok {
+		return refuse("its jwk must be P-256 with ES256, or RSA of 2048 bits or more, and name its algorithm", nil)
+	}
+	if thumb, err := Thumbprint(k.Key); err == nil {
+		if own, known := t.own[thumb]; known && alg == jose.ES256 {
+			now := t.now()
+			if now.Before(own.NotBefore.Add(-backdate)) || !own.RetireAt.IsZero() && !now.Before(own.RetireAt) {
+				return refuse("its key has retired", nil)
+			}
+			return k.Key, alg, true, nil
+		}
+	}
+	if t.anchors == nil || len(k.Certificates) == 0 {
+		return refuse("its key is not ours, and no certificate chain leads to a trusted anchor", nil)
+	}
+	leaf, ok := k.Certificates[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !leaf.Equal(k.Key) {
+		return refuse("its jwk differs from its certificate", nil)
+	}
+	between := x509.NewCertPool()
+	for _, c := range k.Certificates[1:] {
+		between.AddCert(c)
+	}
+	_, err := k.Certificates[0].Verify(x509.VerifyOptions{
+		Roots: t.anchors, Intermediates: between, CurrentTime: t.now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return refuse("its certificate chain does not lead to a trusted anchor", err)
+	}
+	return k.Key, alg, false, nil
+}
+
+// algorithm is the one that the JWK names, if it fits the key.
+func algorithm(k jose.JSONWebKey) (jose.SignatureAlgorithm, bool) {
+	alg := jose.SignatureAlgorithm(k.Algorithm)
+	switch key := k.Key.(type) {
+	case *ecdsa.PublicKey:
+		return alg, alg == jose.ES256 && key.Curve == elliptic.P256()
+	case *rsa.PublicKey:
+		switch alg {
+		case jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512:
+			return alg, key.N.BitLen() >= 2048 && key.N.BitLen() <= 8192
+		}
+	}
+	return "", false
+}
