@@ -70,6 +70,9 @@ func (w *worker) bundle(index uint64, res *bundleResult) {
 		return
 	}
 	res.fromTile = tileRoot(tile)
+	if res.haveEntries && len(res.altered) == 0 {
+		res.fromEntries = res.fromTile
+	}
 }
 
 // check hashes the records of the bundle in w.file.
@@ -104,7 +107,7 @@ func (w *worker) check(index uint64, width int, name string, tile []byte, res *b
 	res.haveEntries = true
 	if width < TileWidth {
 		res.leaves = bytes.Clone(w.hashes)
-	} else {
+	} else if tile == nil || len(res.altered) > 0 { // else it is the tile's
 		res.fromEntries = tileRoot(w.hashes)
 	}
 }
