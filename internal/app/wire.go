@@ -159,7 +159,7 @@ func openKeys(ctx context.Context, c Config, st *store.Store) (*keyring, error) 
 	if err := ring.open(ctx, c, rows, time.Now); err != nil {
 		return nil, err
 	}
-	return ring, st.UseLedger(ctx, ring.ledger, ring.auditors)
+	return ring, st.UseSigner(ctx, ring.ledger, ring.auditors)
 }
 
 // openFiles opens certificates that come from files.

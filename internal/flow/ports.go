@@ -84,7 +84,7 @@ type Inventory interface {
 
 // Records reads the ledger.
 type Records interface {
-	audit.Tiles
+	audit.Source
 	Head(ctx context.Context) (audit.Checkpoint, error)
 	Records(ctx context.Context, f audit.Filter) ([]audit.Entry, error)
 	RecordByID(ctx context.Context, id string) (audit.Entry, error)

@@ -1,0 +1,98 @@
+package app
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// background starts the work that no request asks for, and returns a function
+// that waits until all of it has ended, which it does when the context ends.
+//
+// One replica at a time gives records their places, and one sweeps and delivers;
+// every replica follows policies and plugins.
+func (a *App) background(ctx context.Context) (wait func()) {
+	var tasks sync.WaitGroup
+	every := func(pause time.Duration, name string, do func(context.Context) error) {
+		tasks.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(pause):
+				}
+				if err := do(ctx); err != nil && ctx.Err() == nil {
+					a.log.ErrorContext(ctx, "work in the background failed and is repeated", "work", name, "err", err)
+				}
+			}
+		})
+	}
+	tasks.Go(func() {
+		if err := a.store.Integrate(ctx); err != nil && ctx.Err() == nil { // the store has failed, Run hears of it
+			a.log.ErrorContext(ctx, "the ledger stopped", "err", err)
+		}
+	})
+	every(time.Second, "policies", a.gate.Reload)
+	every(time.Second, "plugins", a.followPlugins())
+	every(10*time.Second, "strangers", a.gate.RecordStrangers)
+	tasks.Go(func() {
+		a.store.Lead(ctx, "sweeper", func(ctx context.Context) {
+			var inner sync.WaitGroup
+			inner.Go(func() { a.repeat(ctx, "sweep", a.gate.Sweep) })
+			inner.Go(func() { a.repeat(ctx, "deliver", a.gate.Deliver) })
+			inner.Go(func() { a.housekeep(ctx) })
+			inner.Wait()
+		})
+	})
+	return tasks.Wait
+}
+
+// repeat runs a task each half second, and again at once while it finds work.
+func (a *App) repeat(ctx context.Context, name string, do func(context.Context) (int, error)) {
+	for ctx.Err() == nil {
+		n, err := do(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "work in the background failed and is repeated", "work", name, "err", err)
+		}
+		if n > 0 && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+func (a *App) housekeep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Minute):
+		}
+		if err := a.gate.Housekeep(ctx); err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "work in the background failed and is repeated", "work", "housekeep", "err", err)
+		}
+	}
+}
+
+// followPlugins applies what another replica has changed.
+func (a *App) followPlugins() func(context.Context) error {
+	var trust, plugins int64
+	return func(ctx context.Context) error {
+		t, err := a.store.Generation(ctx, "trust")
+		if err != nil {
+			return err
+		}
+		p, err := a.store.Generation(ctx, "plugins")
+		if err != nil || t == trust && p == plugins {
+			return err
+		}
+		if err := a.gate.ApplyPlugins(ctx); err != nil {
+			return err
+		}
+		trust, plugins = t, p
+		return nil
+	}
+}

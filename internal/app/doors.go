@@ -1,0 +1,90 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/api/kbs"
+	"github.com/sallyport-project/sallyport/internal/api/rest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/keys/ca"
+	"github.com/sallyport-project/sallyport/internal/secret"
+)
+
+// doors is the handler of a listener: the named doors, or all of them.
+func (a *App) doors(names []string) http.Handler {
+	open := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
+	mux := http.NewServeMux()
+	if open("kbs") {
+		mux.Handle("/kbs/v0/", kbs.New(kbs.Config{Gate: a.gate, Log: a.log, Metrics: a.metrics}))
+	}
+	if open("rest") {
+		mux.Handle("/", rest.New(rest.Config{
+			Gate: a.gate, Log: a.log, Metrics: a.metrics, Version: a.version,
+			CA:         a.keys.authority.Bundle(),
+			LedgerKeys: a.keys.auditors.Strings(),
+			SSHCA:      a.keys.sshLines[a.keys.sshKey] + "\n",
+			SSHKRL:     a.krl.List,
+			JoinToken:  a.joinToken,
+			Status:     a.status,
+		}))
+	}
+	return mux
+}
+
+// joinToken writes an invitation's secret down with what a newcomer must know
+// to find and recognise this server.
+func (a *App) joinToken(value secret.Bytes, role string, expires time.Time) (secret.Bytes, error) {
+	t := ca.JoinToken{
+		Address: a.bound["main"], KeyHash: a.keys.authority.KeyHash(), Secret: value, Role: role, Expires: expires.UTC().Truncate(time.Second),
+	}
+	return t.Text()
+}
+
+// status is what an operator sees of this server.
+func (a *App) status(ctx context.Context) (rest.Status, error) {
+	out := rest.Status{Version: a.version, Storage: a.cfg.Storage.Driver, Weak: a.weak, BrokenRows: a.store.Broken()}
+	head, err := a.store.Head(ctx)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return out, err
+	}
+	out.LedgerSize = head.Size
+	if out.PolicyGeneration, err = a.store.Generation(ctx, "policy"); err != nil {
+		return out, err
+	}
+	out.Plugins = a.host.Status()
+	out.Ready = a.healthy(ctx) == nil
+	return out, nil
+}
+
+// operations is the handler of the operations listener: no authentication, so
+// loopback only, and nothing on it that is worth protecting.
+func (a *App) operations() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.healthy(r.Context()); err != nil {
+			http.Error(w, fault.Public(err), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	mux.Handle("GET /metrics", a.metrics.Handler())
+	return mux
+}
+
+// healthy asks every part that a safe answer needs: the clock, the store, and
+// the policies.
+func (a *App) healthy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := a.store.CheckClock(ctx); err != nil {
+		return err
+	}
+	if _, err := a.store.Generation(ctx, "policy"); err != nil {
+		return err
+	}
+	return a.gate.Reload(ctx)
+}

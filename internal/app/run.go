@@ -1,0 +1,215 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/keys/ca"
+)
+
+// drain is how long requests in flight may take after the signal to stop; the
+// whole of stopping stays within ten seconds.
+const drain = 8 * time.Second
+
+// Run serves until the context ends or the store fails, then stops in reverse:
+// no new connections, requests in flight to their end, background work, plugins,
+// store. The error says why it stopped, nil for an ended context.
+func (a *App) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	servers, err := a.listen()
+	if err != nil {
+		a.close(context.WithoutCancel(ctx))
+		return err
+	}
+	for _, w := range a.weak {
+		a.log.WarnContext(ctx, "a switch that weakens is on", "switch", w)
+	}
+	for _, s := range servers {
+		go func() {
+			if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("serve %s: %w", s.name, err))
+			}
+		}()
+	}
+	background := a.background(ctx)
+	close(a.ready)
+	a.log.InfoContext(ctx, "serving", "main", a.bound["main"], "operations", a.bound["operations"])
+	var failed error
+	select {
+	case <-ctx.Done():
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+			failed = cause
+		}
+	case failed = <-a.store.Failed():
+	}
+	a.log.InfoContext(ctx, "stopping")
+	stopping, end := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer end()
+	for i := len(servers) - 1; i >= 0; i-- {
+		if err := servers[i].http.Shutdown(stopping); err != nil {
+			_ = servers[i].http.Close()
+		}
+	}
+	cancel(nil)
+	background()
+	a.close(stopping)
+	return failed
+}
+
+// close gives back what New opened, in reverse.
+func (a *App) close(ctx context.Context) {
+	if a.host != nil {
+		if err := a.host.Close(ctx); err != nil {
+			a.log.WarnContext(ctx, "plugins did not stop in time", "err", err)
+		}
+	}
+	if a.gate != nil {
+		if err := a.gate.RecordStrangers(ctx); err != nil {
+			a.log.WarnContext(ctx, "the count of refused strangers was not recorded", "err", err)
+		}
+	}
+	if a.store != nil {
+		if err := a.store.Close(ctx); err != nil {
+			a.log.WarnContext(ctx, "the store did not close cleanly", "err", err)
+		}
+	}
+}
+
+// Ready is closed once every listener is open.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// Address is where a listener is bound: main, operations, or a further one by
+// its configured address. Valid once [App.Ready] is closed.
+func (a *App) Address(name string) string { return a.bound[name] }
+
+// server is one open listener.
+type server struct {
+	name  string
+	http  *http.Server
+	open  net.Listener
+	plain bool
+}
+
+func (s server) serve() error {
+	if s.plain {
+		return s.http.Serve(s.open)
+	}
+	return s.http.ServeTLS(s.open, "", "")
+}
+
+// listen opens all listeners, or none.
+func (a *App) listen() ([]server, error) {
+	var servers []server
+	add := func(name string, l Listener, handler http.Handler) error {
+		open, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			return fault.Unavailablef("the address %s cannot be bound; is a server running there already?", l.Address).Because(err)
+		}
+		a.bound[name] = open.Addr().String()
+		s := server{name: name, open: open, plain: l.Plain, http: httpServer(handler, a.quiet())}
+		servers = append(servers, s)
+		if !l.Plain {
+			s.http.TLSConfig, err = a.tls(l)
+		}
+		return err
+	}
+	err := add("main", a.cfg.Listen.Main, a.doors(nil))
+	for _, l := range a.cfg.Listen.Further {
+		if err == nil {
+			err = add(l.Address, l, a.doors(l.Doors))
+		}
+	}
+	if err == nil && a.cfg.Listen.Operations != "off" {
+		err = add("operations", Listener{Address: a.cfg.Listen.Operations, Plain: true}, a.operations())
+	}
+	if err != nil {
+		for _, s := range servers {
+			_ = s.open.Close()
+		}
+		return nil, err
+	}
+	return servers, nil
+}
+
+func httpServer(handler http.Handler, errorLog io.Writer) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       2 * time.Minute, // a plugin package may be large
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    160 << 10, // an attestation token travels in a header
+		ErrorLog:          stdlog.New(errorLog, "", 0),
+	}
+}
+
+// quiet takes net/http's own lines, which strangers can cause at will.
+func (a *App) quiet() io.Writer { return debugWriter{a} }
+
+type debugWriter struct{ a *App }
+
+func (w debugWriter) Write(line []byte) (int, error) {
+	w.a.log.Debug("connection", "err", string(line)) //nolint:sloglint // net/http gives no context here
+	return len(line), nil
+}
+
+// tls is the configuration of one listener: TLS 1.3, client certificates asked
+// for, and verified if given.
+func (a *App) tls(l Listener) (*tls.Config, error) {
+	files := a.files[l.Address]
+	config := &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"}}
+	if l.Certificate != "" {
+		config.GetCertificate = files.GetCertificate
+	} else {
+		embedded, err := ca.NewServer(a.keys.authority, l.names())
+		if err != nil {
+			return nil, err
+		}
+		config.GetCertificate = embedded.GetCertificate
+	}
+	config.ClientCAs = a.clientRoots(nil)
+	if files != nil {
+		// The client CA may change while we run.
+		config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			files.Look(context.Background())
+			fresh := config.Clone()
+			fresh.GetConfigForClient, fresh.ClientCAs = nil, a.clientRoots(files)
+			return fresh, nil
+		}
+	}
+	return config, nil
+}
+
+// clientRoots are the authorities for client certificates: our own roots and
+// intermediates' roots, and those from a file.
+func (a *App) clientRoots(files *ca.Files) *x509.CertPool {
+	pool := a.keys.authority.Pool()
+	if files != nil {
+		for _, root := range files.ClientCAs() {
+			pool.AddCert(root)
+		}
+	}
+	return pool
+}
+
+// names are those in the embedded CA's server certificate.
+func (l Listener) names() []string {
+	if len(l.Names) > 0 {
+		return l.Names
+	}
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	if host, _, err := net.SplitHostPort(l.Address); err == nil && host != "" && !loopback(l.Address) {
+		names = append(names, host)
+	}
+	return names
+}
