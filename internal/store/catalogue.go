@@ -1,0 +1,172 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+)
+
+// kind is the type of a column, the same on both engines.
+type kind byte
+
+const (
+	text kind = iota
+	number
+	blob
+)
+
+type column struct {
+	name string
+	kind kind
+}
+
+// table describes one table of rows, those that implement unit.Row.
+type table struct {
+	name    string
+	columns []column
+	mac     bool // a last column mac guards the row
+}
+
+// rowTables are the tables whose rows are whole domain values: column names in
+// the order of the value's Columns, "#" marking numbers and "!" bytes. Those
+// with "*" carry a MAC.
+var rowTables = []string{
+	"subjects* id version# kind state role name team attributes reason created# changed#",
+	"certificates* id version# subject fingerprint not_after# revoked# reason",
+	"sessions* id version# subject parent expires# revoked# reason",
+	"passports* id version# subject digest token expires# revoked# reason",
+	"invitations* id version# kind role team name author expires# used# used_by",
+	"grants* id version# state subject session kind document handle sealed! attempts# issued# expires# ended# due#",
+	"resources id version# sealed! author created# changed#",
+	"policies* id version# kind source author at# state",
+	"policy_versions* id version# kind source author at# state",
+	"trust* id version# publisher public_key names state at# author",
+	"plugins* id version# package_version digest publisher key_ids offer state at# author",
+	"keys* id version# purpose algorithm state public sealed! created# not_after#",
+	"outcomes id version# request sealed! expires#",
+	"deliveries id version# channel message attempts# due# error done#",
+}
+
+func parseTable(line string) *table {
+	fields := strings.Fields(line)
+	t := &table{}
+	t.name, t.mac = strings.CutSuffix(fields[0], "*")
+	for _, f := range fields[1:] {
+		c := column{name: f}
+		if n, ok := strings.CutSuffix(f, "#"); ok {
+			c = column{n, number}
+		} else if n, ok := strings.CutSuffix(f, "!"); ok {
+			c = column{n, blob}
+		}
+		t.columns = append(t.columns, c)
+	}
+	return t
+}
+
+// list is the column list of a statement, the MAC included.
+func (t *table) list() string {
+	names := make([]string, 0, len(t.columns)+1)
+	for _, c := range t.columns {
+		names = append(names, c.name)
+	}
+	if t.mac {
+		names = append(names, "mac")
+	}
+	return strings.Join(names, ", ")
+}
+
+// width is the number of stored columns.
+func (t *table) width() int {
+	if t.mac {
+		return len(t.columns) + 1
+	}
+	return len(t.columns)
+}
+
+// statement is one entry of the catalogue.
+type statement struct {
+	name  string
+	index int
+	sql   string
+	args  int
+	table *table // set when the arguments are a whole row
+	reads bool   // counts the rows that it finds
+	quiet bool   // may run in a unit without a record: it decides nothing
+}
+
+// catalogue holds every statement that writes.
+type catalogue struct {
+	tables     map[string]*table
+	statements map[string]*statement
+	all        []*statement
+}
+
+func newCatalogue(postgres bool) *catalogue {
+	c := &catalogue{tables: map[string]*table{}, statements: map[string]*statement{}}
+	lock := ""
+	if postgres {
+		lock = " FOR SHARE"
+	}
+	for _, line := range rowTables {
+		t := parseTable(line)
+		c.tables[t.name] = t
+		c.generate(t, lock)
+	}
+	for _, h := range written {
+		sql := h.sql
+		if postgres && h.postgres != "" {
+			sql = h.postgres
+		}
+		if h.reads {
+			sql += lock
+		}
+		c.add(&statement{name: h.name, sql: sql, args: h.args, reads: h.reads, quiet: h.quiet})
+	}
+	return c
+}
+
+// generate makes the four statements that every table of rows has. An update
+// carries the new version and demands the one before it.
+func (c *catalogue) generate(t *table, lock string) {
+	n := t.width()
+	set := make([]string, 0, n)
+	for i, name := range strings.Split(t.list(), ", ")[1:] {
+		set = append(set, fmt.Sprintf("%s = $%d", name, i+2))
+	}
+	c.add(&statement{
+		name: t.name + ".insert", args: len(t.columns), table: t,
+		sql: "INSERT INTO " + t.name + " (" + t.list() + ") VALUES (" + placeholders(1, n) + ")",
+	})
+	c.add(&statement{
+		name: t.name + ".update", args: len(t.columns), table: t,
+		sql: "UPDATE " + t.name + " SET " + strings.Join(set, ", ") + " WHERE id = $1 AND version = $2 - 1",
+	})
+	c.add(&statement{
+		name: t.name + ".check", args: 2, reads: true,
+		sql: "SELECT 1 FROM " + t.name + " WHERE id = $1 AND version = $2" + lock,
+	})
+	c.add(&statement{
+		name: t.name + ".delete", args: 2,
+		sql: "DELETE FROM " + t.name + " WHERE id = $1 AND version = $2",
+	})
+}
+
+func (c *catalogue) add(s *statement) {
+	if c.statements[s.name] != nil {
+		panic("store: statement " + s.name + " is there twice")
+	}
+	s.index = len(c.all)
+	c.all = append(c.all, s)
+	c.statements[s.name] = s
+}
+
+// placeholders is "$from, ..., $(from+n-1)".
+func placeholders(from, n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "$%d", from+i)
+	}
+	return b.String()
+}

@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// dirLock holds the data directory for one process.
+type dirLock struct{ f *os.File }
+
+func lockDir(dir string) (*dirLock, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor is small
+		err = errors.Join(err, f.Close())
+		return nil, fault.Unavailablef("the data directory %s is in use by another process: stop it first, or use PostgreSQL for several", dir).Because(err)
+	}
+	return &dirLock{f}, nil
+}
+
+// release ends the lock with its descriptor.
+func (l *dirLock) release() error { return l.f.Close() }
+
+// reserve is a file of zeros that is given up when an urgent unit meets a full
+// disk, so that what takes something away can still be recorded. It comes back
+// when there is space again.
+type reserve struct {
+	dir  string
+	size int64
+	log  *slog.Logger
+	used atomic.Bool
+}
+
+func (r *reserve) path() string { return filepath.Join(r.dir, "reserve") }
+
+// fill makes the file. A disk without room for it is used up already: the store
+// opens, for revocations alone perhaps, and says so.
+func (r *reserve) fill() error {
+	if r.size <= 0 {
+		return nil
+	}
+	f, err := os.OpenFile(r.path(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		if errors.Is(err, unix.ENOSPC) {
+			r.used.Store(true)
+			return nil
+		}
+		return unwritable(r.dir, err)
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, r.size) //nolint:gosec // a descriptor is small
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = f.WriteAt(make([]byte, r.size), 0)
+	}
+	err = errors.Join(err, f.Close())
+	if errors.Is(err, unix.ENOSPC) {
+		r.used.Store(true)
+		return fault.Wrap(os.Remove(r.path()), "give up reserve")
+	}
+	if err != nil {
+		return unwritable(r.dir, err)
+	}
+	r.used.Store(false)
+	return nil
+}
+
+// open gives the space up; false if there was none.
+func (r *reserve) open() bool {
+	if r.size <= 0 || !r.used.CompareAndSwap(false, true) {
+		return false
+	}
+	err := os.Remove(r.path())
+	r.log.LogAttrs(context.Background(), slog.LevelError, "the disk is full, the reserve for revocations is in use", slog.Any("err", err))
+	return err == nil
+}
+
+// refill brings the file back when twice its size is free.
+func (r *reserve) refill() {
+	if r.size <= 0 || !r.used.Load() {
+		return
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(r.dir, &fs); err != nil || int64(fs.Bavail)*fs.Bsize < 2*r.size { //nolint:gosec // sizes of disks
+		return
+	}
+	if err := r.fill(); err == nil && !r.used.Load() {
+		r.log.Info("the disk has room again, the reserve for revocations is back")
+	}
+}
+
+// Sizes and pauses of checkpoints of the write-ahead log.
+const (
+	checkpointPause = 250 * time.Millisecond
+	walPassive      = 4 << 20  // copy what is there, without disturbing anybody
+	walTruncate     = 48 << 20 // stop the writer for a moment and begin the log anew
+	walRemainder    = 1000     // pages that may be left for that moment
+)
+
+// checkpoints copies the write-ahead log into the database beside the writer,
+// until the context ends. Only to begin the log anew it holds the writer, when
+// almost everything is copied.
+func (e *sqliteEngine) checkpoints(ctx context.Context) {
+	c, err := connect(e.s.cfg.sqliteDSN(false, "busy_timeout(20)"))
+	if err != nil {
+		e.s.fail(err)
+		return
+	}
+	defer func() { _ = c.close() }()
+	tick := time.NewTicker(checkpointPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		e.reserve.refill()
+		if size := e.walSize(); size > walPassive {
+			if err := e.checkpoint(c, size > walTruncate); err != nil && fatal(err) {
+				e.s.fail(err)
+				return
+			}
+		}
+	}
+}
+
+func (e *sqliteEngine) walSize() int64 {
+	fi, err := os.Stat(e.wal)
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
+}
+
+// checkpoint copies; if it must, it also begins the log anew.
+func (e *sqliteEngine) checkpoint(c *connection, anew bool) error {
+	for range 8 {
+		n, err := c.numbers("PRAGMA wal_checkpoint(PASSIVE)") // busy, frames in the log, frames copied
+		if err != nil {
+			return err
+		}
+		if !anew || len(n) < 3 || n[1]-n[2] < walRemainder {
+			break
+		}
+	}
+	if !anew {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, err := c.numbers("PRAGMA wal_checkpoint(TRUNCATE)") // busy only while somebody reads: the next turn tries again
+	return err
+}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/keys"
+	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/resource"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Policies lists the present version of every document by name, removed ones
+// included: their versions go on counting.
+func (s *Store) Policies(ctx context.Context) ([]policy.Document, error) {
+	rows, err := many[documentRow](ctx, s, "policies", "ORDER BY id")
+	return documents(rows), err
+}
+
+// PolicyVersions lists all versions of one document, the oldest first.
+func (s *Store) PolicyVersions(ctx context.Context, name string) ([]policy.Document, error) {
+	rows, err := many[editionRow](ctx, s, "policy_versions", "WHERE id >= $1 AND id < $2", name+"@", name+"A")
+	list := documents(rows)
+	slices.SortFunc(list, func(a, b policy.Document) int { return cmp.Compare(a.Version, b.Version) })
+	return list, err
+}
+
+// PolicyVersion reads one version of one document.
+func (s *Store) PolicyVersion(ctx context.Context, name string, version int64) (policy.Document, error) {
+	e, err := one[editionRow](ctx, s, "policy", "policy_versions", "WHERE id = $1", policy.Document{Name: name, Version: version}.Label())
+	return e.Document, err
+}
+
+// documentRow reads a row of table policies, whose id is the name.
+type documentRow struct{ policy.Document }
+
+func (d *documentRow) Scan(scan unit.Scanner) error {
+	var kind, state string
+	var at int64
+	if err := scan(&d.Name, &d.Version, &kind, &d.Source, &d.Author, &at, &state); err != nil {
+		return err
+	}
+	d.Kind, d.State, d.At = policy.Kind(kind), policy.State(state), unit.Moment(at)
+	return nil
+}
+
+func (d documentRow) document() policy.Document { return d.Document }
+
+// editionRow reads a row of table policy_versions, whose id is name@version.
+type editionRow struct{ documentRow }
+
+func (e *editionRow) Scan(scan unit.Scanner) error {
+	if err := e.documentRow.Scan(scan); err != nil {
+		return err
+	}
+	name, version, ok := strings.Cut(e.Name, "@")
+	n, err := strconv.ParseInt(version, 10, 64)
+	if !ok || err != nil || e.Version != 1 {
+		return fault.Internalf("policy version %.128q has a broken name", e.Name)
+	}
+	e.Name, e.Version = name, n
+	return nil
+}
+
+func documents[T interface{ document() policy.Document }](rows []T) []policy.Document {
+	list := make([]policy.Document, len(rows))
+	for i, r := range rows {
+		list[i] = r.document()
+	}
+	return list
+}
+
+// Generation is the number of changes that a whole table has seen: policy,
+// trust, plugins or keys.
+func (s *Store) Generation(ctx context.Context, name string) (int64, error) {
+	return s.number(ctx, "generation", "SELECT version FROM generations WHERE name = $1", name)
+}
+
+// Resource reads a resource by its path.
+func (s *Store) Resource(ctx context.Context, path string) (resource.Resource, error) {
+	return one[resource.Resource](ctx, s, "resource", "resources", "WHERE id = $1", path)
+}
+
+// Resources lists resources whose path begins with prefix, after the one given.
+func (s *Store) Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error) {
+	w := where{}
+	w.and("id > ?", after)
+	if prefix != "" {
+		w.and("id >= ?", prefix)
+		w.and("id < ?", prefix+"\U0010FFFF")
+	}
+	clause := w.clause("id", limit)
+	return many[resource.Resource](ctx, s, "resources", clause, w.args...)
+}
+
+// Trust lists the keys of publishers, removed ones included.
+func (s *Store) Trust(ctx context.Context) ([]plugin.Key, error) {
+	return many[plugin.Key](ctx, s, "trust", "ORDER BY id")
+}
+
+// Plugins lists what is or was installed.
+func (s *Store) Plugins(ctx context.Context) ([]plugin.Installed, error) {
+	return many[plugin.Installed](ctx, s, "plugins", "ORDER BY id")
+}
+
+// Keys lists the keys of the house. Before [Store.UseMAC] the rows are not
+// verified: only what the key encryption key authenticates may be used of them.
+func (s *Store) Keys(ctx context.Context) ([]keys.Key, error) {
+	return many[keys.Key](ctx, s, "keys", "ORDER BY id")
+}
+
+// DeliveriesDue lists the notifications that must go out now, the oldest first.
+func (s *Store) DeliveriesDue(ctx context.Context, now time.Time, limit int) ([]notify.Delivery, error) {
+	return many[notify.Delivery](ctx, s, "deliveries",
+		"WHERE due > 0 AND due <= $1 ORDER BY due, id LIMIT $2", unit.Micros(now), page(limit))
+}

@@ -1,0 +1,74 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Grant reads a grant by its id.
+func (s *Store) Grant(ctx context.Context, id string) (grant.Grant, error) {
+	return one[grant.Grant](ctx, s, "grant", "grants", "WHERE id = $1", id)
+}
+
+// Grants lists grants by id, after the one given. Those of one subject are
+// found through the records that name them, in place or pending
+// (docs/decisions/0003).
+func (s *Store) Grants(ctx context.Context, f grant.Filter) ([]grant.Grant, error) {
+	w := where{}
+	w.and("id > ?", f.After)
+	if f.Subject != "" {
+		w.and("subject = ?", f.Subject)
+		w.and("id IN (SELECT grant_id FROM ledger WHERE subject = ? AND subject <> '' "+
+			"UNION SELECT grant_id FROM pending WHERE subject = ?)", f.Subject)
+	}
+	if f.Kind != "" {
+		w.and("kind = ?", f.Kind)
+	}
+	if f.State != "" {
+		w.and("state = ?", string(f.State))
+	}
+	clause := w.clause("id", f.Limit)
+	return many[grant.Grant](ctx, s, "grants", clause, w.args...)
+}
+
+// maxFingerprints is the most entries that one lookup takes.
+const maxFingerprints = 64
+
+// GrantsByFingerprint lists every grant that has one of the index entries,
+// whatever its state.
+func (s *Store) GrantsByFingerprint(ctx context.Context, fingerprints []string) ([]grant.Grant, error) {
+	if len(fingerprints) == 0 {
+		return nil, nil
+	}
+	if len(fingerprints) > maxFingerprints {
+		return nil, fault.Invalidf("%d fingerprints are too many: at most %d", len(fingerprints), maxFingerprints)
+	}
+	args := make([]any, len(fingerprints))
+	for i, f := range fingerprints {
+		args[i] = f
+	}
+	return many[grant.Grant](ctx, s, "grants",
+		"WHERE id IN (SELECT grant_id FROM fingerprints WHERE fp IN ("+placeholders(1, len(args))+")) ORDER BY id", args...)
+}
+
+// GrantsDue lists the grants that the sweeper must look at, the oldest first.
+func (s *Store) GrantsDue(ctx context.Context, now time.Time, limit int) ([]grant.Grant, error) {
+	return many[grant.Grant](ctx, s, "grants",
+		"WHERE due > 0 AND due <= $1 ORDER BY due, id LIMIT $2", unit.Micros(now), page(limit))
+}
+
+// RevokedHandles lists the grants of a kind that were revoked before the end of
+// their lease: what a revocation list must name.
+func (s *Store) RevokedHandles(ctx context.Context, kind string, now time.Time) ([]grant.Grant, error) {
+	return many[grant.Grant](ctx, s, "grants",
+		"WHERE kind = $1 AND state = 'revoked' AND expires > $2 ORDER BY expires, id", kind, unit.Micros(now))
+}
+
+// Outcome reads the first answer to an idempotent call.
+func (s *Store) Outcome(ctx context.Context, id string) (unit.Outcome, error) {
+	return one[unit.Outcome](ctx, s, "outcome", "outcomes", "WHERE id = $1", id)
+}

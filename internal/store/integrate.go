@@ -1,0 +1,277 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// Pace of the integrator: a record has its place within integrateEvery, and no
+// transaction of the integrator holds the writer for more than integrateMost
+// records.
+const (
+	integrateEvery = 100 * time.Millisecond
+	integrateSoon  = 512
+	integrateMost  = 1024
+)
+
+// Integrate gives committed records their places until the context ends. One
+// node at a time does it, under a lease; the others watch that the head only
+// grows. An error is final: a ledger that contradicts what was seen, or a store
+// that failed. Call it once per store, after [Store.UseSigner].
+func (s *Store) Integrate(ctx context.Context) error {
+	if s.ledger.Load() == nil {
+		return fault.Internalf("the integrator needs the ledger's key")
+	}
+	in := &integrator{s: s, lease: s.lease("integrator")}
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		in.lease.release(last)
+		if kept, ok := s.note.last(); ok {
+			if err := s.note.keep(kept, true); err != nil {
+				s.log.ErrorContext(last, "the last checkpoint was not kept", "err", err)
+			}
+		}
+	}()
+	for ctx.Err() == nil {
+		if err := in.turn(ctx); err != nil {
+			if s.barred.Load() != nil || final(err) {
+				s.fail(err)
+				return err
+			}
+			s.log.WarnContext(ctx, "the integrator will try again", "err", err)
+			in.builder = nil
+			pause(ctx, integrateEvery)
+		}
+	}
+	return nil
+}
+
+// final reports whether the ledger contradicts what was seen of it.
+func final(err error) bool {
+	var breach *audit.Inconsistent
+	return errors.As(err, &breach)
+}
+
+// integrator is the state of [Store.Integrate].
+type integrator struct {
+	s       *Store
+	lease   *lease
+	builder *audit.Builder // nil when it must be restored
+	epoch   int64
+}
+
+// turn does one round: integrate if this node holds the lease, or else watch.
+func (in *integrator) turn(ctx context.Context) error {
+	held, err := in.lease.hold(ctx)
+	if err != nil {
+		return err
+	}
+	if !held {
+		in.builder = nil
+		if err := in.watch(ctx); err != nil {
+			return err
+		}
+		pause(ctx, integrateEvery)
+		return nil
+	}
+	n, err := in.integrate(ctx)
+	if err != nil {
+		return err
+	}
+	if n < integrateMost {
+		in.await(ctx)
+	}
+	return nil
+}
+
+// await waits until enough records are there, or it is time.
+func (in *integrator) await(ctx context.Context) {
+	timer := time.NewTimer(integrateEvery)
+	defer timer.Stop()
+	for in.s.waiting.Load() < integrateSoon {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-in.s.arrived.wait():
+		}
+	}
+}
+
+// taken are the records of one round, in their order.
+type takenRows struct {
+	ids    []string
+	hashes []audit.Hash
+	last   int64 // row id of the last one, SQLite only
+	first  int64
+}
+
+// take reads what is pending. On SQLite the order is that of commits, and only
+// a run without gaps is taken, so that one range names exactly these rows; on
+// PostgreSQL it is that of ids.
+func (in *integrator) take(ctx context.Context) (takenRows, error) {
+	text := "SELECT seq, id, leaf FROM pending ORDER BY seq LIMIT $1"
+	if in.s.postgres {
+		text = "SELECT 0, id, leaf FROM pending ORDER BY id LIMIT $1"
+	}
+	var t takenRows
+	gap := false
+	var leaf sql.RawBytes
+	err := in.s.query(ctx, text, []any{int64(integrateMost)}, func(rows *sql.Rows) error {
+		var seq int64
+		var name string
+		if err := rows.Scan(&seq, &name, &leaf); err != nil {
+			return err //nolint:wrapcheck // query's
+		}
+		if len(t.ids) == 0 {
+			t.first = seq
+		} else if !in.s.postgres && seq != t.last+1 {
+			gap = true
+		}
+		if !gap {
+			t.last = seq
+			t.ids = append(t.ids, name)
+			t.hashes = append(t.hashes, audit.HashLeaf(leaf))
+		}
+		return nil
+	})
+	return t, fault.Wrap(err, "read pending records")
+}
+
+// integrate gives one run of pending records their places: positions, tiles,
+// head and note in one transaction, which demands that head and lease are still
+// what they were.
+func (in *integrator) integrate(ctx context.Context) (int, error) {
+	s := in.s
+	t, err := in.take(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s.waiting.Store(0)
+	h, err := s.headRow(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(t.ids) == 0 && h.note != "" {
+		return 0, nil
+	}
+	if err := in.ready(ctx, h); err != nil {
+		return 0, err
+	}
+	if err := in.builder.Append(t.hashes); err != nil {
+		return 0, fault.Wrap(err, "extend tree")
+	}
+	next, err := s.ledger.Load().signer.Sign(in.builder.Size(), in.builder.Root())
+	if err != nil {
+		return 0, fault.Wrap(err, "sign checkpoint")
+	}
+	err = s.submit(ctx, s.own(in.steps(h, t, next)...))
+	if err != nil {
+		in.builder = nil
+		if fault.Is(err, fault.Conflict) {
+			return 0, nil // another node was faster
+		}
+		return 0, fault.Wrap(err, "commit head")
+	}
+	if err := s.note.keep(next, false); err != nil {
+		return 0, err
+	}
+	s.grown.ring()
+	return len(t.ids), nil
+}
+
+// ready makes sure that the builder stands at the committed head and that the
+// head extends what this node has seen.
+func (in *integrator) ready(ctx context.Context, h headRow) error {
+	if in.builder != nil && in.epoch == h.epoch && in.builder.Size() == uint64(h.size) && in.builder.Root() == h.root { //nolint:gosec // not negative
+		return nil
+	}
+	if err := in.s.extends(ctx, h); err != nil {
+		return err
+	}
+	tiles := audit.Needed(uint64(h.size)) //nolint:gosec // not negative
+	for i := range tiles {
+		data, err := in.s.Tile(ctx, tiles[i].Level, tiles[i].Index)
+		if err != nil {
+			return fault.Wrap(err, "read edge of tree")
+		}
+		tiles[i].Data = data
+	}
+	b, err := audit.Restore(uint64(h.size), h.root, tiles) //nolint:gosec // not negative
+	if err != nil {
+		return fault.Wrap(err, "restore tree")
+	}
+	in.builder, in.epoch = b, h.epoch
+	return nil
+}
+
+func (in *integrator) steps(h headRow, t takenRows, next audit.Checkpoint) []step {
+	s, n := in.s, int64(len(t.ids))
+	steps := []step{
+		in.lease.step(),
+		s.do("heads.move", 1, h.size, h.epoch, h.size+n, next.Root.String(), next.Note, s.now().UnixMicro()),
+	}
+	if n > 0 {
+		move, drop := []any{h.size - t.first, t.last}, []any{t.last}
+		if s.postgres {
+			move, drop = []any{h.size - 1, t.ids}, []any{t.ids}
+		}
+		steps = append(steps, s.do("pending.move", n, move...), s.do("pending.delete", n, drop...))
+	}
+	for _, tile := range in.builder.Changed() {
+		steps = append(steps, s.do("tiles.write", 1, int64(tile.Level), int64(tile.Index), tile.Data)) //nolint:gosec // below 2^53
+	}
+	return steps
+}
+
+// watch looks at the head that another node has moved.
+func (in *integrator) watch(ctx context.Context) error {
+	h, err := in.s.headRow(ctx)
+	if err != nil || h.note == "" {
+		return err
+	}
+	kept, have := in.s.note.last()
+	if have && kept.Note == h.note {
+		return nil
+	}
+	if err := in.s.extends(ctx, h); err != nil {
+		return err
+	}
+	in.s.grown.ring()
+	return nil
+}
+
+// extends demands that a head continues what this node has kept, and keeps it.
+func (s *Store) extends(ctx context.Context, h headRow) error {
+	head, err := s.checkpoint(h)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	kept, have := s.note.last()
+	if have && (kept.Size != head.Size || kept.Root != head.Root) {
+		if err := audit.Consistent(ctx, s, kept, head); err != nil {
+			return err //nolint:wrapcheck // names both ledgers
+		}
+	}
+	return s.note.keep(head, false)
+}
+
+// pause waits, or until the context ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,174 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+var (
+	_ audit.Tiles  = (*Store)(nil)
+	_ audit.Source = (*Store)(nil)
+)
+
+// headRow is the committed end of the ledger.
+type headRow struct {
+	size, epoch int64
+	root        audit.Hash
+	note        string
+}
+
+func (s *Store) headRow(ctx context.Context) (headRow, error) {
+	var h headRow
+	var root string
+	err := s.query(ctx, "SELECT size, epoch, root, note FROM heads WHERE name = 'ledger'", nil, func(rows *sql.Rows) error {
+		return rows.Scan(&h.size, &h.epoch, &root, &h.note)
+	})
+	if err != nil {
+		return h, fault.Wrap(err, "read head")
+	}
+	if err := h.root.UnmarshalText([]byte(root)); err != nil || h.size < 0 || h.epoch < 1 {
+		return h, fault.Internalf("the head of the ledger is damaged").Because(err)
+	}
+	return h, nil
+}
+
+// Head is the latest signed checkpoint. NotFound until the first record has
+// its place; Unavailable before [Store.UseSigner]; Internal if the stored note
+// is not a checkpoint of ours for the stored tree.
+func (s *Store) Head(ctx context.Context) (audit.Checkpoint, error) {
+	h, err := s.headRow(ctx)
+	if err != nil {
+		return audit.Checkpoint{}, err
+	}
+	return s.checkpoint(h)
+}
+
+func (s *Store) checkpoint(h headRow) (audit.Checkpoint, error) {
+	l := s.ledger.Load()
+	if l == nil {
+		return audit.Checkpoint{}, fault.Unavailablef("the ledger's key is not open yet")
+	}
+	if h.note == "" && h.size == 0 {
+		return audit.Checkpoint{}, fault.NotFoundf("the ledger has no checkpoint yet")
+	}
+	c, err := audit.ParseCheckpoint(h.note, l.keys)
+	if err != nil {
+		return c, fault.Internalf("the head of the ledger is not signed by its key").Because(err)
+	}
+	if c.Size != uint64(h.size) || c.Root != h.root { //nolint:gosec // not negative
+		return c, fault.Internalf("the head of the ledger is damaged: its note is for another tree")
+	}
+	return c, nil
+}
+
+// Tile reads a stored tile, as audit.Tiles demands.
+func (s *Store) Tile(ctx context.Context, level int, index uint64) ([]byte, error) {
+	var data []byte
+	err := s.query(ctx, "SELECT data FROM tiles WHERE level = $1 AND idx = $2", []any{level, int64(index)}, func(rows *sql.Rows) error { //nolint:gosec // below 2^53
+		return rows.Scan(&data)
+	})
+	if err == nil && data == nil {
+		err = fault.NotFoundf("the ledger has no tile %d of level %d", index, level)
+	}
+	return data, err
+}
+
+// Leaves reads exactly n leaves from a position on, as they are stored and
+// without a judgement: for exports, whose verification judges.
+func (s *Store) Leaves(ctx context.Context, from uint64, n int) ([][]byte, error) {
+	list := make([][]byte, 0, n)
+	err := s.query(ctx, "SELECT leaf FROM ledger WHERE position >= $1 AND position < $2 ORDER BY position",
+		[]any{int64(from), int64(from) + int64(n)}, func(rows *sql.Rows) error { //nolint:gosec // below 2^53
+			var leaf []byte
+			err := rows.Scan(&leaf)
+			list = append(list, leaf)
+			return err //nolint:wrapcheck // query's
+		})
+	if err == nil && len(list) != n {
+		err = fault.NotFoundf("the ledger has only %d of the %d records from position %d on", len(list), n, from)
+	}
+	return list, err
+}
+
+// Records lists records in their order, or the newest first. A record whose
+// bytes are not what the tree has at its place is not served: the fault is
+// Internal and names the position.
+func (s *Store) Records(ctx context.Context, f audit.Filter) ([]audit.Entry, error) {
+	w, order := where{}, "position"
+	from := int64(f.From) //nolint:gosec // below 2^53
+	switch {
+	case f.Newest && f.From > 0:
+		w.and("position < ?", from)
+	case !f.Newest:
+		w.and("position >= ?", from)
+	}
+	if f.Newest {
+		order = "position DESC"
+	}
+	if n := len(f.Type); n > 0 && f.Type[n-1] == '.' {
+		w.and("type >= ?", f.Type)
+		w.and("type < ?", f.Type[:n-1]+"/") // the byte after the dot
+	} else if n > 0 {
+		w.and("type = ?", f.Type)
+	}
+	if f.Subject != "" {
+		w.and("subject = ? AND subject <> ''", f.Subject)
+	}
+	if f.Grant != "" {
+		w.and("grant_id = ? AND grant_id <> ''", f.Grant)
+	}
+	clause := w.clause(order, f.Limit)
+	return s.entries(ctx, clause, w.args...)
+}
+
+// RecordByID reads a record by its id; NotFound until it has its place.
+func (s *Store) RecordByID(ctx context.Context, id string) (audit.Entry, error) {
+	list, err := s.entries(ctx, "WHERE id = $1 ORDER BY position LIMIT 1", id)
+	if err == nil && len(list) == 0 {
+		err = fault.NotFoundf("the ledger has no such record, or not yet")
+	}
+	if err != nil {
+		return audit.Entry{}, err
+	}
+	return list[0], nil
+}
+
+func (s *Store) entries(ctx context.Context, clause string, args ...any) ([]audit.Entry, error) {
+	var list []audit.Entry
+	err := s.query(ctx, "SELECT position, leaf FROM ledger "+clause, args, func(rows *sql.Rows) error {
+		var e audit.Entry
+		err := rows.Scan(&e.Position, &e.Leaf)
+		list = append(list, e)
+		return err //nolint:wrapcheck // query's
+	})
+	if err != nil {
+		return nil, err
+	}
+	var tile []byte
+	have := ^uint64(0)
+	for _, e := range list {
+		if at := e.Position / audit.TileWidth; at != have {
+			if tile, err = s.Tile(ctx, 0, at); err != nil {
+				return nil, fault.Wrap(err, "check record %d", e.Position)
+			}
+			have = at
+		}
+		k := int(e.Position%audit.TileWidth) * audit.HashSize //nolint:gosec // at most 255
+		hash := audit.HashLeaf(e.Leaf)
+		if k+audit.HashSize > len(tile) || !bytes.Equal(tile[k:k+audit.HashSize], hash[:]) {
+			s.broken.Add(1)
+			s.log.ErrorContext(ctx, "a record of the ledger is damaged and is not served", "position", e.Position)
+			return nil, fault.Internalf("record %d of the ledger is damaged", e.Position)
+		}
+	}
+	return list, nil
+}
+
+// PendingCount is how many records are committed and have no place yet.
+func (s *Store) PendingCount(ctx context.Context) (int64, error) {
+	return s.number(ctx, "table", "SELECT count(*) FROM pending")
+}

@@ -1,0 +1,262 @@
+-- +goose Up
+
+CREATE TABLE subjects (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    role TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    team TEXT COLLATE "C" NOT NULL,
+    attributes TEXT COLLATE "C" NOT NULL,
+    reason TEXT COLLATE "C" NOT NULL,
+    created BIGINT NOT NULL,
+    changed BIGINT NOT NULL,
+    mac BYTEA NOT NULL
+);
+CREATE UNIQUE INDEX subjects_name ON subjects (kind, name) WHERE state NOT IN ('revoked', 'rejected');
+
+CREATE TABLE certificates (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    fingerprint TEXT COLLATE "C" NOT NULL,
+    not_after BIGINT NOT NULL,
+    revoked BIGINT NOT NULL,
+    reason TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+CREATE INDEX certificates_subject ON certificates (subject);
+
+CREATE TABLE sessions (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    parent TEXT COLLATE "C" NOT NULL,
+    expires BIGINT NOT NULL,
+    revoked BIGINT NOT NULL,
+    reason TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+CREATE INDEX sessions_subject ON sessions (subject, expires);
+
+CREATE TABLE passports (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    digest TEXT COLLATE "C" NOT NULL,
+    token TEXT COLLATE "C" NOT NULL,
+    expires BIGINT NOT NULL,
+    revoked BIGINT NOT NULL,
+    reason TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+CREATE UNIQUE INDEX passports_digest ON passports (digest);
+CREATE INDEX passports_subject ON passports (subject);
+
+CREATE TABLE invitations (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    role TEXT COLLATE "C" NOT NULL,
+    team TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    expires BIGINT NOT NULL,
+    used BIGINT NOT NULL,
+    used_by TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE grants (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    session TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    document TEXT COLLATE "C" NOT NULL,
+    handle TEXT COLLATE "C" NOT NULL,
+    sealed BYTEA NOT NULL,
+    attempts BIGINT NOT NULL,
+    issued BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    ended BIGINT NOT NULL,
+    due BIGINT NOT NULL,
+    mac BYTEA NOT NULL
+);
+CREATE INDEX grants_due ON grants (due) WHERE due > 0;
+CREATE INDEX grants_kind ON grants (kind, state, expires);
+
+CREATE TABLE resources (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    sealed BYTEA NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    created BIGINT NOT NULL,
+    changed BIGINT NOT NULL
+);
+
+CREATE TABLE policies (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    source TEXT COLLATE "C" NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE policy_versions (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    source TEXT COLLATE "C" NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE trust (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    publisher TEXT COLLATE "C" NOT NULL,
+    public_key TEXT COLLATE "C" NOT NULL,
+    names TEXT COLLATE "C" NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE plugins (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    package_version TEXT COLLATE "C" NOT NULL,
+    digest TEXT COLLATE "C" NOT NULL,
+    publisher TEXT COLLATE "C" NOT NULL,
+    key_ids TEXT COLLATE "C" NOT NULL,
+    offer TEXT COLLATE "C" NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE keys (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    purpose TEXT COLLATE "C" NOT NULL,
+    algorithm TEXT COLLATE "C" NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    public TEXT COLLATE "C" NOT NULL,
+    sealed BYTEA NOT NULL,
+    created BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE outcomes (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    request TEXT COLLATE "C" NOT NULL,
+    sealed BYTEA NOT NULL,
+    expires BIGINT NOT NULL
+);
+CREATE INDEX outcomes_expires ON outcomes (expires);
+
+CREATE TABLE deliveries (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    channel TEXT COLLATE "C" NOT NULL,
+    message TEXT COLLATE "C" NOT NULL,
+    attempts BIGINT NOT NULL,
+    due BIGINT NOT NULL,
+    error TEXT COLLATE "C" NOT NULL,
+    done BIGINT NOT NULL
+);
+CREATE INDEX deliveries_due ON deliveries (due) WHERE due > 0;
+
+CREATE TABLE fingerprints (
+    fp TEXT COLLATE "C" NOT NULL,
+    grant_id TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (fp, grant_id)
+);
+CREATE INDEX fingerprints_grant ON fingerprints (grant_id);
+
+CREATE TABLE nonces (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    expires BIGINT NOT NULL
+);
+CREATE INDEX nonces_expires ON nonces (expires);
+
+-- What a decision relied upon as a whole: it grows with each change.
+CREATE TABLE generations (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL
+);
+INSERT INTO generations (name, version) VALUES ('policy', 1), ('trust', 1), ('plugins', 1), ('keys', 1);
+
+-- The highest time that was ever seen.
+CREATE TABLE clock (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    highest BIGINT NOT NULL
+);
+INSERT INTO clock (name, highest) VALUES ('clock', 0);
+
+CREATE TABLE leases (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    holder TEXT COLLATE "C" NOT NULL,
+    epoch BIGINT NOT NULL,
+    counter BIGINT NOT NULL
+);
+
+-- How far a subscriber has come; always a position of the ledger.
+CREATE TABLE cursors (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    position BIGINT NOT NULL
+);
+
+-- Records that are committed and have no position yet.
+CREATE TABLE pending (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    subject TEXT COLLATE "C" NOT NULL,
+    type TEXT COLLATE "C" NOT NULL,
+    grant_id TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    leaf TEXT COLLATE "C" NOT NULL
+);
+
+-- A leaf is exactly what was hashed. Positions are dense from 0.
+CREATE TABLE ledger (
+    position BIGINT NOT NULL PRIMARY KEY,
+    id TEXT COLLATE "C" NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    type TEXT COLLATE "C" NOT NULL,
+    grant_id TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    leaf TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX ledger_id ON ledger (id);
+CREATE INDEX ledger_subject ON ledger (subject, position, grant_id) WHERE subject <> '';
+CREATE INDEX ledger_grant ON ledger (grant_id, position) WHERE grant_id <> '';
+
+CREATE TABLE tiles (
+    level BIGINT NOT NULL,
+    idx BIGINT NOT NULL,
+    data BYTEA NOT NULL,
+    PRIMARY KEY (level, idx)
+);
+
+CREATE TABLE heads (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    size BIGINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    root TEXT COLLATE "C" NOT NULL,
+    note TEXT COLLATE "C" NOT NULL,
+    changed BIGINT NOT NULL
+);
+INSERT INTO heads (name, size, epoch, root, note, changed)
+VALUES ('ledger', 0, 1, '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=', '', 0);

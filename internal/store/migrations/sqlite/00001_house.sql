@@ -1,0 +1,263 @@
+-- +goose Up
+
+CREATE TABLE subjects (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    role TEXT NOT NULL,
+    name TEXT NOT NULL,
+    team TEXT NOT NULL,
+    attributes TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    mac BLOB NOT NULL
+);
+CREATE UNIQUE INDEX subjects_name ON subjects (kind, name) WHERE state NOT IN ('revoked', 'rejected');
+
+CREATE TABLE certificates (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    not_after INTEGER NOT NULL,
+    revoked INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+CREATE INDEX certificates_subject ON certificates (subject);
+
+CREATE TABLE sessions (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    parent TEXT NOT NULL,
+    expires INTEGER NOT NULL,
+    revoked INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+CREATE INDEX sessions_subject ON sessions (subject, expires);
+
+CREATE TABLE passports (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    token TEXT NOT NULL,
+    expires INTEGER NOT NULL,
+    revoked INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+CREATE UNIQUE INDEX passports_digest ON passports (digest);
+CREATE INDEX passports_subject ON passports (subject);
+
+CREATE TABLE invitations (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    role TEXT NOT NULL,
+    team TEXT NOT NULL,
+    name TEXT NOT NULL,
+    author TEXT NOT NULL,
+    expires INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    used_by TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE grants (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    session TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    document TEXT NOT NULL,
+    handle TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    attempts INTEGER NOT NULL,
+    issued INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    mac BLOB NOT NULL
+);
+CREATE INDEX grants_due ON grants (due) WHERE due > 0;
+CREATE INDEX grants_kind ON grants (kind, state, expires);
+
+CREATE TABLE resources (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    author TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    changed INTEGER NOT NULL
+);
+
+CREATE TABLE policies (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    source TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE policy_versions (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    source TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE trust (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    publisher TEXT NOT NULL,
+    public_key TEXT NOT NULL,
+    names TEXT NOT NULL,
+    state TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE plugins (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    package_version TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    publisher TEXT NOT NULL,
+    key_ids TEXT NOT NULL,
+    offer TEXT NOT NULL,
+    state TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE keys (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    algorithm TEXT NOT NULL,
+    state TEXT NOT NULL,
+    public TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    not_after INTEGER NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE outcomes (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    expires INTEGER NOT NULL
+);
+CREATE INDEX outcomes_expires ON outcomes (expires);
+
+CREATE TABLE deliveries (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    message TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    done INTEGER NOT NULL
+);
+CREATE INDEX deliveries_due ON deliveries (due) WHERE due > 0;
+
+CREATE TABLE fingerprints (
+    fp TEXT NOT NULL,
+    grant_id TEXT NOT NULL,
+    PRIMARY KEY (fp, grant_id)
+) WITHOUT ROWID;
+CREATE INDEX fingerprints_grant ON fingerprints (grant_id);
+
+CREATE TABLE nonces (
+    id TEXT NOT NULL PRIMARY KEY,
+    expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX nonces_expires ON nonces (expires);
+
+-- What a decision relied upon as a whole: it grows with each change.
+CREATE TABLE generations (
+    name TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO generations (name, version) VALUES ('policy', 1), ('trust', 1), ('plugins', 1), ('keys', 1);
+
+-- The highest time that was ever seen.
+CREATE TABLE clock (
+    name TEXT NOT NULL PRIMARY KEY,
+    highest INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO clock (name, highest) VALUES ('clock', 0);
+
+CREATE TABLE leases (
+    name TEXT NOT NULL PRIMARY KEY,
+    holder TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    counter INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- How far a subscriber has come; always a position of the ledger.
+CREATE TABLE cursors (
+    name TEXT NOT NULL PRIMARY KEY,
+    position INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Records that are committed and have no position yet, in the order of commits.
+CREATE TABLE pending (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    subject TEXT NOT NULL,
+    type TEXT NOT NULL,
+    grant_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    leaf TEXT NOT NULL
+);
+
+-- A leaf is exactly what was hashed. Positions are dense from 0.
+CREATE TABLE ledger (
+    position INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    type TEXT NOT NULL,
+    grant_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    leaf TEXT NOT NULL
+);
+CREATE INDEX ledger_id ON ledger (id);
+CREATE INDEX ledger_subject ON ledger (subject, position, grant_id) WHERE subject <> '';
+CREATE INDEX ledger_grant ON ledger (grant_id, position) WHERE grant_id <> '';
+
+CREATE TABLE tiles (
+    level INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (level, idx)
+);
+
+CREATE TABLE heads (
+    name TEXT NOT NULL PRIMARY KEY,
+    size INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    root TEXT NOT NULL,
+    note TEXT NOT NULL,
+    changed INTEGER NOT NULL
+);
+INSERT INTO heads (name, size, epoch, root, note, changed)
+VALUES ('ledger', 0, 1, '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=', '', 0);

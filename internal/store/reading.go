@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// maxPage is the most rows that one read returns.
+const maxPage = 1000
+
+func page(limit int) int64 {
+	if limit <= 0 || limit > maxPage {
+		return maxPage
+	}
+	return int64(limit)
+}
+
+// reading prepares a query once and keeps it.
+func (s *Store) reading(ctx context.Context, text string) (*sql.Stmt, error) {
+	if known, ok := s.readings.Load(text); ok {
+		return known.(*sql.Stmt), nil //nolint:forcetypeassert // nothing else is stored
+	}
+	stmt, err := s.reader.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, s.unreadable(ctx, err)
+	}
+	known, loaded := s.readings.LoadOrStore(text, stmt)
+	if loaded {
+		_ = stmt.Close()
+	}
+	return known.(*sql.Stmt), nil //nolint:forcetypeassert // nothing else is stored
+}
+
+// unreadable is the answer to a read that the database did not give.
+func (s *Store) unreadable(ctx context.Context, err error) error {
+	if s.closed.Load() || ctx.Err() != nil {
+		return fault.Unavailablef("the store gives no answer").Because(err)
+	}
+	return fault.Unavailablef("the store cannot be read").Because(err)
+}
+
+// query runs a prepared query and hands its rows to each.
+func (s *Store) query(ctx context.Context, text string, args []any, each func(*sql.Rows) error) error {
+	stmt, err := s.reading(ctx, text)
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return s.unreadable(ctx, err)
+	}
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return s.unreadable(ctx, err)
+	}
+	return nil
+}
+
+// rowOf is a pointer to T that can be filled from a row.
+type rowOf[T any] interface {
+	*T
+	scanned
+}
+
+// many reads rows of one table. The rest of the query begins after the table's
+// name and is made of constants.
+func many[T any, P rowOf[T]](ctx context.Context, s *Store, tableName, rest string, args ...any) ([]T, error) {
+	t := s.catalogue.tables[tableName]
+	var list []T
+	r := newRaw(t)
+	err := s.query(ctx, "SELECT "+t.list()+" FROM "+tableName+" "+rest, args, func(rows *sql.Rows) error {
+		if err := rows.Scan(r.dest...); err != nil {
+			return s.unreadable(ctx, err)
+		}
+		var v T
+		if err := s.believe(ctx, t, r, P(&v)); err != nil {
+			return err
+		}
+		list = append(list, v)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// one reads one row, or NotFound with the noun that is missing.
+func one[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, rest string, args ...any) (T, error) {
+	list, err := many[T, P](ctx, s, tableName, rest, args...)
+	if err == nil && len(list) == 0 {
+		err = fault.NotFoundf("there is no such %s", noun)
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return list[0], nil
+}
+
+// where builds a condition of the filters that are set.
+type where struct {
+	parts []string
+	args  []any
+}
+
+// and adds a condition whose one "?" stands for the argument.
+func (w *where) and(condition string, arg any) {
+	w.args = append(w.args, arg)
+	w.parts = append(w.parts, strings.ReplaceAll(condition, "?", "$"+strconv.Itoa(len(w.args))))
+}
+
+// clause is the text from WHERE to LIMIT.
+func (w *where) clause(order string, limit int) string {
+	text := ""
+	if len(w.parts) > 0 {
+		text = "WHERE " + strings.Join(w.parts, " AND ") + " "
+	}
+	w.args = append(w.args, page(limit))
+	return text + "ORDER BY " + order + " LIMIT $" + strconv.Itoa(len(w.args))
+}
+
+// number reads one number.
+func (s *Store) number(ctx context.Context, noun, text string, args ...any) (int64, error) {
+	var n int64
+	found := false
+	err := s.query(ctx, text, args, func(rows *sql.Rows) error {
+		found = true
+		return rows.Scan(&n) //nolint:wrapcheck // wrapped by query's caller
+	})
+	if err == nil && !found {
+		err = fault.NotFoundf("there is no such %s", noun)
+	}
+	return n, err
+}

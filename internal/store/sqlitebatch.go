@@ -1,0 +1,247 @@
+package store
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// sqliteEngine writes through one connection. A batch first runs as one
+// transaction without savepoints; if anything in it fails it is rolled back and
+// its jobs run again, each in a savepoint (docs/decisions/0002).
+type sqliteEngine struct {
+	s       *Store
+	reserve *reserve
+	wal     string // path of the write-ahead log
+
+	mu      sync.Mutex // held for each batch, and by a checkpoint that must be alone
+	w       *connection
+	records [len(recordChunks)]string
+	args    []any
+	careful int // batches that still run with savepoints, because one failed lately
+}
+
+// carefulBatches is how long savepoints stay on after a batch that failed.
+const carefulBatches = 16
+
+func (e *sqliteEngine) open() error {
+	w, err := connect(e.s.cfg.sqliteDSN(false, "journal_mode(WAL)", "cache_size(-16384)"))
+	if err != nil {
+		return e.s.explain(err)
+	}
+	e.w, e.records = w, recordTexts()
+	return nil
+}
+
+func (e *sqliteEngine) close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.s.barred.Load() == nil && e.w != nil {
+		_, _ = e.w.numbers("PRAGMA wal_checkpoint(TRUNCATE)") // only saves the next start some work
+	}
+	return e.w.close()
+}
+
+// commit implements engine.
+func (e *sqliteEngine) commit(batch []*job) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.careful == 0 && !e.s.cfg.Savepoints {
+		err := e.together(batch)
+		if err == nil {
+			return nil
+		}
+		if fatal(err) {
+			return err
+		}
+		e.careful = carefulBatches
+	} else if e.careful > 0 {
+		e.careful--
+	}
+	return e.apart(batch)
+}
+
+// together runs all jobs in one transaction and answers them if it commits.
+func (e *sqliteEngine) together(batch []*job) error {
+	if err := e.w.exec("BEGIN IMMEDIATE"); err != nil {
+		return &refusal{err}
+	}
+	for _, j := range batch {
+		if err := e.steps(j); err != nil {
+			return e.rollback(err)
+		}
+	}
+	if err := e.insertRecords(batch); err != nil {
+		return e.rollback(err)
+	}
+	if err := e.end(); err != nil {
+		return err
+	}
+	answer(batch, nil)
+	return nil
+}
+
+// apart runs each job in a savepoint, so that one that fails fails alone.
+func (e *sqliteEngine) apart(batch []*job) error {
+	if err := e.w.exec("BEGIN IMMEDIATE"); err != nil {
+		return e.refuse(batch, &refusal{err})
+	}
+	good := batch[:0:0]
+	for _, j := range batch {
+		err := e.alone(j)
+		switch {
+		case err == nil:
+			good = append(good, j)
+		case fatal(err):
+			return e.rollback(err)
+		case !fault.Is(err, fault.Conflict) && class(err) == full:
+			return e.refuse(batch, e.rollback(err)) // SQLite has rolled everything back
+		default:
+			j.answer(e.say(err))
+		}
+	}
+	if err := e.end(); err != nil {
+		if fatal(err) {
+			return err
+		}
+		return e.refuse(good, err)
+	}
+	answer(good, nil)
+	return nil
+}
+
+func (e *sqliteEngine) alone(j *job) error {
+	if err := e.w.exec("SAVEPOINT job"); err != nil {
+		return err
+	}
+	err := e.steps(j)
+	if err == nil {
+		err = e.insertRecords([]*job{j})
+	}
+	if err == nil {
+		return e.w.exec("RELEASE job")
+	}
+	if fatal(err) || class(err) == full {
+		return err
+	}
+	if undo := e.w.exec("ROLLBACK TO job"); undo != nil {
+		return fmt.Errorf("undo a unit: %w", undo)
+	}
+	if undo := e.w.exec("RELEASE job"); undo != nil {
+		return fmt.Errorf("undo a unit: %w", undo)
+	}
+	return err
+}
+
+// steps runs the statements of a job.
+func (e *sqliteEngine) steps(j *job) error {
+	for i := range j.steps {
+		st := &j.steps[i]
+		var n int64
+		var err error
+		if st.stmt.reads {
+			n, err = e.w.find(st.stmt.sql, st.args)
+		} else {
+			n, err = e.w.run(st.stmt.sql, st.args)
+		}
+		switch {
+		case err != nil && class(err) == taken:
+			return st.miss().Because(err)
+		case err != nil:
+			return fmt.Errorf("run %s: %w", st.stmt.name, err)
+		case st.rows >= 0 && n != st.rows:
+			return st.miss()
+		}
+	}
+	return nil
+}
+
+// insertRecords puts the records of the jobs into table pending.
+func (e *sqliteEngine) insertRecords(batch []*job) error {
+	args, rows := e.args[:0], 0
+	for _, j := range batch {
+		if r := j.record; r != nil {
+			args = append(args, r.id, r.subject, r.kind, r.grant, r.at, r.leaf)
+			rows++
+		}
+	}
+	e.args = args
+	for k, n := range recordChunks {
+		for rows >= n {
+			if _, err := e.w.run(e.records[k], args[:6*n]); err != nil {
+				if class(err) == taken {
+					return fault.Conflictf("a record with this id exists already").Because(err)
+				}
+				return fmt.Errorf("insert records: %w", err)
+			}
+			args, rows = args[6*n:], rows-n
+		}
+	}
+	clear(e.args)
+	return nil
+}
+
+// end commits. Once COMMIT has been tried only a full disk leaves no doubt: the
+// log is then shorter than the transaction.
+func (e *sqliteEngine) end() error {
+	err := e.w.exec("COMMIT")
+	if err == nil {
+		return nil
+	}
+	if class(err) == full {
+		return e.rollback(&refusal{err})
+	}
+	return &unknown{err}
+}
+
+// rollback undoes the transaction and hands the error on. If even that fails
+// nobody knows what the connection holds.
+func (e *sqliteEngine) rollback(err error) error {
+	undo := e.w.exec("ROLLBACK")
+	if undo == nil || code(undo) == sqlite3.SQLITE_ERROR { // none is open: SQLite did it itself
+		return err
+	}
+	return &unknown{fmt.Errorf("roll back after %w: %w", err, undo)}
+}
+
+// refuse answers jobs that met a full disk or a database that takes no
+// transaction. Urgent ones are tried once more in the reserved space.
+func (e *sqliteEngine) refuse(batch []*job, err error) error {
+	if fatal(err) {
+		return err
+	}
+	var urgent []*job
+	for _, j := range batch {
+		if !j.answered && (j.urgent || j.internal) {
+			urgent = append(urgent, j)
+			continue
+		}
+		j.answer(e.say(err))
+	}
+	if len(urgent) == 0 {
+		return nil
+	}
+	if class(err) != full || !e.reserve.open() {
+		answer(urgent, e.say(err))
+		return nil
+	}
+	return e.apart(urgent)
+}
+
+// say turns an error of one job into its answer.
+func (e *sqliteEngine) say(err error) error {
+	if fault.Is(err, fault.Conflict) {
+		return err
+	}
+	if class(err) == full {
+		return fault.Unavailablef("the disk is full: nothing can be recorded, so nothing can be given").Because(err).After(10 * time.Second)
+	}
+	if _, ok := err.(*refusal); ok { //nolint:errorlint // never wrapped
+		return fault.Unavailablef("the database takes no transaction now").Because(err).After(time.Second)
+	}
+	return fault.Internalf("a statement failed").Because(err)
+}

@@ -1,0 +1,92 @@
+package store
+
+// statementText is a statement that is written by hand.
+type statementText struct {
+	name     string
+	args     int
+	sql      string
+	postgres string // where PostgreSQL needs another text
+	reads    bool   // a SELECT whose rows are counted (and locked on PostgreSQL)
+	quiet    bool   // may run without a record
+}
+
+// written are the statements that no table generates. None of them changes a
+// row that carries a MAC.
+var written = []statementText{
+	{name: "fingerprints.insert", args: 2, sql: "INSERT INTO fingerprints (fp, grant_id) VALUES ($1, $2)"},
+	{name: "fingerprints.delete_for_grant", args: 1, sql: "DELETE FROM fingerprints WHERE grant_id = $1"},
+
+	{name: "nonces.insert", args: 2, sql: "INSERT INTO nonces (id, expires) VALUES ($1, $2)"},
+	{name: "nonces.expire", args: 1, quiet: true, sql: "DELETE FROM nonces WHERE expires <= $1"},
+	{name: "outcomes.expire", args: 1, quiet: true, sql: "DELETE FROM outcomes WHERE expires <= $1"},
+	{name: "deliveries.expire", args: 1, quiet: true, sql: "DELETE FROM deliveries WHERE due = 0 AND done > 0 AND done <= $1"},
+
+	{name: "generations.check", args: 2, reads: true, sql: "SELECT 1 FROM generations WHERE name = $1 AND version = $2"},
+	{name: "generations.bump", args: 2, sql: "UPDATE generations SET version = version + 1 WHERE name = $1 AND version = $2"},
+	{name: "generations.next", args: 1, sql: "UPDATE generations SET version = version + 1 WHERE name = $1"},
+
+	{name: "clock.raise", args: 1, quiet: true, sql: "UPDATE clock SET highest = $1 WHERE name = 'clock' AND highest < $1"},
+
+	{
+		name: "leases.seed", args: 1, quiet: true,
+		sql: "INSERT INTO leases (name, holder, epoch, counter) VALUES ($1, '', 0, 0) ON CONFLICT (name) DO NOTHING",
+	},
+	{
+		name: "leases.take", args: 4, quiet: true,
+		sql: "UPDATE leases SET holder = $2, epoch = epoch + 1, counter = 0 WHERE name = $1 AND epoch = $3 AND counter = $4",
+	},
+	{
+		name: "leases.renew", args: 3, quiet: true,
+		sql: "UPDATE leases SET counter = counter + 1 WHERE name = $1 AND holder = $2 AND epoch = $3",
+	},
+	{
+		name: "leases.release", args: 3, quiet: true,
+		sql: "UPDATE leases SET holder = '', counter = counter + 1 WHERE name = $1 AND holder = $2 AND epoch = $3",
+	},
+	{
+		name: "leases.check", args: 3, quiet: true, reads: true,
+		sql: "SELECT 1 FROM leases WHERE name = $1 AND holder = $2 AND epoch = $3",
+	},
+	{
+		name: "cursors.move", args: 2, quiet: true,
+		sql: "INSERT INTO cursors (name, position) VALUES ($1, $2) " +
+			"ON CONFLICT (name) DO UPDATE SET position = excluded.position WHERE cursors.position < excluded.position",
+	},
+
+	{
+		name: "pending.insert", args: 6, quiet: true,
+		sql: "INSERT INTO pending (id, subject, type, grant_id, at, leaf) VALUES ($1, $2, $3, $4, $5, $6)",
+		postgres: "INSERT INTO pending (id, subject, type, grant_id, at, leaf) " +
+			"SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])",
+	},
+	// On SQLite one process writes, so that a range of row ids is exactly what
+	// the integrator has read; PostgreSQL gets the ids.
+	{
+		name: "pending.move", args: 2, quiet: true,
+		sql: "INSERT INTO ledger (position, id, subject, type, grant_id, at, leaf) " +
+			"SELECT seq + $1, id, subject, type, grant_id, at, leaf FROM pending WHERE seq <= $2 ORDER BY seq",
+		postgres: "INSERT INTO ledger (position, id, subject, type, grant_id, at, leaf) " +
+			"SELECT $1::bigint + x.n, p.id, p.subject, p.type, p.grant_id, p.at, p.leaf " +
+			"FROM unnest($2::text[]) WITH ORDINALITY AS x (id, n) JOIN pending p ON p.id = x.id",
+	},
+	{
+		name: "pending.delete", args: 1, quiet: true,
+		sql:      "DELETE FROM pending WHERE seq <= $1",
+		postgres: "DELETE FROM pending WHERE id = ANY($1::text[])",
+	},
+	{name: "pending.drop", args: 1, quiet: true, sql: "DELETE FROM pending WHERE id = $1"},
+	{
+		name: "tiles.write", args: 3, quiet: true,
+		sql: "INSERT INTO tiles (level, idx, data) VALUES ($1, $2, $3) " +
+			"ON CONFLICT (level, idx) DO UPDATE SET data = excluded.data",
+	},
+	{
+		name: "heads.move", args: 6, quiet: true,
+		sql: "UPDATE heads SET size = $3, epoch = epoch, root = $4, note = $5, changed = $6 " +
+			"WHERE name = 'ledger' AND size = $1 AND epoch = $2",
+	},
+	{
+		name: "heads.restore", args: 2,
+		sql: "UPDATE heads SET epoch = epoch + 1 WHERE name = 'ledger' AND size = $1 AND epoch = $2",
+	},
+}

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/subject"
+)
+
+// Subject reads a subject by its id.
+func (s *Store) Subject(ctx context.Context, id string) (subject.Subject, error) {
+	return one[subject.Subject](ctx, s, "subject", "subjects", "WHERE id = $1", id)
+}
+
+// SubjectByName reads the one subject of a kind that has this name and is
+// neither revoked nor rejected.
+func (s *Store) SubjectByName(ctx context.Context, kind subject.Kind, name string) (subject.Subject, error) {
+	return one[subject.Subject](ctx, s, "subject", "subjects",
+		"WHERE kind = $1 AND name = $2 AND state NOT IN ('revoked', 'rejected')", string(kind), name)
+}
+
+// Subjects lists subjects by id, after the one given.
+func (s *Store) Subjects(ctx context.Context, f subject.Filter) ([]subject.Subject, error) {
+	w := where{}
+	w.and("id > ?", f.After)
+	if f.Kind != "" {
+		w.and("kind = ?", string(f.Kind))
+	}
+	if f.State != "" {
+		w.and("state = ?", string(f.State))
+	}
+	clause := w.clause("id", f.Limit)
+	return many[subject.Subject](ctx, s, "subjects", clause, w.args...)
+}
+
+// Certificate reads a certificate by its serial in lower-case hex.
+func (s *Store) Certificate(ctx context.Context, serial string) (subject.Certificate, error) {
+	return one[subject.Certificate](ctx, s, "certificate", "certificates", "WHERE id = $1", serial)
+}
+
+// CertificatesOf lists the certificates of a subject that are neither revoked
+// nor expired.
+func (s *Store) CertificatesOf(ctx context.Context, subjectID string) ([]subject.Certificate, error) {
+	return many[subject.Certificate](ctx, s, "certificates",
+		"WHERE subject = $1 AND revoked = 0 AND not_after > $2 ORDER BY id", subjectID, s.now().UnixMicro())
+}
+
+// Session reads a session by its id.
+func (s *Store) Session(ctx context.Context, id string) (subject.Session, error) {
+	return one[subject.Session](ctx, s, "session", "sessions", "WHERE id = $1", id)
+}
+
+// SessionsOf lists the sessions of a subject that are neither revoked nor
+// expired.
+func (s *Store) SessionsOf(ctx context.Context, subjectID string) ([]subject.Session, error) {
+	return many[subject.Session](ctx, s, "sessions",
+		"WHERE subject = $1 AND revoked = 0 AND expires > $2 ORDER BY id", subjectID, s.now().UnixMicro())
+}
+
+// Caller reads a session and its subject as of one moment.
+func (s *Store) Caller(ctx context.Context, session string) (subject.Session, subject.Subject, error) {
+	st, bt := s.catalogue.tables["sessions"], s.catalogue.tables["subjects"]
+	var who subject.Session
+	var whose subject.Subject
+	found := false
+	a, b := newRaw(st), newRaw(bt)
+	text := "SELECT " + st.from("a") + ", " + bt.from("b") + " FROM sessions a JOIN subjects b ON b.id = a.subject WHERE a.id = $1"
+	err := s.query(ctx, text, []any{session}, func(rows *sql.Rows) error {
+		found = true
+		if err := rows.Scan(append(append(make([]any, 0, len(a.dest)+len(b.dest)), a.dest...), b.dest...)...); err != nil {
+			return s.unreadable(ctx, err)
+		}
+		if err := s.believe(ctx, st, a, &who); err != nil {
+			return err
+		}
+		return s.believe(ctx, bt, b, &whose)
+	})
+	if err == nil && !found {
+		err = fault.NotFoundf("there is no such session")
+	}
+	if err != nil {
+		return subject.Session{}, subject.Subject{}, err
+	}
+	return who, whose, nil
+}
+
+// Passport reads an attestation result by the id of the nonce that it used up.
+func (s *Store) Passport(ctx context.Context, nonce string) (subject.Passport, error) {
+	return one[subject.Passport](ctx, s, "attestation result", "passports", "WHERE id = $1", nonce)
+}
+
+// PassportByDigest reads an attestation result by the SHA-256 of its token, in
+// lower-case hex.
+func (s *Store) PassportByDigest(ctx context.Context, digest string) (subject.Passport, error) {
+	return one[subject.Passport](ctx, s, "attestation result", "passports", "WHERE digest = $1", digest)
+}
+
+// Invitation reads a join token by its id.
+func (s *Store) Invitation(ctx context.Context, id string) (subject.Invitation, error) {
+	return one[subject.Invitation](ctx, s, "invitation", "invitations", "WHERE id = $1", id)
+}
+
+// Invitations lists join tokens by id, after the one given.
+func (s *Store) Invitations(ctx context.Context, after string, limit int) ([]subject.Invitation, error) {
+	return many[subject.Invitation](ctx, s, "invitations", "WHERE id > $1 ORDER BY id LIMIT $2", after, page(limit))
+}
+
+// from is the column list with a table's alias before each.
+func (t *table) from(alias string) string {
+	text := ""
+	for i, c := range t.columns {
+		if i > 0 {
+			text += ", "
+		}
+		text += alias + "." + c.name
+	}
+	if t.mac {
+		text += ", " + alias + ".mac"
+	}
+	return text
+}
