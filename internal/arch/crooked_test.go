@@ -43,6 +43,8 @@ func TestRules_SeeACrookedHouse(t *testing.T) {
 		{"the front door", backDoors, "internal/policy/x.go", `package policy; import _ "github.com/open-policy-agent/opa/v1/rego"`, ""},
 		{"below a wide door", backDoors, "internal/plugin/host/x.go", `package host; import _ "google.golang.org/grpc/codes"`, ""},
 		{"below a narrow door", backDoors, "internal/store/rows/x.go", `package rows; import _ "modernc.org/sqlite"`, "doors are"},
+		{"a double of the room with the door", backDoors, "internal/store/storetest/x.go", `package storetest; import _ "github.com/jackc/pgx/v5"`, ""},
+		{"a double of another room", backDoors, "internal/flow/flowtest/x.go", `package flowtest; import _ "github.com/jackc/pgx/v5"`, "doors are"},
 		{"a library for tests in code", backDoors, "internal/flow/x.go", `package flow; import _ "go.uber.org/goleak"`, "for tests only"},
 		{"a library for tests in a double", backDoors, "internal/store/storetest/x.go", `package storetest; import _ "pgregory.net/rapid"`, ""},
 		{"an oracle in a test", backDoors, "internal/seal/x_test.go", `package seal; import _ "github.com/go-jose/go-jose/v4"`, ""},
