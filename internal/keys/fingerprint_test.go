@@ -3,7 +3,6 @@ package keys_test
 import (
 	"crypto/sha256"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -26,7 +25,7 @@ func TestPeppers_Candidates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	turn, err := v.Rotate(ctx, ring, keys.Random256, 24*time.Hour)
+	turn, err := v.Rotate(ctx, ring, keys.Random256, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,6 +42,9 @@ func TestPeppers_Candidates(t *testing.T) {
 	got := p.Candidates(reported)
 	if want := []string{p.Fingerprint(reported), written}; !cmp.Equal(got, want) {
 		t.Errorf("candidates %v, want %v", got, want)
+	}
+	if old := turn.Changed[0]; old.State != keys.Retiring || !old.Usable(start.AddDate(50, 0, 0)) {
+		t.Errorf("the old pepper ends at %s", old.NotAfter)
 	}
 	if p.ID() != turn.Fresh.ID {
 		t.Errorf("writes with %s", p.ID())

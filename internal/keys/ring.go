@@ -87,31 +87,48 @@ type Rotation struct {
 	Changed []Key // to update: formerly active keys now retiring, outlived ones now retired
 }
 
-// Rotate makes a new signing key. Keys that were active keep verifying for two
-// lives, where life is the longest life of what they sign: nothing that is
-// still good becomes unverifiable, even if a replica signs a little longer with
-// the old key. Keys whose time is over are retired. Not for Root: see
-// [Vault.With].
+// Rotate makes a new signing key and turns the ring to it; see [Vault.Turn] for
+// life. Certificate authorities and SSH CAs make their keys themselves, and
+// roots are replaced by [Vault.With].
 func (v *Vault) Rotate(ctx context.Context, r *Ring, algorithm Algorithm, life time.Duration) (Rotation, error) {
-	if r.purpose == Root {
-		return Rotation{}, fault.Internalf("roots are replaced by With and a rewrap of every value, not by Rotate")
-	}
-	if life <= 0 {
-		return Rotation{}, fault.Internalf("a ring of %s keys cannot turn with a life of %s", r.purpose, life)
+	switch r.purpose {
+	case Root, CARoot, CAIntermediate, SSHCA:
+		return Rotation{}, fault.Internalf("a %s key is not made by Rotate", r.purpose)
 	}
 	fresh, err := v.Generate(ctx, r.purpose, algorithm)
 	if err != nil {
 		return Rotation{}, err
 	}
-	now := v.now()
+	return v.Turn(ctx, r, fresh, life)
+}
+
+// Turn puts a fresh key in front of a ring. Keys that were active keep verifying
+// for two lives, where life is the longest life of what they sign: nothing that
+// is still good becomes unverifiable, even if a replica signs a little longer
+// with the old key. What row-MAC keys and peppers made has no end, so those
+// retire without one, until Advance retires them after a rewrite; life is
+// ignored for them. Keys whose time is over are retired.
+func (v *Vault) Turn(ctx context.Context, r *Ring, fresh Key, life time.Duration) (Rotation, error) {
+	endless := r.purpose == RowMAC || r.purpose == Pepper
+	switch {
+	case fresh.Purpose != r.purpose || fresh.State != Active:
+		return Rotation{}, fault.Internalf("key %s is a %s %s key and cannot sign for a ring of %s keys", fresh.ID, fresh.State, fresh.Purpose, r.purpose)
+	case life <= 0 && !endless:
+		return Rotation{}, fault.Internalf("a ring of %s keys cannot turn with a life of %s", r.purpose, life)
+	}
+	now, end := v.now(), time.Time{}
+	if !endless {
+		end = now.Add(2 * life)
+	}
 	turn := Rotation{Fresh: fresh}
 	for _, k := range r.keys {
 		var next Key
+		var err error
 		switch {
 		case !k.Usable(now):
 			next, err = v.Advance(ctx, k, Retired, time.Time{})
 		case k.State == Active:
-			next, err = v.Advance(ctx, k, Retiring, now.Add(2*life))
+			next, err = v.Advance(ctx, k, Retiring, end)
 		default:
 			continue
 		}

@@ -95,6 +95,35 @@ func TestRing_Signing_refusesWithoutActiveKey(t *testing.T) {
 	}
 }
 
+func TestVault_Rotate_refuses(t *testing.T) {
+	v, root, _ := newVault(t)
+	token, err := v.Generate(t.Context(), keys.Token, keys.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pepper, err := v.Generate(t.Context(), keys.Pepper, keys.Random256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := func(k keys.Key) *keys.Ring {
+		t.Helper()
+		r, err := keys.NewRing(k.Purpose, []keys.Key{k})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if _, err := v.Rotate(t.Context(), ring(root), keys.Random256, time.Hour); err == nil {
+		t.Error("turned a root, whose values would not open")
+	}
+	if _, err := v.Rotate(t.Context(), ring(token), keys.Ed25519, 0); err == nil {
+		t.Error("turned tokens without a life")
+	}
+	if _, err := v.Turn(t.Context(), ring(token), pepper, time.Hour); err == nil {
+		t.Error("turned tokens to a pepper")
+	}
+}
+
 // TestRing_Rotate_neverStrandsWhatIsGood walks random rotations: whatever a
 // ring signed verifies until the end of its life.
 func TestRing_Rotate_neverStrandsWhatIsGood(t *testing.T) {

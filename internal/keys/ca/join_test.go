@@ -77,9 +77,23 @@ func TestParseJoinToken(t *testing.T) {
 
 func TestNewJoinToken_refuses(t *testing.T) {
 	for _, c := range []struct{ address, role string }{
-		{"", "r"}, {"host", "r"}, {"host:0", "r"}, {"host:65536", "r"}, {"host:08443", "r"}, {":8443", "r"}, {"https://host:8443", "r"},
-		{"host:http", "r"}, {"ho st:1", "r"}, {"host/x:1", "r"}, {"-host:1", "r"}, {"[host]:1", "r"}, {strings.Repeat("a", 255) + ":1", "r"},
-		{"host:1", ""}, {"host:1", "Role"}, {"host:1", "a b"}, {"host:1", strings.Repeat("a", 64)},
+		{"", "r"},
+		{"host", "r"},
+		{"host:0", "r"},
+		{"host:65536", "r"},
+		{"host:08443", "r"},
+		{":8443", "r"},
+		{"https://host:8443", "r"},
+		{"host:http", "r"},
+		{"ho st:1", "r"},
+		{"host/x:1", "r"},
+		{"-host:1", "r"},
+		{"[host]:1", "r"},
+		{strings.Repeat("a", 255) + ":1", "r"},
+		{"host:1", ""},
+		{"host:1", "Role"},
+		{"host:1", "a b"},
+		{"host:1", strings.Repeat("a", 64)},
 	} {
 		if _, err := ca.NewJoinToken(nil, c.address, [32]byte{}, c.role, start); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q, %q: %v", c.address, c.role, err)

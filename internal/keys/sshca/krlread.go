@@ -1,8 +1,10 @@
 package sshca
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/big"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -25,12 +27,29 @@ func (l *List) Revokes(ca string, serial uint64) bool {
 	if err != nil {
 		return false
 	}
-	for _, r := range l.revoked[string(k.Marshal())] {
-		if r.low <= serial && serial <= r.high {
-			return true
+	runs := l.revoked[string(k.Marshal())]
+	// The first run that begins beyond the serial; the one before may hold it.
+	n, _ := slices.BinarySearchFunc(runs, serial, func(r run, s uint64) int {
+		if r.low <= s {
+			return -1
 		}
+		return 1
+	})
+	return n > 0 && serial <= runs[n-1].high
+}
+
+// joined sorts runs and melts those that touch or overlap.
+func joined(runs []run) []run {
+	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.low, b.low) })
+	out := runs[:0]
+	for _, r := range runs {
+		if n := len(out); n > 0 && (r.low <= out[n-1].high || r.low == out[n-1].high+1) {
+			out[n-1].high = max(out[n-1].high, r.high)
+			continue
+		}
+		out = append(out, r)
 	}
-	return false
+	return out
 }
 
 // Len is the number of ranges of serials in the list.
@@ -58,7 +77,7 @@ func ReadKRL(b []byte) (*List, error) {
 	if generated > 253402300799 { // the end of the year 9999
 		r.bad = true
 	}
-	l.Generated = time.Unix(int64(generated&(1<<62-1)), 0).UTC() //nolint:gosec // 62 bits
+	l.Generated = time.Unix(int64(generated&(1<<62-1)), 0).UTC()
 	if r.uint64() != 0 {
 		r.bad = true // flags: none are defined
 	}
@@ -121,7 +140,7 @@ func (l *List) readSection(r *reader) error {
 	if r.bad {
 		return fault.Invalidf("the revocation list is cut or damaged")
 	}
-	l.revoked[string(ca)] = runs
+	l.revoked[string(ca)] = joined(runs)
 	return nil
 }
 
@@ -180,7 +199,7 @@ func (r *reader) bitmap() []run {
 		if bits.Bit(n) == 0 {
 			continue
 		}
-		s := offset + uint64(n) //nolint:gosec // not negative
+		s := offset + uint64(n)
 		if s < offset {
 			r.bad = true // past the last serial
 			return nil

@@ -132,10 +132,14 @@ func parsePublic(text string) (ssh.PublicKey, error) {
 func rsaBits(k ssh.PublicKey) int {
 	b := k.Marshal()
 	for range 2 {
-		if len(b) < 4 || uint64(len(b)-4) < uint64(binary.BigEndian.Uint32(b)) {
+		if len(b) < 4 {
 			return 0
 		}
-		b = b[4+binary.BigEndian.Uint32(b):]
+		size := int64(binary.BigEndian.Uint32(b))
+		if b = b[4:]; int64(len(b)) < size {
+			return 0
+		}
+		b = b[size:]
 	}
 	if len(b) < 5 {
 		return 0

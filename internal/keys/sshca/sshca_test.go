@@ -424,7 +424,7 @@ func TestIssuer_Sign_readableByOpenSSH(t *testing.T) {
 	if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), keygen, "-L", "-f", path) //nolint:gosec // found in PATH
+	cmd := exec.CommandContext(t.Context(), keygen, "-L", "-f", path)
 	cmd.Env = append(os.Environ(), "TZ=UTC")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

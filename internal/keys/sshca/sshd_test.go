@@ -56,11 +56,11 @@ func startServer(t *testing.T, i *sshca.Issuer) *server {
 	}
 	s := &server{dir: t.TempDir(), login: me.Username}
 	if os.Geteuid() == 0 { // where sshd separates its privileges
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // as the package makes it
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.CommandContext(t.Context(), keygen, "-q", "-t", "ed25519", "-N", "", "-f", s.at("host")).CombinedOutput(); err != nil { //nolint:gosec // found in PATH
+	if out, err := exec.CommandContext(t.Context(), keygen, "-q", "-t", "ed25519", "-N", "", "-f", s.at("host")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	s.write(t, "ca.pub", i.Public()+"\n")
@@ -128,7 +128,7 @@ LogLevel VERBOSE
 	}
 	s.write(t, "known", fmt.Sprintf("[127.0.0.1]:%d %s", s.port, host))
 	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, daemon, "-D", "-e", "-f", s.at("config")) //nolint:gosec // found in PATH
+	cmd := exec.CommandContext(ctx, daemon, "-D", "-e", "-f", s.at("config"))
 	cmd.Stderr = &s.log
 	if err := cmd.Start(); err != nil {
 		stop()
@@ -164,7 +164,7 @@ func (s *server) try(t *testing.T, private, certificate, from string) (string, e
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "ssh", "-F", "none", "-i", s.at("id"), //nolint:gosec // arguments of this test
+	cmd := exec.CommandContext(ctx, "ssh", "-F", "none", "-i", s.at("id"),
 		"-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "BatchMode=yes", "-o", "PreferredAuthentications=publickey",
 		"-o", "UserKnownHostsFile="+s.at("known"), "-o", "GlobalKnownHostsFile=none", "-o", "StrictHostKeyChecking=yes",
 		"-o", "BindAddress="+from, "-o", "ConnectTimeout=10", "-p", strconv.Itoa(s.port), s.login+"@127.0.0.1", "echo in")
