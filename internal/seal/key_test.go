@@ -66,6 +66,10 @@ func TestParseKey_AcceptsTheLimits(t *testing.T) {
 func TestParseKey_RefusesUnfitKeys(t *testing.T) {
 	f4 := big.NewInt(65537)
 	even := new(big.Int).Lsh(big.NewInt(1), 2047)
+	xb, _ := decode(vectorX)
+	yb, _ := decode(vectorY)
+	point := append(xb, yb...)
+	leading := append([]byte{0}, odd(2048).Bytes()...)
 	replace := func(old, by string) string { return strings.Replace(vectorJWK, old, by, 1) }
 	for name, text := range map[string]string{
 		"empty":               ``,
@@ -87,6 +91,8 @@ func TestParseKey_RefusesUnfitKeys(t *testing.T) {
 		"RSA's alg":           replace(ECDH, OAEP),
 		"off the curve":       replace(`"x":"r`, `"x":"s`),
 		"short x":             replace(vectorX, vectorX[:40]),
+		"shifted split":       `{"kty":"EC","crv":"P-256","alg":"ECDH-ES+A256KW","x":"` + encode(point[:31]) + `","y":"` + encode(point[31:]) + `"}`,
+		"leading zero":        `{"kty":"RSA","alg":"RSA-OAEP-256","n":"` + encode(leading) + `","e":"AQAB"}`,
 		"padded x":            replace(vectorX, vectorX+"="),
 		"standard alphabet":   replace("-c", "+c"),
 		"stray bits":          replace(vectorX, vectorX[:42]+"d"),
