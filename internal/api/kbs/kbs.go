@@ -1,0 +1,250 @@
+// Package kbs is the door of the Key Broker Service protocol (versions 0.4.0
+// and 0.2.0) below /kbs/v0, as guests of Confidential Containers speak it.
+//
+// It keeps that protocol's ways: every failure is a JSON object with type and
+// detail, status 404 for a path that no part serves and 401 for everything
+// else, because existing guests act on exactly these. Which failure is which
+// variant stands in problem.go.
+package kbs
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/flow"
+	"github.com/sallyport-project/sallyport/internal/resource"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/token"
+)
+
+// Config is what the door needs; both members are required.
+type Config struct {
+	Gate *flow.Gate
+	Log  *slog.Logger
+}
+
+const prefix = "/kbs/v0/"
+
+type door struct{ Config }
+
+// New makes the handler for everything below /kbs/v0/.
+func New(c Config) http.Handler { return door{c} }
+
+// ServeHTTP routes by the first segment. It splits the path as it was sent and
+// decodes each segment by itself, so that an encoded slash or dot cannot change
+// which segments there are.
+func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer d.recover(w, r)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	segments, ok := split(r.URL)
+	switch {
+	case !ok:
+		d.fail(w, r, notFound(evidence.InvalidRequestPath, "the path is not well-formed"))
+	case r.Method == http.MethodPost && len(segments) == 1 && segments[0] == "auth":
+		d.auth(w, r)
+	case r.Method == http.MethodPost && len(segments) == 1 && segments[0] == "attest":
+		d.attest(w, r)
+	case segments[0] == "resource" && r.Method == http.MethodGet:
+		d.get(w, r, segments[1:])
+	case segments[0] == "resource" && r.Method == http.MethodPost:
+		d.put(w, r, segments[1:])
+	case segments[0] == "resource" && r.Method == http.MethodDelete:
+		d.remove(w, r, segments[1:])
+	case segments[0] == "resource":
+		d.fail(w, r, refused(evidence.PluginInternalError, "resources are read, stored and deleted by GET, POST and DELETE"))
+	default:
+		d.fail(w, r, notFound(evidence.PluginNotFound, "no plugin serves this path"))
+	}
+}
+
+func split(u *url.URL) ([]string, bool) {
+	rest, ok := strings.CutPrefix(u.EscapedPath(), prefix)
+	if !ok || len(rest) > 4096 {
+		return nil, false
+	}
+	segments := strings.Split(rest, "/")
+	for i, s := range segments {
+		plain, err := url.PathUnescape(s)
+		if err != nil {
+			return nil, false
+		}
+		segments[i] = plain
+	}
+	return segments, true
+}
+
+// auth answers a Request with a Challenge, and puts what must be remembered
+// into the cookie.
+func (d door) auth(w http.ResponseWriter, r *http.Request) {
+	body, ok := d.body(w, r, evidence.MaxRequest)
+	if !ok {
+		return
+	}
+	request, err := evidence.ParseRequest(body)
+	if err != nil {
+		d.fail(w, r, because(evidence.AttestationError, err))
+		return
+	}
+	challenge, cookie, err := d.Gate.Challenge(r.Context(), request)
+	if err != nil {
+		d.fail(w, r, because(evidence.AttestationError, err))
+		return
+	}
+	setCookie(w, r, cookie)
+	d.answer(w, r, challenge)
+}
+
+// attest judges the evidence of the handshake that the cookie names.
+func (d door) attest(w http.ResponseWriter, r *http.Request) {
+	body, ok := d.body(w, r, evidence.MaxAttestation)
+	if !ok {
+		return
+	}
+	cookie := sessionCookie(r)
+	if cookie == "" {
+		d.fail(w, r, refused(evidence.AttestationError, "the "+token.CookieName+" cookie is missing, begin with auth"))
+		return
+	}
+	raw, err := d.Gate.Attest(r.Context(), cookie, body, address(r))
+	if err != nil {
+		d.fail(w, r, because(evidence.AttestationError, err))
+		return
+	}
+	setCookie(w, r, cookie)
+	d.answer(w, r, evidence.Response{Token: raw})
+}
+
+// get releases a resource, sealed to the workload's key.
+func (d door) get(w http.ResponseWriter, r *http.Request, segments []string) {
+	cookie, bearer := sessionCookie(r), bearerToken(r)
+	if cookie == "" && bearer == "" {
+		d.fail(w, r, refused(evidence.TokenNotFound, "attest first: neither cookie nor bearer token was sent"))
+		return
+	}
+	caller, attested, err := d.Gate.Guest(r.Context(), cookie, bearer, address(r), r.Method)
+	if err != nil {
+		d.fail(w, r, because(evidence.TokenVerifierError, err))
+		return
+	}
+	query := map[string]string{}
+	for name, values := range r.URL.Query() {
+		query[name] = values[len(values)-1] // the last one wins, as in existing brokers
+	}
+	sealed, err := d.Gate.ReleaseResource(r.Context(), caller, attested, segments, query)
+	if err != nil {
+		d.fail(w, r, release(err))
+		return
+	}
+	d.answer(w, r, sealed)
+}
+
+// put stores a resource for an operator.
+func (d door) put(w http.ResponseWriter, r *http.Request, segments []string) {
+	caller, ok := d.operator(w, r)
+	if !ok {
+		return
+	}
+	value, ok := d.body(w, r, resource.MaxValue)
+	if !ok {
+		return
+	}
+	if _, err := d.Gate.PutResource(r.Context(), caller, segments, secret.New(value)); err != nil {
+		d.fail(w, r, administer(err))
+		return
+	}
+	w.Header().Set("Content-Type", "text/xml")
+}
+
+// remove deletes a resource for an operator.
+func (d door) remove(w http.ResponseWriter, r *http.Request, segments []string) {
+	caller, ok := d.operator(w, r)
+	if !ok {
+		return
+	}
+	if err := d.Gate.DeleteResource(r.Context(), caller, segments); err != nil {
+		d.fail(w, r, administer(err))
+		return
+	}
+	w.Header().Set("Content-Type", "text/xml")
+}
+
+// operator recognises who administers: by client certificate, or by a session
+// token with the certificate that it is bound to.
+func (d door) operator(w http.ResponseWriter, r *http.Request) (flow.Caller, bool) {
+	p := flow.Presented{Method: r.Method, Via: "kbs", Address: address(r), Token: bearerToken(r)}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		p.Certificate = r.TLS.PeerCertificates[0]
+	}
+	caller, err := d.Gate.Authenticate(r.Context(), p)
+	if err != nil {
+		d.fail(w, r, because(evidence.AdminAuthAccess, err))
+		return flow.Caller{}, false
+	}
+	return caller, true
+}
+
+// body reads at most limit bytes; more is answered with 413 in plain text.
+func (d door) body(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		http.Error(w, "the body is too large", http.StatusRequestEntityTooLarge)
+		return nil, false
+	case err != nil:
+		d.fail(w, r, refused(evidence.HTTPFailed, "the body could not be read"))
+		return nil, false
+	}
+	return data, true
+}
+
+func (d door) answer(w http.ResponseWriter, r *http.Request, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		d.fail(w, r, because(evidence.SerdeError, err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // the guest is gone if this fails
+}
+
+// setCookie hands out the handshake. It has no Path, which guests take as
+// everything below /kbs/v0, and is Secure only where the connection is.
+func setCookie(w http.ResponseWriter, r *http.Request, value string) {
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure follows the listener: a plain one is a named choice
+		Name: token.CookieName, Value: value, Expires: time.Now().Add(token.CookieLife), HttpOnly: true, Secure: r.TLS != nil,
+	})
+}
+
+func sessionCookie(r *http.Request) string {
+	c, err := r.Cookie(token.CookieName)
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+func bearerToken(r *http.Request) string {
+	raw, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return ""
+	}
+	return raw
+}
+
+func address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
