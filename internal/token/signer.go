@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -14,11 +15,18 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// key reads the header's JWK and decides whether it is trusted, and for which
-// one algorithm.
-func (t *Trust) key(raw json.RawMessage) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
-	refuse := func(why string, cause error) (crypto.PublicKey, jose.SignatureAlgorithm, bool, error) {
-		return nil, "", false, fault.Unauthenticatedf("the attestation token's signer is not trusted: %s", why).Because(cause)
+// signer is a key that is trusted, for one algorithm.
+type signer struct {
+	key   crypto.PublicKey
+	alg   jose.SignatureAlgorithm
+	own   bool
+	until time.Time // when the trust ends; zero for no end
+}
+
+// signer reads the header's JWK and decides whether it is trusted.
+func (t *Trust) signer(raw json.RawMessage) (signer, error) {
+	refuse := func(why string, cause error) (signer, error) {
+		return signer{}, fault.Unauthenticatedf("the attestation token's signer is not trusted: %s", why).Because(cause)
 	}
 	if len(raw) == 0 {
 		return refuse("its header has no jwk", nil)
@@ -43,7 +51,7 @@ func (t *Trust) key(raw json.RawMessage) (crypto.PublicKey, jose.SignatureAlgori
 			if now.Before(own.NotBefore.Add(-backdate)) || !own.RetireAt.IsZero() && !now.Before(own.RetireAt) {
 				return refuse("its key has retired", nil)
 			}
-			return k.Key, alg, true, nil
+			return signer{k.Key, alg, true, own.RetireAt}, nil
 		}
 	}
 	if t.anchors == nil || len(k.Certificates) == 0 {
@@ -57,14 +65,18 @@ func (t *Trust) key(raw json.RawMessage) (crypto.PublicKey, jose.SignatureAlgori
 	for _, c := range k.Certificates[1:] {
 		between.AddCert(c)
 	}
-	_, err := k.Certificates[0].Verify(x509.VerifyOptions{
+	chains, err := k.Certificates[0].Verify(x509.VerifyOptions{
 		Roots: t.anchors, Intermediates: between, CurrentTime: t.now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
 		return refuse("its certificate chain does not lead to a trusted anchor", err)
 	}
-	return k.Key, alg, false, nil
+	until := k.Certificates[0].NotAfter
+	for _, c := range chains[0] {
+		until = earliest(until, c.NotAfter)
+	}
+	return signer{k.Key, alg, false, until}, nil
 }
 
 // algorithm is the one that the JWK names, if it fits the key.

@@ -6,8 +6,8 @@
 //   - the cookie of a KBS handshake, which is sealed and not stored
 //     ([Cookies]).
 //
-// Everything here is a calculation: nothing is stored, and nothing is known of
-// revocation. Whoever accepts a token asks the store whether it, its parent and
+// Everything here is a calculation: nothing is stored (Trust remembers some
+// signatures that it verified, no more), and nothing is known of revocation. Whoever accepts a token asks the store whether it, its parent and
 // its subject still stand, and commits the single use of nonces and proofs.
 //
 // Tokens are JWS in compact form. Each kind has its own type, key set and

@@ -56,6 +56,7 @@ type Trust struct {
 	anchors  *x509.CertPool
 	pointers [][]string
 	now      func() time.Time
+	seen     seen
 }
 
 // NewTrust checks the configuration: an own key that is not on P-256 is
@@ -132,40 +133,64 @@ type earHeader struct {
 // Verify checks an EAR token: signature by a trusted key, expiry with 60 s of
 // leeway, and a TEE key in it. Issuer and audience are not looked at, as in
 // existing key brokers. Every refusal is Unauthenticated.
+//
+// The claims are shared between callers that present the same token: they must
+// not be changed.
 func (t *Trust) Verify(raw string) (Attested, error) {
 	c, err := split(raw, MaxEAR)
 	if err != nil {
 		return Attested{}, err
 	}
-	var h earHeader
-	if err := canon.Lenient(c.header, MaxEAR, 4, &h); err != nil {
-		return Attested{}, errForm(err)
+	now, sum := t.now(), sha256.Sum256([]byte(raw))
+	if out, ok := t.seen.recall(sum, now); ok {
+		if err := out.times(now); err != nil {
+			return Attested{}, err
+		}
+		return out, nil
 	}
-	if len(h.Critical) > 0 || h.Type != "" && !strings.EqualFold(h.Type, "JWT") {
-		return Attested{}, fault.Unauthenticatedf("this is no attestation token")
-	}
-	key, alg, own, err := t.key(h.Key)
+	out, until, err := t.verify(c, now)
 	if err != nil {
 		return Attested{}, err
 	}
-	if h.Alg != string(alg) {
-		return Attested{}, fault.Unauthenticatedf("the attestation token's algorithm is not the one of its key")
+	if len(raw) <= maxSeenSize {
+		t.seen.keep(sum, sighting{out, now, until})
 	}
-	if err := c.verify(alg, key); err != nil {
-		return Attested{}, err
+	return out, nil
+}
+
+// verify does the whole work, and says until when the signer is trusted.
+func (t *Trust) verify(c compact, now time.Time) (Attested, time.Time, error) {
+	var h earHeader
+	if err := canon.Lenient(c.header, MaxEAR, 4, &h); err != nil {
+		return Attested{}, time.Time{}, errForm(err)
+	}
+	if len(h.Critical) > 0 || h.Type != "" && !strings.EqualFold(h.Type, "JWT") {
+		return Attested{}, time.Time{}, fault.Unauthenticatedf("this is no attestation token")
+	}
+	by, err := t.signer(h.Key)
+	if err != nil {
+		return Attested{}, time.Time{}, err
+	}
+	if h.Alg != string(by.alg) {
+		return Attested{}, time.Time{}, fault.Unauthenticatedf("the attestation token's algorithm is not the one of its key")
+	}
+	if err := c.verify(by.alg, by.key); err != nil {
+		return Attested{}, time.Time{}, err
 	}
 	var claims map[string]any
 	if err := canon.Lenient(c.payload, MaxEAR, maxEARTree, &claims); err != nil {
-		return Attested{}, errForm(err)
+		return Attested{}, time.Time{}, errForm(err)
 	}
 	// The signature stays out: of an ECDSA signature anyone can make a second.
-	sum := sha256.Sum256([]byte(raw[:strings.LastIndexByte(raw, '.')]))
-	out := Attested{ID: hex.EncodeToString(sum[:]), Claims: claims, Own: own}
-	if err := out.times(t.now()); err != nil {
-		return Attested{}, err
+	sum := sha256.Sum256([]byte(c.raw[:strings.LastIndexByte(c.raw, '.')]))
+	out := Attested{ID: hex.EncodeToString(sum[:]), Claims: claims, Own: by.own}
+	if err := out.times(now); err != nil {
+		return Attested{}, time.Time{}, err
 	}
-	out.Key, err = t.teeKey(claims)
-	return out, err
+	if out.Key, err = t.teeKey(claims); err != nil {
+		return Attested{}, time.Time{}, err
+	}
+	return out, by.until, nil
 }
 
 // times checks exp, which is required, and nbf and iat where present.

@@ -209,14 +209,14 @@ func TestTrust_MatchesTrusteeScenarios(t *testing.T) {
 			if len(anchors) == 0 {
 				t.Fatal("no anchors")
 			}
-			_, alg, own, err := trust(t, at, TrustConfig{Anchors: anchors}).key(jwk)
-			if (err == nil) != want || own {
+			by, err := trust(t, at, TrustConfig{Anchors: anchors}).signer(jwk)
+			if (err == nil) != want || by.own {
 				t.Errorf("accepted %v, want %v: %v", err == nil, want, err)
 			}
-			if want && alg == "" {
+			if want && (by.alg == "" || by.until.IsZero()) {
 				t.Error("no algorithm")
 			}
-			if _, _, _, err := trust(t, at.AddDate(20, 0, 0), TrustConfig{Anchors: anchors}).key(jwk); err == nil {
+			if _, err := trust(t, at.AddDate(20, 0, 0), TrustConfig{Anchors: anchors}).signer(jwk); err == nil {
 				t.Error("accepted after its certificates expired")
 			}
 		})
@@ -343,20 +343,93 @@ func FuzzEAR(f *testing.F) {
 			t.Fatalf("a second token was accepted: %v", a.Claims)
 		}
 		// The header's key is parsed before anything is proven: try it bare.
-		if _, _, _, err := tr.key(json.RawMessage(s)); err != nil && !fault.Is(err, fault.Unauthenticated) {
+		if _, err := tr.signer(json.RawMessage(s)); err != nil && !fault.Is(err, fault.Unauthenticated) {
 			t.Fatalf("kind of %v", err)
 		}
 	})
 }
 
+// A remembered token ends when a fresh one would: with its expiry, its signer's
+// retirement, its chain, or a clock that goes back.
+func TestTrust_RemembersNoLongerThanItTrusts(t *testing.T) {
+	key := p256(t)
+	c := &clock{start}
+	check := func(name string, tok string, cfg TrustConfig, ends time.Duration) {
+		t.Helper()
+		c.at = start
+		cfg.Now = c.read
+		tr, err := NewTrust(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []time.Duration{0, ends - time.Second, ends, ends + time.Hour, 0, -time.Hour} {
+			c.at = start.Add(at)
+			fresh, err := NewTrust(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, want := fresh.Verify(tok)
+			_, got := tr.Verify(tok)
+			if (got == nil) != (want == nil) || (got == nil) != (at >= 0 && at < ends) {
+				t.Errorf("%s at %s: remembered %v, fresh %v", name, at, got, want)
+			}
+		}
+	}
+	tok := mint(t, minter(t, key))
+	check("expiry", tok, TrustConfig{Keys: []SignerKey{{Public: key.Public()}}}, EARLife+leeway)
+	check("retirement", tok, TrustConfig{Keys: []SignerKey{{Public: key.Public(), RetireAt: start.Add(time.Minute)}}}, time.Minute)
+	// crypto/x509 counts the last second of a certificate in; we may end early.
+	cert := certificate(t, key, start.Add(-time.Minute), start.Add(2*time.Minute))
+	chained := mint(t, minter(t, key, cert))
+	c.at = start
+	tr, err := NewTrust(TrustConfig{Anchors: []*x509.Certificate{cert}, Now: c.read})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[time.Duration]bool{0: true, time.Minute: true, 2*time.Minute + time.Second: false} {
+		c.at = start
+		if _, err := tr.Verify(chained); err != nil {
+			t.Fatal(err)
+		}
+		c.at = start.Add(at)
+		if _, err := tr.Verify(chained); (err == nil) != want {
+			t.Errorf("chain at %s: %v", at, err)
+		}
+	}
+}
+
+func TestTrust_RemembersABoundedNumber(t *testing.T) {
+	var s seen
+	for i := range 3 * maxSeen {
+		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting{at: start})
+		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting{at: start})
+	}
+	if len(s.known) != maxSeen {
+		t.Errorf("%d are kept", len(s.known))
+	}
+}
+
 func BenchmarkTrust(b *testing.B) {
 	key := p256(b)
 	tok := mint(b, minter(b, key))
-	tr := trust(b, start, TrustConfig{Keys: []SignerKey{{Public: key.Public()}}})
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := tr.Verify(tok); err != nil {
-			b.Fatal(err)
+	cfg := TrustConfig{Keys: []SignerKey{{Public: key.Public()}}}
+	b.Run("first", func(b *testing.B) {
+		tr := trust(b, start, cfg)
+		b.ReportAllocs()
+		for b.Loop() {
+			tr.seen = seen{}
+			if _, err := tr.Verify(tok); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+	})
+	b.Run("again", func(b *testing.B) {
+		tr := trust(b, start, cfg)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := tr.Verify(tok); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
