@@ -69,6 +69,9 @@ func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, 
 		if err != nil {
 			return unit.Unit{}, err
 		}
+		if err := g.admits(ctx, c, d.under, probe); err != nil {
+			return unit.Unit{}, err
+		}
 		out.Expires = g.Now().Add(r.Life).UTC().Truncate(time.Microsecond)
 		record.Policy = d.Documents
 		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Insert(subject.Invitation{
@@ -80,6 +83,26 @@ func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, 
 		return Invited{}, err
 	}
 	return out, nil
+}
+
+// admits refuses to invite a newcomer whom the policies would not let in: a
+// role that no document knows is more often a slip than a plan.
+func (g *Gate) admits(ctx context.Context, c Caller, under loaded, newcomer subject.Subject) error {
+	newcomer.State = subject.Registered
+	who := Caller{Subject: newcomer, Via: c.Via, Address: c.Address, Method: c.Method}
+	d, err := under.set.Decide(ctx, "admit", g.facts(who, enrolment(newcomer.Role)))
+	if err != nil {
+		return fault.Wrap(err, "decide admit")
+	}
+	if !d.Allow {
+		return fault.Invalidf("no policy admits an %s with the role %s: set a policy that does, then invite", newcomer.Kind, newcomer.Role)
+	}
+	return nil
+}
+
+// enrolment is the question whether policy lets a newcomer in.
+func enrolment(role string) input {
+	return input{action: "enrol", evidence: map[string]any{"kind": "join-token", "verified": true, "role": role}}
 }
 
 // SubjectChange is one thing that an operator does to a subject.

@@ -69,9 +69,7 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 			Type: "subject.enrolled", Actor: who.actor(), Subject: newcomer.ID, Serial: "1", Target: invited.ID,
 			Data: map[string]string{"kind": string(newcomer.Kind), "role": newcomer.Role, "name": newcomer.Name, "invited_by": invited.Author},
 		}
-		d, err := g.allowed(ctx, who, "admit", record, input{action: "enrol", evidence: map[string]any{
-			"kind": "join-token", "verified": true, "role": invited.Role,
-		}})
+		d, err := g.allowed(ctx, who, "admit", record, enrolment(invited.Role))
 		if err != nil {
 			return unit.Unit{}, err
 		}

@@ -83,6 +83,10 @@ test_ttl_is_bounded if {
 	answer.bounds.max_ttl_seconds == 60
 }
 
+test_deployer_is_admitted if {
+	data.sallyport.admit.allow with input as {"subject": agent, "evidence": {"kind": "certificate", "verified": true}}
+}
+
 test_breaks if to_number("x") == 1
 
 todo_test_later if false
@@ -96,13 +100,14 @@ not_a_test if false
 	want := []TestResult{
 		{Document: "ssh_test", Name: "test_deployer_may_log_in", Line: 7, Outcome: Pass},
 		{Document: "ssh_test", Name: "test_ttl_is_bounded", Line: 9, Outcome: Fail, At: 11, Detail: "answer.bounds.max_ttl_seconds == 60"},
-		{Document: "ssh_test", Name: "test_breaks", Line: 14, Outcome: Fail, At: 14, Detail: `to_number: strconv.ParseFloat: parsing "x": invalid syntax`},
-		{Document: "ssh_test", Name: "todo_test_later", Line: 16, Outcome: Skip},
+		{Document: "ssh_test", Name: "test_deployer_is_admitted", Line: 14, Outcome: Pass},
+		{Document: "ssh_test", Name: "test_breaks", Line: 18, Outcome: Fail, At: 18, Detail: `to_number: strconv.ParseFloat: parsing "x": invalid syntax`},
+		{Document: "ssh_test", Name: "todo_test_later", Line: 20, Outcome: Skip},
 	}
 	if diff := cmp.Diff(want, r.Results); diff != "" {
 		t.Error(diff)
 	}
-	if r.Passed != 1 || r.Failed != 2 || r.Skipped != 1 || r.OK() {
+	if r.Passed != 2 || r.Failed != 2 || r.Skipped != 1 || r.OK() {
 		t.Errorf("counts %+v", r)
 	}
 	if len(r.Coverage) != 1 || r.Coverage[0].Percent != 100 {

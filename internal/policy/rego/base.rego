@@ -34,16 +34,22 @@ respond := {"allow": true, "reasons": ["reporter"]} if {
 	administrator
 }
 
-# An agent is enrolled with a join token that the host knows and that names its
+# The roles that this document knows. Whoever has another one is refused at the
+# door, until a document of yours admits it: see the example for deployers.
+known if input.subject.role in {"administrator", "auditor", "reporter"}
+
+# A newcomer enrols with a join token that the host knows and that names its
 # role. Whoever is enrolled opens sessions with a certificate that the host
 # verified. A workload whose evidence a verifier accepted gets a token that says
 # what was found, and may fetch nothing by it alone.
 admit := {"allow": true, "reasons": ["join token"]} if {
-	input.subject.kind == "agent"
+	known
+	input.subject.kind in {"agent", "operator"}
 	input.evidence.kind == "join-token"
 	input.evidence.verified == true
 	input.evidence.role == input.subject.role
 } else := {"allow": true, "reasons": ["certificate"]} if {
+	known
 	live
 	input.subject.kind in {"agent", "operator"}
 	input.evidence.kind == "certificate"

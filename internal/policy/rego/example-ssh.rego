@@ -2,6 +2,14 @@
 # accounts, from these networks, for at most fifteen minutes.
 package sallyport
 
+# A role that no document admits is refused at the door: this one is let in.
+admit := {"allow": true, "reasons": ["deployers are known"]} if {
+	input.subject.kind == "agent"
+	input.subject.role == "deployer"
+	input.evidence.kind in {"join-token", "certificate"}
+	input.evidence.verified == true
+}
+
 release := {
 	"allow": true,
 	"bounds": {
