@@ -1,9 +1,3 @@
-// Package app puts the parts together: it reads the configuration, opens the
-// store and its keys, wires every built-in by an explicit list, runs the
-// listeners and the work in the background, and stops all of it in reverse.
-//
-// It is the only package that sees adapters and doors together, and one of two
-// that read the environment.
 package app
 
 import (

@@ -18,7 +18,7 @@ func (a *App) doors(names []string) http.Handler {
 	open := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
 	mux := http.NewServeMux()
 	if open("kbs") {
-		mux.Handle("/kbs/v0/", kbs.New(kbs.Config{Gate: a.gate, Log: a.log, Metrics: a.metrics}))
+		mux.Handle("/kbs/v0/", kbs.New(kbs.Config{Gate: a.gate, Log: a.log}))
 	}
 	if open("rest") {
 		mux.Handle("/", rest.New(rest.Config{

@@ -239,3 +239,27 @@ func Recover(ctx context.Context, c Config, operator string) (Founded, error) {
 	}
 	return out, err
 }
+
+// DeclareRestore accepts, on a server that is not running, a database that does
+// not continue the ledger which this node has seen: a restored backup. Until
+// then the server refuses to start. The declaration becomes a record of the
+// ledger, with the checkpoint that was given up.
+func DeclareRestore(ctx context.Context, c Config, reason string) error {
+	st, err := openStore(ctx, c, nil)
+	if err != nil {
+		return err
+	}
+	_, opened := openKeys(ctx, c, st)
+	switch err := st.DeclareRestore(ctx, audit.System("restore"), reason); {
+	case fault.Is(err, fault.Conflict) && opened != nil:
+		opened = fault.Wrap(opened, "open the store") // it is refused for another reason
+	default:
+		opened = err
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := st.Close(closing); opened == nil {
+		return err
+	}
+	return opened
+}

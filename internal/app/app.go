@@ -1,3 +1,9 @@
+// Package app puts the parts together: it reads the configuration, opens the
+// store and its keys, wires every built-in by an explicit list, runs the
+// listeners and the work in the background, and stops all of it in reverse.
+//
+// It is the only package that sees adapters and doors together, and one of two
+// that read the environment.
 package app
 
 import (
@@ -35,7 +41,7 @@ type App struct {
 	cfg     Config
 	version string
 	log     *slog.Logger
-	metrics *obs.Registry
+	metrics *obs.Metrics
 	store   *store.Store
 	keys    *keyring
 	host    *plugin.Host
@@ -60,12 +66,16 @@ func New(ctx context.Context, c Config, o Options) (*App, error) {
 	if o.Output == nil {
 		o.Output = os.Stderr
 	}
-	log, err := obs.NewLogger(o.Output, c.Log.Level, c.Log.Format)
+	level, err := obs.ParseLevel(c.Log.Level)
+	if err != nil {
+		return nil, err
+	}
+	log, err := obs.NewLogger(obs.LogConfig{Writer: o.Output, Format: obs.Format(c.Log.Format), Level: level})
 	if err != nil {
 		return nil, err
 	}
 	a := &App{
-		cfg: c, version: o.Version, log: log, metrics: obs.NewRegistry(), files: map[string]*ca.Files{},
+		cfg: c, version: o.Version, log: log, metrics: obs.NewMetrics(), files: map[string]*ca.Files{},
 		bound: map[string]string{}, ready: make(chan struct{}),
 	}
 	if err := a.open(ctx, o.Output); err != nil {
