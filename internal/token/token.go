@@ -6,15 +6,17 @@
 //   - the cookie of a KBS handshake, which is sealed and not stored
 //     ([Cookies]).
 //
-// Everything here is a calculation: nothing is stored (Trust remembers some
-// signatures that it verified, no more), and nothing is known of revocation. Whoever accepts a token asks the store whether it, its parent and
-// its subject still stand, and commits the single use of nonces and proofs.
+// Everything here is a calculation: nothing is stored ([Trust] remembers some
+// signatures that it verified, no more), and nothing is known of revocation.
+// Whoever accepts a token asks the store whether it, its parent and its subject
+// still stand, and commits the single use of nonces and proofs.
 //
 // Tokens are JWS in compact form. Each kind has its own type, key set and
 // exactly one acceptable algorithm per key, decided before the signature is
 // looked at, and encodings with several texts for one value are refused. A
 // session token therefore has exactly one text; an ECDSA signature always has a
 // twin, so records go by id and never by a hash of the whole text.
+//
 // What is wrong with a presented token is Unauthenticated, and the text says
 // what to do next.
 package token
