@@ -13,7 +13,11 @@ import (
 
 // settle is how long a broken call waits for the process's end to be noticed,
 // so that its repetition meets the next process.
-const settle = 50 * time.Millisecond
+const settle = 200 * time.Millisecond
+
+// errUnsent says that the connection was gone before anything was sent, so the
+// call may be repeated whatever its effects.
+var errUnsent = errors.New("the connection to the plugin is gone")
 
 // call runs f against the current process of a plugin, within the host's time
 // limit and the plugin's share of calls. A call that broke because the process
@@ -22,24 +26,24 @@ func call[T any](ctx context.Context, h *Host, find func() (*route, error), repe
 	var none T
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.CallTimeout)
 	defer cancel()
-	for attempt := 0; ; attempt++ {
+	for repeated := false; ; {
 		r, err := find()
 		if err != nil {
 			return none, err
 		}
 		v, err := once(ctx, r, f)
-		if err == nil {
+		switch {
+		case err == nil:
 			return v, nil
-		}
-		again := errors.Is(err, errGone) // nothing was sent
-		if !again && lost(ctx, err) {
-			if !repeat {
-				return none, fault.Unavailablef("plugin %s ended during the call; whether it was done is not known", r.name()).Because(err)
-			}
-			again = true
-		}
-		if !again || attempt > 0 {
+		case ctx.Err() != nil:
 			return none, judge(ctx, r.name(), err)
+		case errors.Is(err, errGone) || errors.Is(err, errUnsent):
+		case !lost(ctx, err) || repeated:
+			return none, judge(ctx, r.name(), err)
+		case !repeat:
+			return none, fault.Unavailablef("plugin %s ended during the call; whether it was done is not known", r.name()).Because(err)
+		default:
+			repeated = true
 		}
 	}
 }
@@ -60,12 +64,17 @@ func once[T any](ctx context.Context, r *route, f func(context.Context, *instanc
 	}
 	defer release()
 	r.called.Add(1)
-	v, err := f(ctx, i)
+	var v T
+	if i.reachable() {
+		v, err = f(ctx, i)
+	} else {
+		err = errUnsent
+	}
 	if err != nil {
 		if fault.KindOf(err) == fault.Internal || fault.Is(err, fault.Unavailable) {
 			r.failed.Add(1)
 		}
-		if lost(ctx, err) {
+		if lost(ctx, err) && !errors.Is(err, errTooLarge) {
 			timer := time.NewTimer(settle)
 			defer timer.Stop()
 			select {
@@ -83,7 +92,7 @@ func lost(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if errors.Is(err, errLost) || errors.Is(err, errTooLarge) {
+	if errors.Is(err, errLost) || errors.Is(err, errTooLarge) || errors.Is(err, errUnsent) {
 		return true
 	}
 	if _, ok := errors.AsType[*fault.Error](err); ok {

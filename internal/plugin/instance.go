@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
@@ -185,6 +186,13 @@ func (i *instance) kind(ctx context.Context, role string) (string, error) {
 		r, err = akms.NewCredentialVenderServiceClient(i.conn).Kind(ctx, q)
 	}
 	return r.GetKind(), err
+}
+
+// reachable reports whether a call can be sent at all. While the connection is
+// being made anew, the process is gone or about to be.
+func (i *instance) reachable() bool {
+	s := i.conn.GetState()
+	return s == connectivity.Ready || s == connectivity.Idle
 }
 
 // done is closed when the process has ended.

@@ -253,7 +253,7 @@ func (l *life[W]) acquire(ctx context.Context) (W, func(), error) {
 		case l.draining:
 			l.mu.Unlock()
 			return none, nil, errGone
-		case l.state == Ready:
+		case l.state == Ready && !ended(l.current):
 			w := l.current
 			l.calls++
 			l.mu.Unlock()
@@ -274,6 +274,16 @@ func (l *life[W]) acquire(ctx context.Context) (W, func(), error) {
 		case <-ctx.Done():
 			return none, nil, fault.Unavailablef("plugin %s did not become ready in time", l.name).Because(ctx.Err())
 		}
+	}
+}
+
+// ended reports that a process is gone though its life has not noticed yet.
+func ended(w worker) bool {
+	select {
+	case <-w.done():
+		return true
+	default:
+		return false
 	}
 }
 

@@ -55,7 +55,7 @@ const queued = 64
 func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFrame, error) {
 	l, err := s.lane(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(errUnsent, err)
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline).Milliseconds()
