@@ -65,6 +65,13 @@ func TestParseJoinToken(t *testing.T) {
 				t.Fatalf("cut at %d: %v", n, err)
 			}
 		}
+		// 113 bytes leave two bits over in the last character, which must be zero.
+		const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+		loose := bytes.Clone(text)
+		loose[len(loose)-1] = alphabet[strings.IndexByte(alphabet, text[len(text)-1])+1]
+		if _, err := ca.ParseJoinToken(secret.New(loose)); !fault.Is(err, fault.Invalid) {
+			t.Fatalf("bits left over: %v", err)
+		}
 		for _, other := range []string{"", "spjoin1_", "spjoin2_" + string(text[8:]), string(text) + "=", string(text) + "\n", " " + string(text), string(text[:30]) + "\n" + string(text[30:]), strings.Repeat("A", ca.MaxJoinToken+1)} {
 			if _, err := ca.ParseJoinToken(secret.FromString(other)); !fault.Is(err, fault.Invalid) {
 				t.Fatalf("%d characters: %v", len(other), err)

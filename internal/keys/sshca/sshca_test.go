@@ -191,6 +191,7 @@ func TestIssuer_Sign_refusesDeviations(t *testing.T) {
 		"no source address":          {func(c *ssh.Certificate) { delete(c.CriticalOptions, "source-address") }, "source-address is not as granted: it is missing"},
 		"an empty source address":    {critical("source-address", ""), "source-address"},
 		"a wider source address":     {critical("source-address", "192.0.0.0/16"), "192.0.0.0/16 was not granted"},
+		"a source one bit wider":     {critical("source-address", "192.0.2.0/23"), "192.0.2.0/23 was not granted"},
 		"another source address":     {critical("source-address", "192.0.2.0/24,198.51.100.1"), "198.51.100.1/32 was not granted"},
 		"every source address":       {critical("source-address", "0.0.0.0/0"), "was not granted"},
 		"a negated source address":   {critical("source-address", "!192.0.2.1"), "source-address"},
