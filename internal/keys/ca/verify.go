@@ -51,7 +51,9 @@ func (v *Verifier) Pool() *x509.CertPool { return v.pool.Clone() }
 // Verify tells whom a presented chain, leaf first, names at time now. The leaf
 // must chain to a trusted root, be made for client authentication, be no
 // authority, and carry exactly one name: spiffe://<trust domain>/<kind>/<id>.
-// All else is Unauthenticated. It does not know of revocation.
+// All else is Unauthenticated. It does not know of revocation. Two signatures
+// are checked, so call it once for a connection, and look at NotAfter and the
+// store's row with each request.
 func (v *Verifier) Verify(chain []*x509.Certificate, now time.Time) (Identity, error) {
 	if len(chain) == 0 || len(chain) > maxChain {
 		return Identity{}, fault.Unauthenticatedf("present a client certificate and at most %d certificates above it", maxChain-1)
