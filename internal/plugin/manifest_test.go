@@ -1,0 +1,126 @@
+package plugin
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+func TestManifest_Refuses(t *testing.T) {
+	good := withFile(testManifest("x"))
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*manifest.Manifest){
+		"schema":            func(m *manifest.Manifest) { m.Schema = "v0" },
+		"upper-case name":   func(m *manifest.Manifest) { m.Name = "X" },
+		"path as name":      func(m *manifest.Manifest) { m.Name = "../x" },
+		"long name":         func(m *manifest.Manifest) { m.Name = strings.Repeat("x", 65) },
+		"no publisher":      func(m *manifest.Manifest) { m.Publisher = "" },
+		"version":           func(m *manifest.Manifest) { m.Version = "v1" },
+		"leading zero":      func(m *manifest.Manifest) { m.Version = "01.0.0" },
+		"control in text":   func(m *manifest.Manifest) { m.Revocation.Address = "a\x1b[2J" },
+		"host api":          func(m *manifest.Manifest) { m.HostAPI = manifest.Range{Min: 2, Max: 1} },
+		"effects":           func(m *manifest.Manifest) { m.Effects = "" },
+		"revocation":        func(m *manifest.Manifest) { m.Revocation.Needs = "" },
+		"no role":           func(m *manifest.Manifest) { m.Roles = nil },
+		"unknown role":      func(m *manifest.Manifest) { m.Roles = []string{"root"} },
+		"role of a stage":   func(m *manifest.Manifest) { m.Roles = append(m.Roles, manifest.RoleAnalyzer) },
+		"kind twice":        func(m *manifest.Manifest) { m.Kinds = []string{"a", "a"} },
+		"kind with slash":   func(m *manifest.Manifest) { m.Kinds = []string{"a/b"} },
+		"contract":          func(m *manifest.Manifest) { m.Contract = "x" },
+		"no file":           func(m *manifest.Manifest) { m.Files = nil },
+		"file in a folder":  func(m *manifest.Manifest) { m.Files[0].Path = "a/b" },
+		"file over the top": func(m *manifest.Manifest) { m.Files[0].Path = ".." },
+		"manifest as file":  func(m *manifest.Manifest) { m.Files[0].Path = "manifest.json" },
+		"file too large":    func(m *manifest.Manifest) { m.Files[0].Size = manifest.MaxFileBytes + 1 },
+		"digest":            func(m *manifest.Manifest) { m.Files[0].SHA256 = strings.ToUpper(m.Files[0].SHA256) },
+		"file twice":        func(m *manifest.Manifest) { m.Files = append(m.Files, m.Files[0]) },
+		"params of nothing": func(m *manifest.Manifest) { m.Params = map[string]manifest.Fields{"other": {}} },
+		"field type":        func(m *manifest.Manifest) { m.Config = manifest.Fields{"a": {Type: "float"}} },
+		"field default":     func(m *manifest.Manifest) { m.Config = manifest.Fields{"a": {Type: "string", Default: 1.0}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := good
+			m.Files = append([]manifest.File(nil), good.Files...)
+			change(&m)
+			data, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ParseManifest(data); !fault.Is(err, fault.Invalid) {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+	data, err := encodeManifest(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string][]byte{
+		"unknown member":   bytes.Replace(data, []byte(`"name"`), []byte(`"evil": 1, "name"`), 1),
+		"duplicate member": bytes.Replace(data, []byte(`"name"`), []byte(`"name": "y", "name"`), 1),
+		"other case":       bytes.Replace(data, []byte(`"name"`), []byte(`"Name"`), 1),
+		"trailing data":    append(bytes.Clone(data), '{'),
+		"oversized":        append(bytes.Clone(data), bytes.Repeat([]byte(" "), manifest.MaxBytes)...),
+	} {
+		if _, err := ParseManifest(bad); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSupported_SaysWhyNot(t *testing.T) {
+	for reason, change := range map[Reason]func(*manifest.Manifest){
+		ReasonIncompatible: func(m *manifest.Manifest) { m.HostAPI = manifest.Range{Min: 2, Max: 3} },
+		ReasonTier:         func(m *manifest.Manifest) { m.Tier = "Pro" },
+		ReasonAudience:     func(m *manifest.Manifest) { m.Audience = "customer-7" },
+	} {
+		m := withFile(testManifest("x"))
+		change(&m)
+		if err := Supported(m); !fault.Is(err, fault.Denied) || ReasonOf(err) != reason {
+			t.Errorf("%s: %v", reason, err)
+		}
+	}
+}
+
+func TestReadSpec_ReadsTheFirstPartyPlugin(t *testing.T) {
+	data, err := os.ReadFile("../../plugins/sshcert/plugin.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ReadSpec(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := withFile(m).Validate(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func FuzzManifest(f *testing.F) {
+	data, err := encodeManifest(withFile(testManifest("x")))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"schema":"sallyport.plugin/v1"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := ParseManifest(data)
+		if err != nil {
+			return
+		}
+		again, err := encodeManifest(m)
+		if err != nil {
+			t.Skip() // larger than allowed once it is indented
+		}
+		if _, err := ParseManifest(again); err != nil {
+			t.Fatalf("an accepted manifest does not read back: %v", err)
+		}
+	})
+}
