@@ -1,6 +1,7 @@
 package token
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
 	"time"
@@ -56,43 +57,71 @@ type sessionHeader struct {
 	Type string `json:"typ"`
 }
 
-// parse checks everything but the binding.
+// verified is what a token with a good signature says.
+type verified struct {
+	claims sessionClaims
+	scopes Scopes
+	signer string // kid
+}
+
+// parse checks everything but the binding. A token whose signature was checked
+// before is not checked again, but its key must still count and its times fit.
 func (s *Sessions) parse(raw string) (Session, error) {
 	c, err := split(raw, MaxSession)
 	if err != nil {
 		return Session{}, err
 	}
-	var h sessionHeader
-	if err := canon.Strict(c.header, MaxSession, 2, &h); err != nil {
-		return Session{}, errForm(err)
+	now, sum := s.now(), sha256.Sum256([]byte(raw))
+	v, known := s.seen.recall(sum, now)
+	if !known {
+		if v, err = s.verify(c, now); err != nil {
+			return Session{}, err
+		}
+	} else if _, ok := s.cfg.Ring.public(v.signer, now); !ok {
+		return Session{}, errSigner()
 	}
-	if h.Type != sessionType || h.Alg != string(jose.EdDSA) {
-		return Session{}, fault.Unauthenticatedf("this is no session token, open a session first")
-	}
-	now := s.now()
-	key, ok := s.cfg.Ring.public(h.Kid, now)
-	if !ok {
-		return Session{}, fault.Unauthenticatedf("the session token's key is not known here, open a session again")
-	}
-	if err := c.verify(jose.EdDSA, key); err != nil {
+	if err := v.claims.check(s.cfg.Issuer, now); err != nil {
 		return Session{}, err
 	}
-	var claims sessionClaims
-	if err := canon.Strict(c.payload, MaxSession, 4, &claims); err != nil {
-		return Session{}, errForm(err)
-	}
-	if err := claims.check(s.cfg.Issuer, now); err != nil {
-		return Session{}, err
-	}
-	scopes, err := ParseScopes(claims.Scopes)
-	if err != nil {
-		return Session{}, errForm(err)
+	if !known {
+		s.seen.keep(sum, sighting[verified]{said: v, at: now})
 	}
 	return Session{
-		ID: claims.ID, Subject: claims.Subject, Parent: claims.Parent, Scopes: scopes, Signer: h.Kid,
-		IssuedAt: time.Unix(claims.IssuedAt, 0).UTC(), Expires: time.Unix(claims.Expires, 0).UTC(),
-		Certificate: claims.Confirm.Certificate, KeyThumb: claims.Confirm.Key,
+		ID: v.claims.ID, Subject: v.claims.Subject, Parent: v.claims.Parent, Scopes: v.scopes, Signer: v.signer,
+		IssuedAt: time.Unix(v.claims.IssuedAt, 0).UTC(), Expires: time.Unix(v.claims.Expires, 0).UTC(),
+		Certificate: v.claims.Confirm.Certificate, KeyThumb: v.claims.Confirm.Key,
 	}, nil
+}
+
+// verify checks header and signature and reads the payload.
+func (s *Sessions) verify(c compact, now time.Time) (verified, error) {
+	var h sessionHeader
+	if err := canon.Strict(c.header, MaxSession, 2, &h); err != nil {
+		return verified{}, errForm(err)
+	}
+	if h.Type != sessionType || h.Alg != string(jose.EdDSA) {
+		return verified{}, fault.Unauthenticatedf("this is no session token, open a session first")
+	}
+	key, ok := s.cfg.Ring.public(h.Kid, now)
+	if !ok {
+		return verified{}, errSigner()
+	}
+	if err := c.verify(jose.EdDSA, key); err != nil {
+		return verified{}, err
+	}
+	v := verified{signer: h.Kid}
+	if err := canon.Strict(c.payload, MaxSession, 4, &v.claims); err != nil {
+		return verified{}, errForm(err)
+	}
+	var err error
+	if v.scopes, err = ParseScopes(v.claims.Scopes); err != nil {
+		return verified{}, errForm(err)
+	}
+	return v, nil
+}
+
+func errSigner() error {
+	return fault.Unauthenticatedf("the session token's key is not known here, open a session again")
 }
 
 // check holds a signed payload against the rules. A token that we signed fits

@@ -13,41 +13,41 @@ const (
 	maxSeenSize = 16 << 10
 )
 
-// seen remembers tokens whose signature was verified, because a guest presents
-// one token many times and verifying costs more than all else. It holds only
-// what a full verification accepted, under the hash of the whole text, and goes
-// away with its Trust when keys or anchors change. Times are checked at every
-// use.
-type seen struct {
+// seen remembers tokens whose signature was verified, because one token is
+// presented many times and verifying costs more than all else. It holds only
+// what a full verification accepted, under the hash of the whole text. Times,
+// and whether the signer still counts, are checked at every use.
+type seen[T any] struct {
 	mu    sync.Mutex
-	known map[[sha256.Size]byte]sighting
+	known map[[sha256.Size]byte]sighting[T]
 	order [maxSeen][sha256.Size]byte // the oldest is overwritten
 	next  int
 }
 
-type sighting struct {
-	attested Attested
-	at       time.Time // when it was verified
-	until    time.Time // when its signer's trust ends; zero for no end
+type sighting[T any] struct {
+	said  T
+	at    time.Time // when it was verified
+	until time.Time // when its signer's trust ends; zero for no end
 }
 
 // recall gives a token back if its signer is still trusted. A clock that went
 // back gives nothing.
-func (s *seen) recall(sum [sha256.Size]byte, now time.Time) (Attested, bool) {
+func (s *seen[T]) recall(sum [sha256.Size]byte, now time.Time) (T, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x, ok := s.known[sum]
 	if !ok || now.Before(x.at) || !x.until.IsZero() && !now.Before(x.until) {
-		return Attested{}, false
+		var none T
+		return none, false
 	}
-	return x.attested, true
+	return x.said, true
 }
 
-func (s *seen) keep(sum [sha256.Size]byte, x sighting) {
+func (s *seen[T]) keep(sum [sha256.Size]byte, x sighting[T]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
-		s.known = make(map[[sha256.Size]byte]sighting, maxSeen)
+		s.known = make(map[[sha256.Size]byte]sighting[T], maxSeen)
 	}
 	if _, ok := s.known[sum]; !ok {
 		delete(s.known, s.order[s.next])

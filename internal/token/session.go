@@ -61,14 +61,17 @@ type SessionsConfig struct {
 }
 
 // Sessions makes and verifies session tokens. Safe for concurrent use.
-type Sessions struct{ cfg SessionsConfig }
+type Sessions struct {
+	cfg  SessionsConfig
+	seen seen[verified]
+}
 
 // NewSessions checks the configuration; a gap in it is Internal.
 func NewSessions(cfg SessionsConfig) (*Sessions, error) {
 	if cfg.Issuer == "" || cfg.Ring == nil || cfg.Now == nil {
 		return nil, fault.Internalf("make sessions without issuer, ring or clock")
 	}
-	return &Sessions{cfg}, nil
+	return &Sessions{cfg: cfg}, nil
 }
 
 // Issued is a fresh token and what it says.

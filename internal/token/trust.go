@@ -56,7 +56,7 @@ type Trust struct {
 	anchors  *x509.CertPool
 	pointers [][]string
 	now      func() time.Time
-	seen     seen
+	seen     seen[Attested]
 }
 
 // NewTrust checks the configuration: an own key that is not on P-256 is
@@ -153,7 +153,7 @@ func (t *Trust) Verify(raw string) (Attested, error) {
 		return Attested{}, err
 	}
 	if len(raw) <= maxSeenSize {
-		t.seen.keep(sum, sighting{out, now, until})
+		t.seen.keep(sum, sighting[Attested]{out, now, until})
 	}
 	return out, nil
 }

@@ -399,10 +399,10 @@ func TestTrust_RemembersNoLongerThanItTrusts(t *testing.T) {
 }
 
 func TestTrust_RemembersABoundedNumber(t *testing.T) {
-	var s seen
+	var s seen[Attested]
 	for i := range 3 * maxSeen {
-		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting{at: start})
-		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting{at: start})
+		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting[Attested]{at: start})
+		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting[Attested]{at: start})
 	}
 	if len(s.known) != maxSeen {
 		t.Errorf("%d are kept", len(s.known))
@@ -417,7 +417,7 @@ func BenchmarkTrust(b *testing.B) {
 		tr := trust(b, start, cfg)
 		b.ReportAllocs()
 		for b.Loop() {
-			tr.seen = seen{}
+			tr.seen = seen[Attested]{}
 			if _, err := tr.Verify(tok); err != nil {
 				b.Fatal(err)
 			}
