@@ -9,8 +9,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
-	"encoding/hex"
 	"io"
 	"log/slog"
 	"net/http"
@@ -18,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/api/kbs"
 	"github.com/sallyport-project/sallyport/internal/channel/console"
 	"github.com/sallyport-project/sallyport/internal/channel/webhook"
 	"github.com/sallyport-project/sallyport/internal/evidence"
@@ -30,7 +29,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/store"
-	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/token"
 	"github.com/sallyport-project/sallyport/internal/verifier/sample"
 )
@@ -48,6 +46,8 @@ type App struct {
 	gate    *flow.Gate
 	krl     sshRevocations
 	files   map[string]*ca.Files // by listener address
+	rest    http.Handler
+	kbs     http.Handler
 	weak    []string             // switches that weaken, for status and start-up
 
 	bound map[string]string // listener name -> address, once listening
@@ -99,6 +99,10 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 		return err
 	}
 	if a.gate, err = a.wireGate(packages, console); err != nil {
+		return err
+	}
+	a.kbs = kbs.New(kbs.Config{Gate: a.gate, Log: a.log})
+	if a.rest, err = a.restDoor(); err != nil {
 		return err
 	}
 	if err := a.gate.Reload(ctx); err != nil {
@@ -234,7 +238,7 @@ func (a *App) wireGate(p packages, output io.Writer) (*flow.Gate, error) {
 	}
 	return flow.New(flow.Config{
 		Ledger: a.store, Store: a.store, Clock: a.store,
-		Envelope: a.keys.vault, Pepper: a.keys.peppers, Authority: authority{a},
+		Envelope: a.keys.vault, Pepper: a.keys.peppers, Authority: newAuthority(a),
 		Sessions: sessions, Providers: a.host, Packages: p,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{issuer: a.keys.ssh, key: a.keys.sshKey}},
 		Channels: channels, Guests: guests, Log: a.log, Now: time.Now,
@@ -270,45 +274,4 @@ func (a *App) wireGuests() (flow.Guests, error) {
 	}
 	g.Trust, err = token.NewTrust(token.TrustConfig{Keys: a.keys.trust, Now: time.Now})
 	return g, err
-}
-
-// authority lets flow issue and recognise client certificates.
-type authority struct{ a *App }
-
-func (x authority) Identify(cert *x509.Certificate) (flow.Identity, error) {
-	who, err := x.a.keys.authority.Verify([]*x509.Certificate{cert}, time.Now())
-	foreign := false
-	if err != nil {
-		for _, f := range x.a.files {
-			if roots := f.ClientCAs(); len(roots) > 0 {
-				v := ca.NewVerifier(x.a.cfg.TrustDomain, roots, nil)
-				if who, err = v.Verify([]*x509.Certificate{cert}, time.Now()); err == nil {
-					foreign = true
-					break
-				}
-			}
-		}
-	}
-	if err != nil {
-		return flow.Identity{}, err
-	}
-	return flow.Identity{
-		Subject: who.SubjectID, Kind: subject.Kind(who.Kind), Serial: who.Serial, Fingerprint: who.Fingerprint, Foreign: foreign,
-	}, nil
-}
-
-func (x authority) Issue(csr []byte, kind subject.Kind, subjectID string, life time.Duration) (flow.Leaf, error) {
-	leaf, err := x.a.keys.authority.Issue(ca.Request{CSR: csr, Subject: subjectID, Kind: string(kind), Life: life})
-	if err != nil {
-		return flow.Leaf{}, err
-	}
-	return flow.Leaf{
-		PEM: leaf.PEM, Root: x.a.keys.authority.Bundle(), Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
-	}, nil
-}
-
-// keyHash is what join tokens carry of the CA.
-func (a *App) keyHash() string {
-	h := a.keys.authority.KeyHash()
-	return hex.EncodeToString(h[:])
 }

@@ -6,55 +6,68 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sallyport-project/sallyport/internal/api/kbs"
 	"github.com/sallyport-project/sallyport/internal/api/rest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
 	"github.com/sallyport-project/sallyport/internal/secret"
 )
 
+// restDoor makes the REST door, once: all listeners that have it share it.
+func (a *App) restDoor() (http.Handler, error) {
+	return rest.New(rest.Config{
+		Gate: a.gate, Log: a.log, Metrics: a.metrics, Now: time.Now, Version: a.version,
+		Root:      []byte(a.keys.authority.Bundle()),
+		JoinToken: a.joinToken,
+		SSHAuthority: func(context.Context) ([]byte, error) {
+			return []byte(a.keys.ssh.Public() + "\n"), nil
+		},
+		SSHRevocations: a.krl.List,
+		SignedHere:     func(kind string) bool { return kind == sshKind },
+		LedgerKeys: func(context.Context) (rest.LedgerKeys, error) {
+			return rest.LedgerKeys{Keys: a.keys.auditors.Strings(), Origin: a.keys.ledger.Origin()}, nil
+		},
+		Status: a.status,
+	})
+}
+
 // doors is the handler of a listener: the named doors, or all of them.
 func (a *App) doors(names []string) http.Handler {
 	open := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
 	mux := http.NewServeMux()
 	if open("kbs") {
-		mux.Handle("/kbs/v0/", kbs.New(kbs.Config{Gate: a.gate, Log: a.log}))
+		mux.Handle("/kbs/v0/", a.kbs)
 	}
 	if open("rest") {
-		mux.Handle("/", rest.New(rest.Config{
-			Gate: a.gate, Log: a.log, Metrics: a.metrics, Version: a.version,
-			CA:         a.keys.authority.Bundle(),
-			LedgerKeys: a.keys.auditors.Strings(),
-			SSHCA:      a.keys.sshLines[a.keys.sshKey] + "\n",
-			SSHKRL:     a.krl.List,
-			JoinToken:  a.joinToken,
-			Status:     a.status,
-		}))
+		mux.Handle("/", a.rest)
 	}
 	return mux
 }
 
 // joinToken writes an invitation's secret down with what a newcomer must know
 // to find and recognise this server.
-func (a *App) joinToken(value secret.Bytes, role string, expires time.Time) (secret.Bytes, error) {
-	t := ca.JoinToken{
-		Address: a.bound["main"], KeyHash: a.keys.authority.KeyHash(), Secret: value, Role: role, Expires: expires.UTC().Truncate(time.Second),
+func (a *App) joinToken(value []byte, role string, expires time.Time) (string, error) {
+	text, err := ca.JoinToken{
+		Address: a.bound["main"], KeyHash: a.keys.authority.KeyHash(), Secret: secret.New(value), Role: role,
+		Expires: expires.UTC().Truncate(time.Second),
+	}.Text()
+	if err != nil {
+		return "", err
 	}
-	return t.Text()
+	return string(text.Reveal()), nil
 }
 
 // status is what an operator sees of this server.
 func (a *App) status(ctx context.Context) (rest.Status, error) {
-	out := rest.Status{Version: a.version, Storage: a.cfg.Storage.Driver, Weak: a.weak, BrokenRows: a.store.Broken()}
+	out := rest.Status{Version: a.version, Storage: a.cfg.Storage.Driver, Weak: a.weak}
 	head, err := a.store.Head(ctx)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return out, err
 	}
-	out.LedgerSize = head.Size
+	out.Ledger.Size = head.Size
 	if out.PolicyGeneration, err = a.store.Generation(ctx, "policy"); err != nil {
 		return out, err
 	}
-	out.Plugins = a.host.Status()
+	out.Plugins = rest.PluginStatuses(a.host.Status())
 	out.Ready = a.healthy(ctx) == nil
 	return out, nil
 }
