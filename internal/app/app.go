@@ -48,7 +48,7 @@ type App struct {
 	files   map[string]*ca.Files // by listener address
 	rest    http.Handler
 	kbs     http.Handler
-	weak    []string             // switches that weaken, for status and start-up
+	weak    []string // switches that weaken, for status and start-up
 
 	bound map[string]string // listener name -> address, once listening
 	ready chan struct{}     // closed once all listeners are open
@@ -102,9 +102,7 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 		return err
 	}
 	a.kbs = kbs.New(kbs.Config{Gate: a.gate, Log: a.log})
-	if a.rest, err = a.restDoor(); err != nil {
-		return err
-	}
+	a.rest = a.restDoor()
 	if err := a.gate.Reload(ctx); err != nil {
 		return err
 	}
