@@ -25,6 +25,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -129,6 +130,7 @@ func Serve(v Vender) {
 func newGRPC(opts []grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(opts,
 		grpc.MaxRecvMsgSize(own.MaxMessageBytes), grpc.MaxSendMsgSize(own.MaxMessageBytes),
+		grpc.NumStreamWorkers(uint32(runtime.NumCPU())), //nolint:gosec // a count of processors
 		grpc.ChainUnaryInterceptor(contain))...)
 }
 
