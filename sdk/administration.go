@@ -2,7 +2,6 @@ package sallyport
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"strconv"
@@ -195,11 +194,32 @@ type PluginOffer struct {
 	Kinds    []string `json:"kinds"`
 }
 
-// Plugins is what is installed and how it does on the replica that answers.
-// The members of Status are those of the server's release.
+// PluginStatus is how one installed plugin does on the replica that answers.
+type PluginStatus struct {
+	Name      string    `json:"name"`
+	Version   string    `json:"version"`
+	Publisher string    `json:"publisher"`
+	Digest    string    `json:"digest"`
+	Contract  string    `json:"contract"`
+	Roles     []string  `json:"roles"`
+	Kinds     []string  `json:"kinds"`
+	State     string    `json:"state"`  // idle, starting, ready, pausing, broken, refused or stopped
+	Reason    string    `json:"reason"` // OK, or a code
+	Detail    string    `json:"detail,omitempty"`
+	Sandbox   string    `json:"sandbox"`
+	PID       int       `json:"pid,omitempty"`
+	Since     time.Time `json:"since"`
+	Starts    int       `json:"starts"`
+	Crashes   int       `json:"crashes"`
+	InFlight  int       `json:"in_flight"`
+	Calls     uint64    `json:"calls"`
+	Failures  uint64    `json:"failures"`
+}
+
+// Plugins is what is installed and how it does.
 type Plugins struct {
 	Items  []InstalledPlugin `json:"items"`
-	Status []json.RawMessage `json:"status"`
+	Status []PluginStatus    `json:"status"`
 }
 
 // Plugins lists the installed plugins.
@@ -228,13 +248,14 @@ func (c *Client) RemovePlugin(ctx context.Context, name string) error {
 
 // Status is how the server does.
 type Status struct {
-	Version          string            `json:"version"`
-	Storage          string            `json:"storage"` // sqlite or postgresql
-	Ready            bool              `json:"ready"`
-	Weak             []string          `json:"weak"` // configuration that weakens something
-	Ledger           LedgerStatus      `json:"ledger"`
-	Plugins          []json.RawMessage `json:"plugins"`
-	PolicyGeneration int64             `json:"policy_generation"`
+	Version          string         `json:"version"`
+	Storage          string         `json:"storage"` // sqlite or postgresql
+	Ready            bool           `json:"ready"`
+	Weak             []string       `json:"weak"`        // configuration that weakens something
+	BrokenRows       int64          `json:"broken_rows"` // rows that were found altered since the start
+	Ledger           LedgerStatus   `json:"ledger"`
+	Plugins          []PluginStatus `json:"plugins"`
+	PolicyGeneration int64          `json:"policy_generation"`
 }
 
 // LedgerStatus is how long the ledger is.

@@ -2,6 +2,7 @@ package sallyport
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
 	"time"
 )
@@ -57,12 +58,25 @@ func (c *Client) Vend(ctx context.Context, r VendRequest) (Credential, error) {
 		Params map[string]any `json:"params,omitempty"`
 		TTL    int64          `json:"ttl_seconds"`
 	}{r.Kind, r.Params, seconds(r.TTL)}
-	var out Credential
-	_, err := c.do(ctx, call{
+	var out struct {
+		Credential
+		Encoding string `json:"encoding"`
+	}
+	a, err := c.do(ctx, call{
 		method: http.MethodPost, path: "/v1/credentials", body: body, again: true,
 		header: http.Header{"Idempotency-Key": {r.IdempotencyKey}},
 	}, &out)
-	return out, err
+	if err != nil || out.Encoding == "" {
+		return out.Credential, err
+	}
+	for _, s := range []*Secret{&out.Value, &out.PrivateKey} { // bytes that are no text
+		raw, err := base64.StdEncoding.DecodeString(s.Reveal())
+		if err != nil || out.Encoding != "base64" {
+			return Credential{}, unreadable(a.status, requestID(a.header), err)
+		}
+		*s = NewSecret(string(raw))
+	}
+	return out.Credential, nil
 }
 
 // Grant is the record of a credential, never the credential itself.

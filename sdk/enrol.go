@@ -74,11 +74,10 @@ func Enrol(ctx context.Context, joinToken, name string) (Enrolment, error) {
 	}
 	defer client.Close()
 	body := struct {
-		Invitation string `json:"invitation"`
-		Secret     string `json:"secret"`
-		CSR        string `json:"csr"`
-		Name       string `json:"name,omitempty"`
-	}{t.Invitation, t.Secret.Reveal(), csr, name}
+		Secret string `json:"secret"`
+		CSR    string `json:"csr"`
+		Name   string `json:"name,omitempty"`
+	}{t.Secret.Reveal(), csr, name}
 	var out struct {
 		Subject Subject `json:"subject"`
 		issued
@@ -133,21 +132,27 @@ type issued struct {
 }
 
 // identity checks what was issued: it must hold our key and lead up to the
-// authority in the answer, whose key must have the hash unless that is zero.
+// authorities in the answer, one of whose keys must have the hash unless that is
+// zero.
 func (i issued) identity(key *ecdsa.PrivateKey, hash [sha256.Size]byte, now time.Time) (Identity, error) {
 	bad := &Error{Kind: Internal, Detail: "the server issued a certificate that cannot be used"}
 	chain, roots := parseChain(i.Certificate), parseChain(i.CA)
-	if len(chain) == 0 || len(roots) != 1 {
+	if len(chain) == 0 || len(roots) == 0 {
 		return Identity{}, bad
 	}
-	if got := RootHash(roots[0]); hash != ([sha256.Size]byte{}) && subtle.ConstantTimeCompare(got[:], hash[:]) != 1 {
+	pool, between := x509.NewCertPool(), x509.NewCertPool()
+	named := hash == ([sha256.Size]byte{})
+	for _, root := range roots { // more than one while the authority changes
+		got := RootHash(root)
+		named = named || subtle.ConstantTimeCompare(got[:], hash[:]) == 1
+		pool.AddCert(root)
+	}
+	if !named {
 		return Identity{}, &Error{Kind: Unauthenticated, Detail: "the server names another authority than the join token"}
 	}
 	if public, ok := chain[0].PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(key.Public()) {
 		return Identity{}, bad
 	}
-	pool, between := x509.NewCertPool(), x509.NewCertPool()
-	pool.AddCert(roots[0])
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}

@@ -14,7 +14,7 @@ import (
 // of its authority's key, and an invitation with its one-time secret. Role and
 // Expires are for its reader; the server judges by its own row.
 //
-// Its text is "spjoin1_", unpadded base64url of
+// Its text is "spjoin1_" and unpadded base64url of
 //
 //	byte      length of role, role
 //	byte      length of address, address
@@ -22,20 +22,17 @@ import (
 //	32 bytes  secret
 //	8 bytes   expiry, seconds since the epoch, big-endian
 //	4 bytes   first bytes of SHA-256 over prefix and all of the above
-//
-// a dot, and the id of the invitation.
 type JoinToken struct {
-	Address    string // host:port
-	RootHash   [sha256.Size]byte
-	Invitation string
-	Secret     Secret // base64url of 32 bytes, as the API takes it
-	Role       string
-	Expires    time.Time
+	Address  string // host:port
+	RootHash [sha256.Size]byte
+	Secret   Secret // base64url of 32 bytes, as the API takes it
+	Role     string
+	Expires  time.Time
 }
 
 const (
 	joinPrefix   = "spjoin1_"
-	maxJoinToken = 640
+	maxJoinToken = 600
 	joinSecret   = 32
 	joinChecksum = 4
 )
@@ -47,8 +44,8 @@ func ParseJoinToken(text string) (JoinToken, error) {
 	if len(text) > maxJoinToken || !strings.HasPrefix(text, joinPrefix) {
 		return JoinToken{}, invalid("this is no join token: it begins with %s and has at most %d characters", joinPrefix, maxJoinToken)
 	}
-	encoded, invitation, ok := strings.Cut(text[len(joinPrefix):], ".")
-	if !ok || !plainID(invitation) || strings.ContainsAny(encoded, "\r\n") { // which the decoder would skip
+	encoded := text[len(joinPrefix):]
+	if strings.ContainsAny(encoded, "\r\n") { // which the decoder would skip
 		return JoinToken{}, damaged
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
@@ -59,7 +56,7 @@ func ParseJoinToken(text string) (JoinToken, error) {
 	if want := sha256.Sum256(append([]byte(joinPrefix), b...)); !bytes.Equal(sum, want[:joinChecksum]) {
 		return JoinToken{}, damaged
 	}
-	t := JoinToken{Invitation: invitation}
+	var t JoinToken
 	if !t.split(b) {
 		return JoinToken{}, invalid("the join token has an unknown form: it may come from another release")
 	}
@@ -87,14 +84,4 @@ func (t *JoinToken) split(b []byte) bool {
 	}
 	t.Expires = time.Unix(int64(expires), 0).UTC() //nolint:gosec // bounded above
 	return true
-}
-
-// plainID reports whether s can be an id: 1 to 64 letters and digits.
-func plainID(s string) bool {
-	for _, c := range []byte(s) {
-		if !(c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z') {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 64
 }

@@ -1,0 +1,86 @@
+package rest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"io"
+
+	"github.com/sallyport-project/sallyport/internal/flow"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/resource"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/signal"
+	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/token"
+)
+
+// Gate is what the door needs of [flow.Gate].
+type Gate interface {
+	Admission
+	Release
+	Directory
+	Documents
+	Vault
+	Packages
+	// Audit lets the caller read the ledger.
+	Audit(ctx context.Context, c flow.Caller, action string) (flow.Records, error)
+}
+
+var _ Gate = (*flow.Gate)(nil)
+
+// Admission recognises callers and lets them in.
+type Admission interface {
+	Authenticate(ctx context.Context, p flow.Presented) (flow.Caller, error)
+	Enrol(ctx context.Context, r flow.EnrolRequest) (flow.Enrolled, error)
+	Renew(ctx context.Context, c flow.Caller, csr []byte) (flow.Leaf, error)
+	OpenSession(ctx context.Context, c flow.Caller, scopes token.Scopes) (flow.Opened, error)
+	RefreshSession(ctx context.Context, c flow.Caller) (flow.Opened, error)
+	Delegate(ctx context.Context, c flow.Caller, to token.Delegation) (flow.Opened, error)
+	EndSession(ctx context.Context, c flow.Caller, sessionID, reason string) error
+}
+
+// Release hands out credentials and takes them back.
+type Release interface {
+	Vend(ctx context.Context, c flow.Caller, r flow.VendRequest) (flow.Vended, error)
+	Grants(ctx context.Context, c flow.Caller, f grant.Filter) ([]grant.Grant, error)
+	Grant(ctx context.Context, c flow.Caller, id string) (grant.Grant, error)
+	RevokeGrant(ctx context.Context, c flow.Caller, id, reason string) (flow.Match, error)
+	Report(ctx context.Context, c flow.Caller, s signal.Signal) (flow.Reaction, error)
+}
+
+// Directory knows who may call.
+type Directory interface {
+	Invite(ctx context.Context, c flow.Caller, r flow.InviteRequest) (flow.Invited, error)
+	Subjects(ctx context.Context, c flow.Caller, f subject.Filter) ([]subject.Subject, error)
+	Subject(ctx context.Context, c flow.Caller, id string) (subject.Subject, []subject.Certificate, []subject.Session, error)
+	ChangeSubject(ctx context.Context, c flow.Caller, subjectID string, change flow.SubjectChange) (subject.Subject, error)
+	RevokeCertificate(ctx context.Context, c flow.Caller, serial, reason string) error
+}
+
+// Documents are the policies.
+type Documents interface {
+	Policies(ctx context.Context, c flow.Caller) ([]policy.Document, error)
+	PolicyVersions(ctx context.Context, c flow.Caller, name string) ([]policy.Document, error)
+	SetPolicy(ctx context.Context, c flow.Caller, name string, kind policy.Kind, source string) (policy.Document, error)
+	RemovePolicy(ctx context.Context, c flow.Caller, name string) error
+	ExplainPolicy(ctx context.Context, c flow.Caller, verb string, in map[string]any) (policy.Explanation, error)
+}
+
+// Vault has the resources.
+type Vault interface {
+	Resources(ctx context.Context, c flow.Caller, prefix, after string, limit int) ([]resource.Resource, error)
+	PutResource(ctx context.Context, c flow.Caller, segments []string, value secret.Bytes) (resource.Resource, error)
+	DeleteResource(ctx context.Context, c flow.Caller, segments []string) error
+}
+
+// Packages are publishers and plugins.
+type Packages interface {
+	Publishers(ctx context.Context, c flow.Caller) ([]plugin.Key, error)
+	TrustPublisher(ctx context.Context, c flow.Caller, publisher string, public ed25519.PublicKey, names []string) (plugin.Key, error)
+	DistrustPublisher(ctx context.Context, c flow.Caller, keyID string) error
+	Plugins(ctx context.Context, c flow.Caller) ([]plugin.Installed, []plugin.Status, error)
+	InstallPlugin(ctx context.Context, c flow.Caller, pack io.Reader) (plugin.Installed, error)
+	RemovePlugin(ctx context.Context, c flow.Caller, name string) error
+}

@@ -1,0 +1,103 @@
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/obs"
+)
+
+// problem is the body of every error (RFC 9457). It repeats nothing of the
+// request.
+type problem struct {
+	Type       string `json:"type" doc:"Always about:blank."`
+	Title      string `json:"title" doc:"Text of the status."`
+	Status     int    `json:"status"`
+	Detail     string `json:"detail" doc:"For people; says what to do next."`
+	Kind       string `json:"kind" enum:"invalid,unauthenticated,denied,not_found,conflict,exhausted,unavailable,internal" doc:"What a program can do about it."`
+	RequestID  string `json:"request_id" doc:"By which the operator finds the request in the log."`
+	RetryAfter int64  `json:"retry_after_seconds,omitempty" doc:"When to come back."`
+}
+
+// statusOf is the HTTP status of a kind of fault.
+func statusOf(k fault.Kind) int {
+	switch k {
+	case fault.Invalid:
+		return http.StatusBadRequest
+	case fault.Unauthenticated:
+		return http.StatusUnauthorized
+	case fault.Denied:
+		return http.StatusForbidden
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Conflict:
+		return http.StatusConflict
+	case fault.Exhausted:
+		return http.StatusTooManyRequests
+	case fault.Unavailable:
+		return http.StatusServiceUnavailable
+	case fault.Internal:
+	}
+	return http.StatusInternalServerError
+}
+
+// refuse answers with a fault.
+func (d *Door) refuse(ctx context.Context, w http.ResponseWriter, err error) {
+	d.refuseAs(ctx, w, err, statusOf(fault.KindOf(err)))
+}
+
+// refuseAs answers with a fault under a status of its own, which only the
+// protocol's own refusals need.
+func (d *Door) refuseAs(ctx context.Context, w http.ResponseWriter, err error, status int) {
+	kind := fault.KindOf(err)
+	d.log(ctx, kind, err)
+	p := problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fault.Public(err),
+		Kind: kind.String(), RequestID: obs.Request(ctx), RetryAfter: retrySeconds(kind, fault.RetryAfter(err)),
+	}
+	h := w.Header()
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(p.RetryAfter, 10))
+	}
+	if status == http.StatusUnauthorized {
+		h.Add("WWW-Authenticate", `Bearer error="invalid_token"`)
+		h.Add("WWW-Authenticate", `DPoP algs="ES256 EdDSA"`)
+	}
+	data, broken := encode(p)
+	if broken != nil {
+		data = []byte(`{"type":"about:blank","kind":"internal","status":500}`) // unreachable: a problem is plain data
+	}
+	h.Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // the peer may have left
+}
+
+// log tells the operator of what is ours to mend; what a caller did wrong is
+// in the ledger, or not worth a line.
+func (d *Door) log(ctx context.Context, kind fault.Kind, err error) {
+	switch kind {
+	case fault.Internal:
+		d.cfg.Log.ErrorContext(ctx, "request broke", obs.Err(err))
+	case fault.Unavailable:
+		d.cfg.Log.WarnContext(ctx, "request not served", obs.Err(err))
+	default:
+		d.cfg.Log.DebugContext(ctx, "request refused", slog.String(obs.KeyKind, kind.String()), obs.Err(err))
+	}
+}
+
+// retrySeconds rounds up, and always says something where a limit was reached.
+func retrySeconds(kind fault.Kind, after time.Duration) int64 {
+	if kind != fault.Exhausted && kind != fault.Unavailable {
+		return 0
+	}
+	s := int64(math.Ceil(after.Seconds()))
+	if s <= 0 && kind == fault.Exhausted {
+		return 1
+	}
+	return max(s, 0)
+}
