@@ -101,8 +101,8 @@ func (r *reserve) refill() {
 // Sizes and pauses of checkpoints of the write-ahead log.
 const (
 	checkpointPause = 250 * time.Millisecond
-	walPassive      = 4 << 20  // copy what is there, without disturbing anybody
-	walTruncate     = 48 << 20 // stop the writer for a moment and begin the log anew
+	walPassive      = 16 << 20 // copy what is there, without disturbing anybody
+	walTruncate     = 64 << 20 // stop the writer for a moment and begin the log anew
 	walRemainder    = 1000     // pages that may be left for that moment
 )
 

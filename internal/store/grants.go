@@ -22,8 +22,7 @@ func (s *Store) Grants(ctx context.Context, f grant.Filter) ([]grant.Grant, erro
 	w.and("id > ?", f.After)
 	if f.Subject != "" {
 		w.and("subject = ?", f.Subject)
-		w.and("id IN (SELECT grant_id FROM ledger WHERE subject = ? AND subject <> '' "+
-			"UNION SELECT grant_id FROM pending WHERE subject = ?)", f.Subject)
+		w.and("id IN (SELECT grant_id FROM ledger_names WHERE name = ? UNION SELECT grant_id FROM pending WHERE subject = ?)", f.Subject)
 	}
 	if f.Kind != "" {
 		w.and("kind = ?", f.Kind)

@@ -105,41 +105,37 @@ func (in *integrator) await(ctx context.Context) {
 	}
 }
 
-// taken are the records of one round, in their order.
+// takenRows are the records of one round, in their order.
 type takenRows struct {
-	ids    []string
+	ids    []string // PostgreSQL only
 	hashes []audit.Hash
-	last   int64 // row id of the last one, SQLite only
-	first  int64
 }
 
-// take reads what is pending. On SQLite the order is that of commits, and only
-// a run without gaps is taken, so that one range names exactly these rows; on
-// PostgreSQL it is that of ids.
-func (in *integrator) take(ctx context.Context) (takenRows, error) {
-	text := "SELECT seq, id, leaf FROM pending ORDER BY seq LIMIT $1"
+// take reads what no head covers. On SQLite the order is that of commits; on
+// PostgreSQL it is that of ids among what is committed now, and a transaction
+// that commits later comes in a later round.
+func (in *integrator) take(ctx context.Context, h headRow) (takenRows, error) {
+	text, args := "SELECT position, '', leaf FROM ledger WHERE position >= $2 ORDER BY position LIMIT $1", []any{int64(integrateMost), h.size}
 	if in.s.postgres {
-		text = "SELECT 0, id, leaf FROM pending ORDER BY id LIMIT $1"
+		text, args = "SELECT 0, id, leaf FROM pending ORDER BY id LIMIT $1", args[:1]
 	}
 	var t takenRows
-	gap := false
 	var leaf sql.RawBytes
-	err := in.s.query(ctx, text, []any{int64(integrateMost)}, func(rows *sql.Rows) error {
-		var seq int64
+	expected := h.size
+	err := in.s.query(ctx, text, args, func(rows *sql.Rows) error {
+		var position int64
 		var name string
-		if err := rows.Scan(&seq, &name, &leaf); err != nil {
+		if err := rows.Scan(&position, &name, &leaf); err != nil {
 			return err //nolint:wrapcheck // query's
 		}
-		if len(t.ids) == 0 {
-			t.first = seq
-		} else if !in.s.postgres && seq != t.last+1 {
-			gap = true
+		if !in.s.postgres && position != expected {
+			return fault.Internalf("the ledger has no record at position %d", expected)
 		}
-		if !gap {
-			t.last = seq
+		expected++
+		if in.s.postgres {
 			t.ids = append(t.ids, name)
-			t.hashes = append(t.hashes, audit.HashLeaf(leaf))
 		}
+		t.hashes = append(t.hashes, audit.HashLeaf(leaf))
 		return nil
 	})
 	return t, fault.Wrap(err, "read pending records")
@@ -150,16 +146,16 @@ func (in *integrator) take(ctx context.Context) (takenRows, error) {
 // what they were.
 func (in *integrator) integrate(ctx context.Context) (int, error) {
 	s := in.s
-	t, err := in.take(ctx)
-	if err != nil {
-		return 0, err
-	}
 	s.waiting.Store(0)
 	h, err := s.headRow(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if len(t.ids) == 0 && h.note != "" {
+	t, err := in.take(ctx, h)
+	if err != nil {
+		return 0, err
+	}
+	if len(t.hashes) == 0 && h.note != "" {
 		return 0, nil
 	}
 	if err := in.ready(ctx, h); err != nil {
@@ -184,7 +180,7 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	s.grown.ring()
-	return len(t.ids), nil
+	return len(t.hashes), nil
 }
 
 // ready makes sure that the builder stands at the committed head and that the
@@ -213,17 +209,16 @@ func (in *integrator) ready(ctx context.Context, h headRow) error {
 }
 
 func (in *integrator) steps(h headRow, t takenRows, next audit.Checkpoint) []step {
-	s, n := in.s, int64(len(t.ids))
+	s, n := in.s, int64(len(t.hashes))
 	steps := []step{
 		in.lease.step(),
 		s.do("heads.move", 1, h.size, h.epoch, h.size+n, next.Root.String(), next.Note, s.now().UnixMicro()),
 	}
+	if n > 0 && s.postgres {
+		steps = append(steps, s.do("pending.move", n, h.size, t.ids), s.do("pending.delete", n, t.ids))
+	}
 	if n > 0 {
-		move, drop := []any{h.size - t.first, t.last}, []any{t.last}
-		if s.postgres {
-			move, drop = []any{h.size - 1, t.ids}, []any{t.ids}
-		}
-		steps = append(steps, s.do("pending.move", n, move...), s.do("pending.delete", n, drop...))
+		steps = append(steps, s.do("ledger.index", -1, h.size, h.size+n))
 	}
 	for _, tile := range in.builder.Changed() {
 		steps = append(steps, s.do("tiles.write", 1, int64(tile.Level), int64(tile.Index), tile.Data)) //nolint:gosec // below 2^53

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -94,40 +95,57 @@ func (s *Store) Leaves(ctx context.Context, from uint64, n int) ([][]byte, error
 	return list, err
 }
 
+// covered admits the records that the committed head covers; byName finds
+// records by an id that stands in them.
+const (
+	covered = "l.position < (SELECT size FROM heads WHERE name = 'ledger')"
+	byName  = " FROM ledger_names x JOIN ledger l ON l.position = x.position"
+)
+
 // Records lists records in their order, or the newest first. A record whose
 // bytes are not what the tree has at its place is not served: the fault is
 // Internal and names the position.
 func (s *Store) Records(ctx context.Context, f audit.Filter) ([]audit.Entry, error) {
-	w, order := where{}, "position"
-	from := int64(f.From) //nolint:gosec // below 2^53
+	w, order := where{}, "l.position"
+	first := int64(f.From) //nolint:gosec // below 2^53
+	from := " FROM ledger l "
 	switch {
 	case f.Newest && f.From > 0:
-		w.and("position < ?", from)
+		w.and("l.position < ?", first)
 	case !f.Newest:
-		w.and("position >= ?", from)
+		w.and("l.position >= ?", first)
 	}
 	if f.Newest {
-		order = "position DESC"
+		order = "l.position DESC"
 	}
 	if n := len(f.Type); n > 0 && f.Type[n-1] == '.' {
-		w.and("type >= ?", f.Type)
-		w.and("type < ?", f.Type[:n-1]+"/") // the byte after the dot
+		w.and("l.type >= ?", f.Type)
+		w.and("l.type < ?", f.Type[:n-1]+"/") // the byte after the dot
 	} else if n > 0 {
-		w.and("type = ?", f.Type)
+		w.and("l.type = ?", f.Type)
+	}
+	name := f.Grant
+	if name == "" {
+		name = f.Subject
+	}
+	if name != "" {
+		from, order = byName+" ", strings.Replace(order, "l.", "x.", 1)
+		w.and("x.name = ?", name)
 	}
 	if f.Subject != "" {
-		w.and("subject = ? AND subject <> ''", f.Subject)
+		w.and("l.subject = ?", f.Subject)
 	}
 	if f.Grant != "" {
-		w.and("grant_id = ? AND grant_id <> ''", f.Grant)
+		w.and("l.grant_id = ?", f.Grant)
 	}
+	w.parts = append(w.parts, covered)
 	clause := w.clause(order, f.Limit)
-	return s.entries(ctx, clause, w.args...)
+	return s.entries(ctx, from+clause, w.args...)
 }
 
 // RecordByID reads a record by its id; NotFound until it has its place.
 func (s *Store) RecordByID(ctx context.Context, id string) (audit.Entry, error) {
-	list, err := s.entries(ctx, "WHERE id = $1 ORDER BY position LIMIT 1", id)
+	list, err := s.entries(ctx, byName+" WHERE x.name = $1 AND l.id = $1 AND "+covered+" ORDER BY x.position LIMIT 1", id)
 	if err == nil && len(list) == 0 {
 		err = fault.NotFoundf("the ledger has no such record, or not yet")
 	}
@@ -139,7 +157,7 @@ func (s *Store) RecordByID(ctx context.Context, id string) (audit.Entry, error) 
 
 func (s *Store) entries(ctx context.Context, clause string, args ...any) ([]audit.Entry, error) {
 	var list []audit.Entry
-	err := s.query(ctx, "SELECT position, leaf FROM ledger "+clause, args, func(rows *sql.Rows) error {
+	err := s.query(ctx, "SELECT l.position, l.leaf"+clause, args, func(rows *sql.Rows) error {
 		var e audit.Entry
 		err := rows.Scan(&e.Position, &e.Leaf)
 		list = append(list, e)

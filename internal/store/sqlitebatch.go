@@ -22,7 +22,9 @@ type sqliteEngine struct {
 	w       *connection
 	records [len(recordChunks)]string
 	args    []any
-	careful int // batches that still run with savepoints, because one failed lately
+	next    int64 // position of the next record
+	start   int64 // what next was when the transaction began
+	careful int   // batches that still run with savepoints, because one failed lately
 }
 
 // carefulBatches is how long savepoints stay on after a batch that failed.
@@ -34,6 +36,11 @@ func (e *sqliteEngine) open() error {
 		return e.s.explain(err)
 	}
 	e.w, e.records = w, recordTexts()
+	n, err := w.numbers("SELECT coalesce(max(position), -1) + 1 FROM ledger")
+	if err != nil || len(n) != 1 {
+		return e.s.explain(fault.Wrap(err, "read end of ledger"))
+	}
+	e.next = n[0]
 	return nil
 }
 
@@ -67,8 +74,8 @@ func (e *sqliteEngine) commit(batch []*job) error {
 
 // together runs all jobs in one transaction and answers them if it commits.
 func (e *sqliteEngine) together(batch []*job) error {
-	if err := e.w.exec("BEGIN IMMEDIATE"); err != nil {
-		return &refusal{err}
+	if err := e.begin(); err != nil {
+		return err
 	}
 	for _, j := range batch {
 		if err := e.steps(j); err != nil {
@@ -85,10 +92,19 @@ func (e *sqliteEngine) together(batch []*job) error {
 	return nil
 }
 
+// begin opens a transaction and remembers where the ledger ended before it.
+func (e *sqliteEngine) begin() error {
+	if err := e.w.exec("BEGIN IMMEDIATE"); err != nil {
+		return &refusal{err}
+	}
+	e.start = e.next
+	return nil
+}
+
 // apart runs each job in a savepoint, so that one that fails fails alone.
 func (e *sqliteEngine) apart(batch []*job) error {
-	if err := e.w.exec("BEGIN IMMEDIATE"); err != nil {
-		return e.refuse(batch, &refusal{err})
+	if err := e.begin(); err != nil {
+		return e.refuse(batch, err)
 	}
 	good := batch[:0:0]
 	for _, j := range batch {
@@ -118,6 +134,7 @@ func (e *sqliteEngine) alone(j *job) error {
 	if err := e.w.exec("SAVEPOINT job"); err != nil {
 		return err
 	}
+	before := e.next
 	err := e.steps(j)
 	if err == nil {
 		err = e.insertRecords([]*job{j})
@@ -128,6 +145,7 @@ func (e *sqliteEngine) alone(j *job) error {
 	if fatal(err) || class(err) == full {
 		return err
 	}
+	e.next = before
 	if undo := e.w.exec("ROLLBACK TO job"); undo != nil {
 		return fmt.Errorf("undo a unit: %w", undo)
 	}
@@ -160,25 +178,24 @@ func (e *sqliteEngine) steps(j *job) error {
 	return nil
 }
 
-// insertRecords puts the records of the jobs into table pending.
+// insertRecords puts the records of the jobs into the ledger, behind its end.
+// The positions count when the transaction commits.
 func (e *sqliteEngine) insertRecords(batch []*job) error {
 	args, rows := e.args[:0], 0
 	for _, j := range batch {
 		if r := j.record; r != nil {
-			args = append(args, r.id, r.subject, r.kind, r.grant, r.at, r.leaf)
+			args = append(args, e.next+int64(rows), r.id, r.subject, r.kind, r.grant, r.at, r.leaf)
 			rows++
 		}
 	}
 	e.args = args
 	for k, n := range recordChunks {
 		for rows >= n {
-			if _, err := e.w.run(e.records[k], args[:6*n]); err != nil {
-				if class(err) == taken {
-					return fault.Conflictf("a record with this id exists already").Because(err)
-				}
+			if _, err := e.w.run(e.records[k], args[:7*n]); err != nil {
 				return fmt.Errorf("insert records: %w", err)
 			}
-			args, rows = args[6*n:], rows-n
+			args, rows = args[7*n:], rows-n
+			e.next += int64(n)
 		}
 	}
 	clear(e.args)
@@ -201,6 +218,7 @@ func (e *sqliteEngine) end() error {
 // rollback undoes the transaction and hands the error on. If even that fails
 // nobody knows what the connection holds.
 func (e *sqliteEngine) rollback(err error) error {
+	e.next = e.start
 	undo := e.w.exec("ROLLBACK")
 	if undo == nil || code(undo) == sqlite3.SQLITE_ERROR { // none is open: SQLite did it itself
 		return err

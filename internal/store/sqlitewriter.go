@@ -137,7 +137,7 @@ func (c *connection) close() error {
 	return errors.Join(append(errs, c.conn.Close())...)
 }
 
-// Records go into table pending several at once; the statement exists in these
+// Records go into the ledger several at once; the statement exists in these
 // sizes.
 var recordChunks = [...]int{32, 8, 1}
 
@@ -147,9 +147,9 @@ func recordTexts() [len(recordChunks)]string {
 	for i, n := range recordChunks {
 		rows := make([]string, n)
 		for k := range rows {
-			rows[k] = "(" + placeholders(6*k+1, 6) + ")"
+			rows[k] = "(" + placeholders(7*k+1, 7) + ")"
 		}
-		texts[i] = "INSERT INTO pending (id, subject, type, grant_id, at, leaf) VALUES " + strings.Join(rows, ", ")
+		texts[i] = "INSERT INTO ledger (position, id, subject, type, grant_id, at, leaf) VALUES " + strings.Join(rows, ", ")
 	}
 	return texts
 }

@@ -53,28 +53,27 @@ var written = []statementText{
 			"ON CONFLICT (name) DO UPDATE SET position = excluded.position WHERE cursors.position < excluded.position",
 	},
 
+	// Only PostgreSQL has table pending: several writers have no common order,
+	// so that records get their places later. The arguments are arrays.
 	{
 		name: "pending.insert", args: 6, quiet: true,
-		sql: "INSERT INTO pending (id, subject, type, grant_id, at, leaf) VALUES ($1, $2, $3, $4, $5, $6)",
-		postgres: "INSERT INTO pending (id, subject, type, grant_id, at, leaf) " +
+		sql: "INSERT INTO pending (id, subject, type, grant_id, at, leaf) " +
 			"SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])",
 	},
-	// On SQLite one process writes, so that a range of row ids is exactly what
-	// the integrator has read; PostgreSQL gets the ids.
 	{
 		name: "pending.move", args: 2, quiet: true,
 		sql: "INSERT INTO ledger (position, id, subject, type, grant_id, at, leaf) " +
-			"SELECT seq + $1, id, subject, type, grant_id, at, leaf FROM pending WHERE seq <= $2 ORDER BY seq",
-		postgres: "INSERT INTO ledger (position, id, subject, type, grant_id, at, leaf) " +
-			"SELECT $1::bigint + x.n, p.id, p.subject, p.type, p.grant_id, p.at, p.leaf " +
+			"SELECT $1::bigint + x.n - 1, p.id, p.subject, p.type, p.grant_id, p.at, p.leaf " +
 			"FROM unnest($2::text[]) WITH ORDINALITY AS x (id, n) JOIN pending p ON p.id = x.id",
 	},
+	{name: "pending.delete", args: 1, quiet: true, sql: "DELETE FROM pending WHERE id = ANY($1::text[])"},
 	{
-		name: "pending.delete", args: 1, quiet: true,
-		sql:      "DELETE FROM pending WHERE seq <= $1",
-		postgres: "DELETE FROM pending WHERE id = ANY($1::text[])",
+		name: "ledger.index", args: 2, quiet: true,
+		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
+			"SELECT id, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 " +
+			"UNION SELECT subject, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 AND subject <> '' " +
+			"UNION SELECT grant_id, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 AND grant_id <> ''",
 	},
-	{name: "pending.drop", args: 1, quiet: true, sql: "DELETE FROM pending WHERE id = $1"},
 	{
 		name: "tiles.write", args: 3, quiet: true,
 		sql: "INSERT INTO tiles (level, idx, data) VALUES ($1, $2, $3) " +

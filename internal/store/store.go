@@ -278,3 +278,6 @@ func (b *bell) ring() {
 	close(b.ch)
 	b.ch = make(chan struct{})
 }
+
+// Config is what the store was opened with, defaults filled in.
+func (s *Store) Config() Config { return s.cfg }

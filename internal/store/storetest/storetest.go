@@ -8,7 +8,8 @@ import (
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
-	"fmt"
+	"database/sql"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,8 +29,11 @@ type Engine struct {
 	// Config is a store of its own for this test: an empty database and
 	// directory.
 	Config func(t *testing.T) store.Config
-	// Exec runs SQL behind the store's back.
-	Exec func(t *testing.T, cfg store.Config, text string, args ...any)
+	// DB is a connection behind the store's back, closed with the test.
+	DB func(t *testing.T, cfg store.Config) *sql.DB
+	// Backup copies the database of a closed store; what it returns brings the
+	// copy back.
+	Backup func(t *testing.T, cfg store.Config) func(*testing.T)
 }
 
 // MAC is a row-MAC for tests: HMAC-SHA-256 under a fixed key.
@@ -37,11 +41,19 @@ type MAC struct{}
 
 // Sum implements store.MAC.
 func (MAC) Sum(table string, columns []any) []byte {
-	h := hmac.New(sha256.New, []byte("storetest"))
-	_, _ = fmt.Fprintf(h, "%d:%s", len(table), table)
+	b := append(make([]byte, 0, 1024), table...)
 	for _, c := range columns {
-		_, _ = fmt.Fprintf(h, "|%T:%d:%v", c, len(fmt.Sprint(c)), c)
+		switch c := c.(type) {
+		case string:
+			b = append(strconv.AppendInt(append(b, 's'), int64(len(c)), 10), c...)
+		case int64:
+			b = strconv.AppendInt(append(b, 'i'), c, 10)
+		case []byte:
+			b = append(strconv.AppendInt(append(b, 'b'), int64(len(c)), 10), c...)
+		}
 	}
+	h := hmac.New(sha256.New, []byte("storetest"))
+	h.Write(b)
 	return h.Sum(nil)
 }
 

@@ -86,7 +86,7 @@ CREATE TABLE grants (
     mac BYTEA NOT NULL
 );
 CREATE INDEX grants_due ON grants (due) WHERE due > 0;
-CREATE INDEX grants_kind ON grants (kind, state, expires);
+CREATE INDEX grants_revoked ON grants (kind, expires) WHERE state = 'revoked';
 
 CREATE TABLE resources (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
@@ -239,9 +239,16 @@ CREATE TABLE ledger (
     at BIGINT NOT NULL,
     leaf TEXT COLLATE "C" NOT NULL
 );
-CREATE INDEX ledger_id ON ledger (id);
-CREATE INDEX ledger_subject ON ledger (subject, position, grant_id) WHERE subject <> '';
-CREATE INDEX ledger_grant ON ledger (grant_id, position) WHERE grant_id <> '';
+
+-- Where a name stands in the ledger: ids of records, subjects and grants. The
+-- integrator writes it for many records at once; indexes would touch pages of
+-- their own in every commit.
+CREATE TABLE ledger_names (
+    name TEXT COLLATE "C" NOT NULL,
+    position BIGINT NOT NULL,
+    grant_id TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (name, position)
+);
 
 CREATE TABLE tiles (
     level BIGINT NOT NULL,

@@ -86,7 +86,7 @@ CREATE TABLE grants (
     mac BLOB NOT NULL
 );
 CREATE INDEX grants_due ON grants (due) WHERE due > 0;
-CREATE INDEX grants_kind ON grants (kind, state, expires);
+CREATE INDEX grants_revoked ON grants (kind, expires) WHERE state = 'revoked';
 
 CREATE TABLE resources (
     id TEXT NOT NULL PRIMARY KEY,
@@ -219,18 +219,9 @@ CREATE TABLE cursors (
     position INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Records that are committed and have no position yet, in the order of commits.
-CREATE TABLE pending (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    subject TEXT NOT NULL,
-    type TEXT NOT NULL,
-    grant_id TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    leaf TEXT NOT NULL
-);
-
--- A leaf is exactly what was hashed. Positions are dense from 0.
+-- A leaf is exactly what was hashed. Positions are dense from 0. One process
+-- writes, so that its order of commits is the order of the ledger; a record
+-- counts from the moment that the head covers it.
 CREATE TABLE ledger (
     position INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -240,9 +231,16 @@ CREATE TABLE ledger (
     at INTEGER NOT NULL,
     leaf TEXT NOT NULL
 );
-CREATE INDEX ledger_id ON ledger (id);
-CREATE INDEX ledger_subject ON ledger (subject, position, grant_id) WHERE subject <> '';
-CREATE INDEX ledger_grant ON ledger (grant_id, position) WHERE grant_id <> '';
+
+-- Where a name stands in the ledger: ids of records, subjects and grants. The
+-- integrator writes it for many records at once; indexes would touch pages of
+-- their own in every commit.
+CREATE TABLE ledger_names (
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    grant_id TEXT NOT NULL,
+    PRIMARY KEY (name, position)
+) WITHOUT ROWID;
 
 CREATE TABLE tiles (
     level INTEGER NOT NULL,
@@ -261,3 +259,8 @@ CREATE TABLE heads (
 );
 INSERT INTO heads (name, size, epoch, root, note, changed)
 VALUES ('ledger', 0, 1, '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=', '', 0);
+
+-- Records that are committed and that no head covers yet.
+CREATE VIEW pending AS
+SELECT position, id, subject, type, grant_id, at, leaf FROM ledger
+WHERE position >= (SELECT size FROM heads WHERE name = 'ledger');
