@@ -102,7 +102,9 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 		return err
 	}
 	a.kbs = kbs.New(kbs.Config{Gate: a.gate, Log: a.log})
-	a.rest = a.restDoor()
+	if a.rest, err = a.restDoor(); err != nil {
+		return err
+	}
 	if err := a.gate.Reload(ctx); err != nil {
 		return err
 	}

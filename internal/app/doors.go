@@ -13,16 +13,20 @@ import (
 )
 
 // restDoor makes the REST door, once: all listeners that have it share it.
-func (a *App) restDoor() http.Handler {
+func (a *App) restDoor() (http.Handler, error) {
 	return rest.New(rest.Config{
-		Gate: a.gate, Log: a.log, Metrics: a.metrics, Version: a.version,
-		CA:         a.keys.authority.Bundle(),
-		LedgerKeys: a.keys.auditors.Strings(),
-		SSHCA:      a.keys.ssh.Public() + "\n",
-		SSHKRL:     a.krl.List,
-		SignedHere: func(kind string) bool { return kind == sshKind },
-		JoinToken:  a.joinToken,
-		Status:     a.status,
+		Gate: a.gate, Log: a.log, Metrics: a.metrics, Now: time.Now, Version: a.version,
+		Root:      []byte(a.keys.authority.Bundle()),
+		JoinToken: a.joinToken,
+		SSHAuthority: func(context.Context) ([]byte, error) {
+			return []byte(a.keys.ssh.Public() + "\n"), nil
+		},
+		SSHRevocations: a.krl.List,
+		SignedHere:     func(kind string) bool { return kind == sshKind },
+		LedgerKeys: func(context.Context) (rest.LedgerKeys, error) {
+			return rest.LedgerKeys{Keys: a.keys.auditors.Strings(), Origin: a.keys.ledger.Origin()}, nil
+		},
+		Status: a.status,
 	})
 }
 
@@ -41,10 +45,15 @@ func (a *App) doors(names []string) http.Handler {
 
 // joinToken writes an invitation's secret down with what a newcomer must know
 // to find and recognise this server.
-func (a *App) joinToken(value secret.Bytes, role string, expires time.Time) (secret.Bytes, error) {
-	return ca.JoinToken{
-		Address: a.bound["main"], KeyHash: a.keys.authority.KeyHash(), Secret: value, Role: role, Expires: expires.UTC().Truncate(time.Second),
+func (a *App) joinToken(value []byte, role string, expires time.Time) (string, error) {
+	text, err := ca.JoinToken{
+		Address: a.bound["main"], KeyHash: a.keys.authority.KeyHash(), Secret: secret.New(value), Role: role,
+		Expires: expires.UTC().Truncate(time.Second),
 	}.Text()
+	if err != nil {
+		return "", err
+	}
+	return string(text.Reveal()), nil
 }
 
 // status is what an operator sees of this server.
@@ -54,11 +63,11 @@ func (a *App) status(ctx context.Context) (rest.Status, error) {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return out, err
 	}
-	out.LedgerSize = head.Size
+	out.Ledger.Size = head.Size
 	if out.PolicyGeneration, err = a.store.Generation(ctx, "policy"); err != nil {
 		return out, err
 	}
-	out.Plugins = a.host.Status()
+	out.Plugins = rest.PluginStatuses(a.host.Status())
 	out.Ready = a.healthy(ctx) == nil
 	return out, nil
 }
