@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -70,6 +71,9 @@ func Found(ctx context.Context, c Config, operator string) (Founded, error) {
 
 // firstKEK makes the key file; one that an interrupted init left is used.
 func firstKEK(c Config) (*file.KEK, error) {
+	if err := os.MkdirAll(filepath.Dir(c.KEK.File), 0o700); err != nil {
+		return nil, fault.Unavailablef("the folder for the key file %s cannot be made", c.KEK.File).Because(err)
+	}
 	at := file.Config{Path: c.KEK.File, DataDir: c.DataDir}
 	kek, err := file.Create(at)
 	if fault.Is(err, fault.Conflict) {
