@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// record is how many bytes one unit of the disk floors has.
+const record = 512
+
+// appends appends records to a file, each with its own fsync, and gives the
+// sorted times.
+func appends(dir string, d time.Duration) ([]time.Duration, error) {
+	f, err := os.CreateTemp(dir, "append-")
+	if err != nil {
+		return nil, fmt.Errorf("make file: %w", err)
+	}
+	defer func() { _ = f.Close(); _ = os.Remove(f.Name()) }()
+	var times []time.Duration
+	buffer := make([]byte, record)
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		begin := time.Now()
+		if _, err := f.Write(buffer); err != nil {
+			return nil, fmt.Errorf("append: %w", err)
+		}
+		if err := f.Sync(); err != nil {
+			return nil, fmt.Errorf("append: %w", err)
+		}
+		times = append(times, time.Since(begin))
+	}
+	slices.Sort(times)
+	return times, nil
+}
+
+// group is the least that a durable log does for many callers: one writer
+// appends whatever waits, syncs once, and tells them all.
+func group(ctx context.Context, dir string, callers int, d time.Duration) (sample, error) {
+	f, err := os.Create(filepath.Join(dir, "group"))
+	if err != nil {
+		return sample{}, fmt.Errorf("make file: %w", err)
+	}
+	defer func() { _ = f.Close(); _ = os.Remove(f.Name()) }()
+	type job struct {
+		text []byte
+		done chan error
+	}
+	jobs := make(chan job, callers)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		var batch []job
+		var buffer []byte
+		for first := range jobs {
+			batch, buffer = append(batch[:0], first), append(buffer[:0], first.text...)
+			for n := len(jobs); n > 0; n-- {
+				j := <-jobs
+				batch, buffer = append(batch, j), append(buffer, j.text...)
+			}
+			_, err := f.Write(buffer)
+			if err == nil {
+				err = f.Sync()
+			}
+			for _, j := range batch {
+				j.done <- err
+			}
+		}
+	}()
+	s, err := drive{conns: callers, warm: d / 4, duration: d, open: func(context.Context, int) (call, error) {
+		j := job{text: make([]byte, record), done: make(chan error, 1)}
+		return func(context.Context) error { jobs <- j; return <-j.done }, nil
+	}}.run(ctx)
+	close(jobs)
+	<-ended
+	return s, err
+}

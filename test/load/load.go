@@ -1,0 +1,173 @@
+// Command load measures what Sallyport does per second on this machine, beside
+// a floor that does nothing but the unavoidable, and compares the two.
+//
+//	go run ./test/load SCENARIO [--conns N] [--duration D] [--json] [--check]
+//
+// It starts what it needs on loopback and in a temporary directory, warms up,
+// measures for the duration, and takes everything down again. Ratios are the
+// criterion: generator, server and floor share the machine, so an absolute
+// figure says as much about the machine as about the program. What is measured
+// in which scenario, and the figures, are in docs/performance.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	scenario string
+	conns    int
+	warm     time.Duration
+	duration time.Duration
+	driver   string
+	dir      string // a fresh directory, removed at the end
+	server   string // a built binary, built if empty
+	minRatio float64
+	json     bool
+	check    bool
+	profile  string
+}
+
+// scenario is one thing to measure.
+type scenario struct {
+	about   string
+	conns   int // default
+	run     func(context.Context, options) (result, error)
+	budgets func(options) []budget
+}
+
+var scenarios = map[string]scenario{
+	"ledger": {"units (audit row and state row) committed per second, in process", 64, ledger, ledgerBudgets},
+	"verify": {"records verified per second in an export, in process", 1, verify, verifyBudgets},
+}
+
+const (
+	maxConns    = 1024
+	maxDuration = 10 * time.Minute
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(program(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// program is main without the process: 0 done, 1 failed or below a budget with
+// --check, 2 wrong use.
+func program(ctx context.Context, args []string, out, log io.Writer) int {
+	o, err := parse(args, log)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(log, "load:", err)
+		return 2
+	}
+	r, err := measure(ctx, o)
+	if err != nil {
+		_, _ = fmt.Fprintln(log, "load:", err)
+		return 1
+	}
+	if err := r.print(out, o.json); err != nil {
+		_, _ = fmt.Fprintln(log, "load:", err)
+		return 1
+	}
+	if o.check && !r.OK {
+		_, _ = fmt.Fprintln(log, "load: below budget:", strings.Join(r.missed(), ", "))
+		return 1
+	}
+	return 0
+}
+
+// measure runs one scenario in a directory of its own and judges the result.
+func measure(ctx context.Context, o options) (r result, err error) {
+	made, err := os.MkdirTemp(o.dir, "sallyport-load-")
+	if err != nil {
+		return result{}, fmt.Errorf("make directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(made)) }()
+	o.dir = made
+	m, err := describeMachine(made)
+	if err != nil {
+		return result{}, err
+	}
+	s := scenarios[o.scenario]
+	end, err := profileInto(o.profile)
+	if err != nil {
+		return result{}, err
+	}
+	if r, err = s.run(ctx, o); err != nil {
+		return result{}, errors.Join(err, end())
+	}
+	r.Scenario, r.Machine = o.scenario, m
+	budgets := s.budgets(o)
+	if o.minRatio >= 0 {
+		budgets = append(slices.DeleteFunc(budgets, func(b budget) bool { return b.figure == "ratio" }), atLeast("ratio", o.minRatio))
+	}
+	r.judge(budgets)
+	return r, end()
+}
+
+func parse(args []string, log io.Writer) (options, error) {
+	o := options{minRatio: -1}
+	f := flag.NewFlagSet("load", flag.ContinueOnError)
+	f.SetOutput(log)
+	f.Usage = func() {
+		_, _ = fmt.Fprintln(log, "go run ./test/load SCENARIO [flags]")
+		for _, name := range slices.Sorted(maps.Keys(scenarios)) {
+			_, _ = fmt.Fprintf(log, "  %-14s %s\n", name, scenarios[name].about)
+		}
+		f.PrintDefaults()
+	}
+	f.IntVar(&o.conns, "conns", 0, "`number` of connections, or callers; the scenario's own if 0")
+	f.DurationVar(&o.duration, "duration", 5*time.Second, "how long to measure")
+	f.DurationVar(&o.warm, "warm", 2*time.Second, "how long to warm up")
+	f.StringVar(&o.driver, "driver", "sqlite", "storage: sqlite or postgres")
+	f.StringVar(&o.dir, "dir", "", "where to make the temporary `directory`; measure on the disk that counts")
+	f.StringVar(&o.server, "server", "", "a built sallyport `binary`; built if empty")
+	f.Float64Var(&o.minRatio, "min-ratio", -1, "least ratio to the floor, in place of the scenario's own")
+	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.BoolVar(&o.check, "check", false, "exit with 1 when a budget is missed")
+	f.StringVar(&o.profile, "profile", "", "write a CPU profile of this process into a `file`")
+	name := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		name, args = args[0], args[1:]
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err //nolint:wrapcheck // printed as it is
+	}
+	rest := f.Args()
+	if name == "" && len(rest) > 0 {
+		name, rest = rest[0], rest[1:]
+	}
+	s, known := scenarios[name]
+	o.scenario = name
+	if o.conns == 0 {
+		o.conns = s.conns
+	}
+	switch {
+	case !known:
+		return o, fmt.Errorf("%q is no scenario: use one of %s", name, strings.Join(slices.Sorted(maps.Keys(scenarios)), ", "))
+	case len(rest) > 0:
+		return o, fmt.Errorf("%q is too much", rest[0])
+	case o.conns < 1 || o.conns > maxConns:
+		return o, fmt.Errorf("--conns must be 1 to %d", maxConns)
+	case o.duration <= 0 || o.duration > maxDuration || o.warm < 0 || o.warm > maxDuration:
+		return o, fmt.Errorf("--duration and --warm must be at most %s", maxDuration)
+	case o.driver != "sqlite" && o.driver != "postgres":
+		return o, fmt.Errorf("--driver must be sqlite or postgres")
+	}
+	return o, nil
+}
