@@ -58,6 +58,7 @@ type Config struct {
 	HealthEvery  time.Duration // between health checks; 30 s
 	CheckTimeout time.Duration // for one health check; 5 s
 	CoolDown     time.Duration // how long the circuit stays open; 30 s
+	SteadyAfter  time.Duration // a process that lived that long ends a row of failures; 3 s
 	Concurrency  int           // calls in flight for each plugin; 256
 	MaxMessage   int           // bytes, in either direction; 4 MiB
 }
@@ -104,7 +105,7 @@ func New(cfg Config) (*Host, error) {
 	h.pace = pace{
 		healthEvery: cfg.HealthEvery, checkWithin: cfg.CheckTimeout,
 		firstPause: 50 * time.Millisecond, maxPause: 5 * time.Second,
-		breakAfter: 5, coolDown: cfg.CoolDown, steadyAfter: 10 * time.Second,
+		breakAfter: 5, coolDown: cfg.CoolDown, steadyAfter: cfg.SteadyAfter,
 	}
 	h.spawn = newSpawner()
 	h.table.Store(&table{})
@@ -128,6 +129,7 @@ func withDefaults(c Config) Config {
 		{&c.HealthEvery, 30 * time.Second},
 		{&c.CheckTimeout, 5 * time.Second},
 		{&c.CoolDown, 30 * time.Second},
+		{&c.SteadyAfter, 3 * time.Second},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.def

@@ -25,7 +25,14 @@ var fixtureBinary string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
+// childHost names the fixture to a host that a test runs in a process of its
+// own.
+const childHost = "SALLYPORT_TEST_CHILD_HOST"
+
 func testMain(m *testing.M) int {
+	if fixtureBinary = os.Getenv(childHost); fixtureBinary != "" {
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "sallyport-fixture-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

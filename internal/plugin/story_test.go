@@ -130,3 +130,51 @@ func TestStory_FirstPartyPlugin(t *testing.T) {
 		t.Fatalf("no principal is allowed: %v", err)
 	}
 }
+
+// The hello world of docs/plugins/writing.md, at most 40 lines.
+func TestStory_HelloWorld(t *testing.T) {
+	const source = "../../sdk/plugin/testdata/hello"
+	code, err := os.ReadFile(source + "/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(code, []byte("\n")); n > 40 {
+		t.Fatalf("%d lines", n)
+	}
+	guide, err := os.ReadFile("../../docs/plugins/writing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(code), "package main\n")
+	spec, err := os.ReadFile(source + "/plugin.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(guide), program) || !strings.Contains(string(guide), string(spec)) {
+		t.Fatal("docs/plugins/writing.md shows another program or manifest than the one that is tested")
+	}
+	binary := filepath.Join(t.TempDir(), "hello")
+	build := exec.Command("go", "build", "-o", binary, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m, err := ReadSpec(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Publisher = "tester"
+	r := newRig(t, nil)
+	row := r.install(t, r.cfg.Store, r.pack(t, m, binary), 1)
+	if err := r.Sync(t.Context(), []Installed{row}, r.publisher.trust); err != nil {
+		t.Fatal(err)
+	}
+	p := r.provider(t, "greeting")
+	out, err := p.Issue(t.Context(), ask("greeting", map[string]any{"name": "world"}), limits("greeting"))
+	if err != nil || string(out.Value.Reveal()) != "hello, world" {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if err := p.Vet(t.Context(), ask("greeting", nil)); !fault.Is(err, fault.Invalid) {
+		t.Fatalf("got %v", err)
+	}
+}

@@ -131,7 +131,7 @@ func (h *Host) route(ctx context.Context, row Installed, active []Installed, bef
 }
 
 // drainWithin is how long a replaced plugin has for the calls in flight.
-const drainWithin = 10 * time.Second
+const drainWithin = 6 * time.Second
 
 // retire drains a route in the background.
 func (h *Host) retire(ctx context.Context, r *route) {
