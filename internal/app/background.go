@@ -4,6 +4,9 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/obs"
 )
 
 // background starts the work that no request asks for, and returns a function
@@ -32,6 +35,12 @@ func (a *App) background(ctx context.Context) (wait func()) {
 			a.log.ErrorContext(ctx, "the ledger stopped", "err", err)
 		}
 	})
+	a.subscribe()
+	tasks.Go(func() {
+		if err := a.store.Relay(ctx); err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "the relay stopped", "err", err)
+		}
+	})
 	every(time.Second, "policies", a.gate.Reload)
 	every(time.Second, "plugins", a.followPlugins())
 	every(10*time.Second, "strangers", a.gate.RecordStrangers)
@@ -45,6 +54,17 @@ func (a *App) background(ctx context.Context) (wait func()) {
 		})
 	})
 	return tasks.Wait
+}
+
+// subscribe lists who hears of every record once it has its place.
+func (a *App) subscribe() {
+	events := a.metrics.Counter("sallyport_events_total", "Records of the ledger, by type and outcome.",
+		obs.AtMost("type", 128), obs.OneOf("outcome", string(audit.Done), string(audit.Denied), string(audit.Failed)))
+	a.store.Subscribe("metrics", func(ctx context.Context, position uint64, r audit.Record) error {
+		events.Inc(r.Type, string(r.Outcome))
+		a.log.DebugContext(ctx, "event", obs.KeyEvent, r.Type, "position", position, obs.KeySubject, r.Subject, obs.KeyGrant, r.Grant)
+		return nil
+	})
 }
 
 // repeat runs a task each half second, and again at once while it finds work.

@@ -39,6 +39,10 @@ func (a *App) doors(names []string) http.Handler {
 	}
 	if open("rest") {
 		mux.Handle("/", a.rest)
+	} else {
+		// A listener of the key broker alone has the root that its users know.
+		mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+		mux.Handle("GET /metrics", a.metrics.Handler())
 	}
 	return mux
 }

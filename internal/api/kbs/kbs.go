@@ -59,6 +59,12 @@ func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.put(w, r, segments[1:])
 	case segments[0] == "resource" && r.Method == http.MethodDelete:
 		d.remove(w, r, segments[1:])
+	case len(segments) == 1 && segments[0] == "resource-policy" && r.Method == http.MethodPost:
+		d.setPolicy(w, r, resourcePolicy)
+	case len(segments) == 1 && segments[0] == "resource-policy" && r.Method == http.MethodGet:
+		d.listPolicies(w, r)
+	case len(segments) == 1 && segments[0] == "attestation-policy" && r.Method == http.MethodPost:
+		d.setPolicy(w, r, attestationPolicy)
 	case segments[0] == "resource":
 		d.fail(w, r, refused(evidence.PluginInternalError, "resources are read, stored and deleted by GET, POST and DELETE"))
 	default:
