@@ -56,11 +56,14 @@ func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, 
 	if err := probe.Validate(); err != nil {
 		return Invited{}, err
 	}
+	if err := g.Clock.CheckClock(ctx); err != nil {
+		return Invited{}, err
+	}
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails (crypto/rand)
 	hash := sha256.Sum256(raw)
 	out := Invited{ID: hex.EncodeToString(hash[:]), Secret: secret.New(raw)}
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{
 			Type: "subject.invited", Actor: c.actor(), Target: out.ID,
 			Data: map[string]string{"kind": string(r.Kind), "role": r.Role, "team": r.Team},
@@ -117,10 +120,15 @@ type SubjectChange struct {
 // its certificates and sessions with it, since they all ask the row.
 func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, change SubjectChange) (subject.Subject, error) {
 	var next subject.Subject
+	switch change.Act {
+	case "revoked", "locked", "unlocked", "registered", "rejected", "changed":
+	default: // evidence alone makes a subject attested
+		return next, fault.Invalidf("a subject can be revoked, locked, unlocked, registered, rejected or changed")
+	}
 	if len(change.Reason) > 512 {
 		return next, fault.Invalidf("a reason has at most 512 bytes")
 	}
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		old, err := g.Store.Subject(ctx, subjectID)
 		if err != nil {
 			return unit.Unit{}, err
@@ -135,7 +143,8 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 		if next, err = change.apply(old, g.Now().UTC()); err != nil {
 			return unit.Unit{}, err
 		}
-		if err := g.keepAdministrator(ctx, c, d.under, old, next); err != nil {
+		kept, err := g.keepAdministrator(ctx, c, d.under, old, next)
+		if err != nil {
 			return unit.Unit{}, err
 		}
 		record.Policy, record.Serial = d.Documents, strconv.FormatInt(next.Version, 10)
@@ -143,13 +152,13 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 			record.Data["new_role"] = next.Role
 		}
 		u := unit.Unit{Record: record, Urgent: change.Act == "revoked" || change.Act == "locked"}
-		if c.Subject.ID != old.ID { // else the update below is the check
-			u.Writes = g.still(c, d.under)
-		}
-		u.Writes = append(u.Writes, unit.Update(next))
+		u.Writes = append(append(g.still(c, d.under), kept...), unit.Update(next))
 		return u, nil
 	})
-	return next, err
+	if err != nil {
+		return subject.Subject{}, err
+	}
+	return next, nil
 }
 
 func (change SubjectChange) apply(old subject.Subject, now time.Time) (subject.Subject, error) {
@@ -172,40 +181,86 @@ func (change SubjectChange) apply(old subject.Subject, now time.Time) (subject.S
 	return next, next.Validate()
 }
 
-// RevokeCertificate takes one certificate away from its subject, for good.
+// RevokeCertificate takes one certificate away from its subject, for good, with
+// every session that its subject delegated: those are bound to other keys, and
+// nobody can tell by which certificate they were asked for.
 func (g *Gate) RevokeCertificate(ctx context.Context, c Caller, serial, reason string) error {
 	if len(reason) > 512 {
 		return fault.Invalidf("a reason has at most 512 bytes")
 	}
-	return g.decide(ctx, func() (unit.Unit, error) {
-		row, err := g.Store.Certificate(ctx, serial)
-		if err != nil {
+	var row subject.Certificate
+	already := false
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
+		found, err := g.Store.Certificate(ctx, serial)
+		if err != nil && !fault.Is(err, fault.NotFound) {
 			return unit.Unit{}, err
 		}
+		row, already = found, false
 		record := audit.Record{
-			Type: "certificate.revoked", Actor: c.actor(), Subject: row.Subject, Target: row.ID, Data: map[string]string{"reason": reason},
+			Type: "certificate.revoked", Actor: c.actor(), Subject: row.Subject, Target: serial, Data: map[string]string{"reason": reason},
 		}
-		d, err := g.administered(ctx, c, "revoke", record, "certificate", row.ID)
+		d, denied := g.administered(ctx, c, "revoke", record, "certificate", serial)
+		if denied != nil {
+			return unit.Unit{}, denied
+		}
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		if !row.Revoked.IsZero() {
+		if already = !row.Revoked.IsZero(); already {
 			return unit.Unit{}, fault.Conflictf("the certificate was revoked already, at %s", row.Revoked.Format(time.RFC3339))
 		}
 		row.Version++
 		row.Revoked, row.Reason = g.Now().UTC(), reason
-		writes, err := g.strip(ctx, row.Subject, "certificate revoked")
+		writes, err := g.strip(ctx, row.Subject, "certificate revoked", &record)
 		if err != nil {
 			return unit.Unit{}, err
 		}
 		record.Policy = d.Documents
-		return unit.Unit{Record: record, Urgent: true, Writes: append(writes, unit.Update(row))}, nil
+		writes = append(append(g.still(c, d.under), writes...), unit.Update(row))
+		return unit.Unit{Record: record, Urgent: true, Writes: writes}, nil
 	})
+	if err != nil && !already {
+		return err
+	}
+	if ended := g.endDelegated(ctx, c, row); ended != nil {
+		return fault.Wrap(ended, "end delegated sessions after a certificate was revoked; revoke it again")
+	}
+	return err
+}
+
+// endDelegated ends the delegated sessions of the subject of a certificate that
+// is revoked already: whoever was delegating meanwhile has missed the check.
+func (g *Gate) endDelegated(ctx context.Context, c Caller, of subject.Certificate) error {
+	const most = 64 // in one unit
+	for range 1024 {
+		family, err := g.Store.SessionsOf(ctx, of.Subject)
+		if err != nil {
+			return fault.Wrap(err, "read sessions")
+		}
+		var writes []unit.Write
+		for _, s := range family {
+			if s.Parent != "" && s.Good(g.Now()) && len(writes) < most {
+				writes = append(writes, unit.Update(s.End("certificate revoked", g.Now().UTC())))
+			}
+		}
+		if len(writes) == 0 {
+			return nil
+		}
+		err = g.commit(ctx, unit.Unit{Urgent: true, Writes: writes, Record: audit.Record{
+			Type: "session.revoked", Actor: c.actor(), Subject: of.Subject, Target: of.ID,
+			Data: map[string]string{"reason": "certificate revoked", "delegated": strconv.Itoa(len(writes))},
+		}})
+		if err != nil && !fault.Is(err, fault.Conflict) { // a conflict: one of them was ended by somebody else
+			return err
+		}
+	}
+	return fault.Unavailablef("the certificate is revoked, but not all delegated sessions are ended yet; revoke it again")
 }
 
 // strip returns the write that raises a subject's version because something was
-// taken from it: whatever was decided on the older version does not commit.
-func (g *Gate) strip(ctx context.Context, subjectID, reason string) ([]unit.Write, error) {
+// taken from it: whatever was decided on the older version does not commit. The
+// record learns the version.
+func (g *Gate) strip(ctx context.Context, subjectID, reason string, r *audit.Record) ([]unit.Write, error) {
 	holder, err := g.Store.Subject(ctx, subjectID)
 	if err != nil {
 		return nil, err
@@ -217,5 +272,6 @@ func (g *Gate) strip(ctx context.Context, subjectID, reason string) ([]unit.Writ
 	if err != nil {
 		return nil, err
 	}
+	r.Serial = strconv.FormatInt(next.Version, 10)
 	return []unit.Write{unit.Update(next)}, nil
 }

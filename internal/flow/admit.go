@@ -44,8 +44,8 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 		return Enrolled{}, err
 	}
 	var out Enrolled
-	err := g.decide(ctx, func() (unit.Unit, error) {
-		invited, err := g.invitation(ctx, r)
+	err := g.decide(ctx, nil, func() (unit.Unit, error) {
+		invited, author, err := g.invitation(ctx, r)
 		if err != nil {
 			return unit.Unit{}, err
 		}
@@ -84,6 +84,7 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 		record.Data["certificate"] = leaf.Serial
 		return unit.Unit{Record: record, Writes: []unit.Write{
 			unit.Do("generations.check", 1, "the policies have changed, try again", "policy", d.under.generation),
+			unit.Check("subjects", author.ID, author.Version),
 			unit.Update(invited), unit.Insert(newcomer), unit.Insert(certificateOf(newcomer.ID, leaf)),
 		}}, nil
 	})
@@ -104,19 +105,30 @@ func certificateOf(subjectID string, leaf Leaf) subject.Certificate {
 	return subject.Certificate{ID: leaf.Serial, Version: 1, Subject: subjectID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter}
 }
 
-// invitation finds the open invitation that a secret belongs to. The secret has
-// 256 random bits, so looking up its digest tells nothing by its timing.
-func (g *Gate) invitation(ctx context.Context, r EnrolRequest) (subject.Invitation, error) {
+// invitation finds the open invitation that a secret belongs to, and who
+// invited: an invitation ends with its author's standing, so that a stolen
+// credential leaves no back door behind. The secret has 256 random bits, so
+// looking up its digest tells nothing by its timing.
+func (g *Gate) invitation(ctx context.Context, r EnrolRequest) (subject.Invitation, subject.Subject, error) {
 	sum := r.Secret.SHA256()
 	row, err := g.Store.Invitation(ctx, hex.EncodeToString(sum[:]))
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return row, fault.Wrap(err, "read invitation")
+		return row, subject.Subject{}, fault.Wrap(err, "read invitation")
 	}
-	if err != nil || !row.Used.IsZero() || !g.Now().Before(row.Expires) {
+	open := err == nil && row.Used.IsZero() && g.Now().Before(row.Expires)
+	var author subject.Subject
+	if open {
+		author, err = g.Store.Subject(ctx, row.Author)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return row, author, fault.Wrap(err, "read author of invitation")
+		}
+		open = err == nil && author.Active()
+	}
+	if !open {
 		g.strangers.add(r.Address)
-		return row, fault.Unauthenticatedf("the join token is not valid: it is wrong, was used already or has expired; ask for a new one")
+		return row, author, fault.Unauthenticatedf("the join token is not valid: it is wrong, was used already or has expired; ask for a new one")
 	}
-	return row, nil
+	return row, author, nil
 }
 
 // nameFree refuses a name that another living subject of the kind has.
@@ -140,20 +152,26 @@ func (g *Gate) Renew(ctx context.Context, c Caller, csr []byte) (Leaf, error) {
 	if c.Certificate == nil || c.Session.Delegated() {
 		return Leaf{}, fault.Unauthenticatedf("present the certificate that is to be renewed")
 	}
+	if err := g.Clock.CheckClock(ctx); err != nil {
+		return Leaf{}, err
+	}
 	var leaf Leaf
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "certificate.renewed", Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{}}
-		fresh, d, err := g.admitted(ctx, c, record, "renew")
+		d, err := g.admitted(ctx, c, record, "renew")
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		if leaf, err = g.Authority.Issue(csr, fresh.Subject.Kind, fresh.Subject.ID, g.leafLife(fresh.Subject.Kind)); err != nil {
+		if leaf, err = g.Authority.Issue(csr, c.Subject.Kind, c.Subject.ID, g.leafLife(c.Subject.Kind)); err != nil {
 			return unit.Unit{}, err
 		}
 		record.Policy, record.Target = d.Documents, leaf.Serial
-		return unit.Unit{Record: record, Writes: append(g.still(fresh, d.under), unit.Insert(certificateOf(fresh.Subject.ID, leaf)))}, nil
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Insert(certificateOf(c.Subject.ID, leaf)))}, nil
 	})
-	return leaf, err
+	if err != nil {
+		return Leaf{}, err
+	}
+	return leaf, nil
 }
 
 // Opened is a session token with what it says.
@@ -175,10 +193,13 @@ func (g *Gate) OpenSession(ctx context.Context, c Caller, scopes token.Scopes) (
 	if len(scopes) == 0 {
 		scopes = everything
 	}
-	return g.open(ctx, c, "session.opened", "session", func(Caller) (token.Issued, error) {
+	return g.open(ctx, c, "session.opened", "session", func() (token.Issued, error) {
 		return g.Sessions.Open(token.Opening{Subject: c.Subject.ID, Certificate: c.Certificate, Scopes: scopes, Life: g.SessionLife})
 	}, nil)
 }
+
+// refreshed is why a session ended that lives on in another one.
+const refreshed = "refreshed"
 
 // RefreshSession exchanges a session for a fresh one with the same scopes and
 // ends the old one in the same unit. Delegated sessions cannot be refreshed.
@@ -186,7 +207,7 @@ func (g *Gate) RefreshSession(ctx context.Context, c Caller) (Opened, error) {
 	if c.Session.ID == "" {
 		return Opened{}, fault.Unauthenticatedf("send the session token that is to be refreshed")
 	}
-	return g.open(ctx, c, "session.refreshed", "refresh", func(Caller) (token.Issued, error) {
+	return g.open(ctx, c, "session.refreshed", "refresh", func() (token.Issued, error) {
 		return g.Sessions.Refresh(c.Session)
 	}, func() ([]unit.Write, error) {
 		old, err := g.Store.Session(ctx, c.Session.ID)
@@ -196,7 +217,7 @@ func (g *Gate) RefreshSession(ctx context.Context, c Caller) (Opened, error) {
 		if !old.Good(g.Now()) {
 			return nil, fault.Unauthenticatedf("the session was revoked, or has expired: open a session")
 		}
-		return []unit.Write{unit.Update(old.End("refreshed", g.Now().UTC()))}, nil
+		return []unit.Write{unit.Update(old.End(refreshed, g.Now().UTC()))}, nil
 	})
 }
 
@@ -206,7 +227,7 @@ func (g *Gate) Delegate(ctx context.Context, c Caller, to token.Delegation) (Ope
 	if c.Session.ID == "" {
 		return Opened{}, fault.Unauthenticatedf("only a session can be delegated: open one first")
 	}
-	return g.open(ctx, c, "session.delegated", "delegate", func(Caller) (token.Issued, error) {
+	return g.open(ctx, c, "session.delegated", "delegate", func() (token.Issued, error) {
 		return g.Sessions.Delegate(c.Session, to)
 	}, func() ([]unit.Write, error) {
 		parent, err := g.Store.Session(ctx, c.Session.ID)
@@ -220,41 +241,34 @@ func (g *Gate) Delegate(ctx context.Context, c Caller, to token.Delegation) (Ope
 	})
 }
 
-// admitted asks policy about an act of admission by a known subject, on its
-// row as it is now.
-func (g *Gate) admitted(ctx context.Context, c Caller, record audit.Record, action string) (Caller, decided, error) {
-	now, err := g.Store.Subject(ctx, c.Subject.ID)
-	if err != nil {
-		return c, decided{}, unknown(err, "read subject")
-	}
-	if c.Subject = now; !now.Active() {
-		return c, decided{}, fault.Unauthenticatedf("the %s is %s", now.Kind, now.State)
-	}
-	d, err := g.allowed(ctx, c, "admit", record, input{action: action, evidence: map[string]any{
+// admitted asks policy about an act of admission by a known subject. The
+// subject's row is the one by which it was recognised: the unit misses its check
+// when a certificate or session was taken away since.
+func (g *Gate) admitted(ctx context.Context, c Caller, record audit.Record, action string) (decided, error) {
+	return g.allowed(ctx, c, "admit", record, input{action: action, evidence: map[string]any{
 		"kind": "certificate", "verified": true,
 	}})
-	return c, d, err
 }
 
 // open is what all ways to a session share.
 func (g *Gate) open(
-	ctx context.Context, c Caller, recordType, action string, mint func(Caller) (token.Issued, error), further func() ([]unit.Write, error),
+	ctx context.Context, c Caller, recordType, action string, mint func() (token.Issued, error), further func() ([]unit.Write, error),
 ) (Opened, error) {
 	if err := g.Clock.CheckClock(ctx); err != nil {
 		return Opened{}, err
 	}
 	var out Opened
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: recordType, Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{}}
-		fresh, d, err := g.admitted(ctx, c, record, action)
+		d, err := g.admitted(ctx, c, record, action)
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		issued, err := mint(fresh)
+		issued, err := mint()
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		writes := g.still(fresh, d.under)
+		writes := g.still(c, d.under)
 		if further != nil {
 			more, err := further()
 			if err != nil {
@@ -264,7 +278,7 @@ func (g *Gate) open(
 		}
 		s := issued.Session
 		out = Opened{Token: issued.Token, Session: s}
-		record.Target, record.Policy, record.Serial = s.ID, d.Documents, strconv.FormatInt(fresh.Subject.Version, 10)
+		record.Target, record.Policy, record.Serial = s.ID, d.Documents, strconv.FormatInt(c.Subject.Version, 10)
 		record.Data["expires_at"] = s.Expires.UTC().Format(time.RFC3339)
 		return unit.Unit{Record: record, Writes: append(writes, unit.Insert(subject.Session{
 			ID: s.ID, Version: 1, Subject: s.Subject, Parent: s.Parent, Expires: s.Expires,
@@ -282,24 +296,34 @@ func (g *Gate) EndSession(ctx context.Context, c Caller, sessionID, reason strin
 	if len(reason) > 512 {
 		return fault.Invalidf("a reason has at most 512 bytes")
 	}
-	return g.decide(ctx, func() (unit.Unit, error) {
+	if reason == refreshed {
+		return fault.Invalidf("give another reason than %q", refreshed)
+	}
+	return g.decide(ctx, nil, func() (unit.Unit, error) {
 		row, err := g.Store.Session(ctx, sessionID)
-		if err != nil {
+		if err != nil && !fault.Is(err, fault.NotFound) {
 			return unit.Unit{}, err
 		}
-		record := audit.Record{Type: "session.revoked", Actor: c.actor(), Subject: row.Subject, Target: row.ID, Data: map[string]string{"reason": reason}}
-		if row.Subject != c.Subject.ID || c.Session.Delegated() {
-			if _, err := g.administered(ctx, c, "revoke", record, "session", row.ID); err != nil {
-				return unit.Unit{}, err
+		record := audit.Record{Type: "session.revoked", Actor: c.actor(), Subject: row.Subject, Target: sessionID, Data: map[string]string{"reason": reason}}
+		proof := c.once()
+		if err != nil || row.Subject != c.Subject.ID || c.Session.Delegated() {
+			d, denied := g.administered(ctx, c, "revoke", record, "session", sessionID)
+			if denied != nil {
+				return unit.Unit{}, denied
 			}
+			record.Policy, proof = d.Documents, g.still(c, d.under)
+		}
+		if err != nil {
+			return unit.Unit{}, err
 		}
 		if !row.Revoked.IsZero() {
 			return unit.Unit{}, fault.Conflictf("the session was revoked already, at %s", row.Revoked.Format(time.RFC3339))
 		}
-		writes, err := g.strip(ctx, row.Subject, "session revoked")
+		writes, err := g.strip(ctx, row.Subject, "session revoked", &record)
 		if err != nil {
 			return unit.Unit{}, err
 		}
+		writes = append(proof, writes...)
 		family, err := g.Store.SessionsOf(ctx, row.Subject)
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "read sessions")

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"crypto/x509"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -46,7 +47,7 @@ func (g *Gate) recognise(ctx context.Context, p Presented) (Caller, error) {
 		return Caller{}, fault.Unauthenticatedf("present a client certificate, or a session token with the certificate it is bound to")
 	}
 	if p.Certificate != nil {
-		if err := g.recogniseCertificate(ctx, p, &c); err != nil {
+		if err := g.recogniseCertificate(ctx, p.Certificate, &c); err != nil {
 			return Caller{}, err
 		}
 	}
@@ -55,17 +56,41 @@ func (g *Gate) recognise(ctx context.Context, p Presented) (Caller, error) {
 			return Caller{}, err
 		}
 	}
-	switch {
-	case !c.Subject.Active():
-		return Caller{}, fault.Unauthenticatedf("the %s is %s", c.Subject.Kind, c.Subject.State)
-	case c.Subject.Role == "":
-		return Caller{}, fault.Unauthenticatedf("the %s has no role", c.Subject.Kind)
+	if err := c.standing(); err != nil {
+		return Caller{}, err
 	}
 	return c, nil
 }
 
-func (g *Gate) recogniseCertificate(ctx context.Context, p Presented, c *Caller) error {
-	who, err := g.Authority.Identify(p.Certificate)
+// standing refuses a subject that may do nothing.
+func (c Caller) standing() error {
+	switch {
+	case !c.Subject.Active():
+		return fault.Unauthenticatedf("the %s is %s", c.Subject.Kind, c.Subject.State)
+	case c.Subject.Role == "":
+		return fault.Unauthenticatedf("the %s has no role", c.Subject.Kind)
+	}
+	return nil
+}
+
+// again recognises a caller once more by the rows as they are now, when a unit
+// that was decided for it has missed its check.
+func (g *Gate) again(ctx context.Context, c Caller) (Caller, error) {
+	if c.Certificate != nil {
+		if err := g.recogniseCertificate(ctx, c.Certificate, &c); err != nil {
+			return c, err
+		}
+	}
+	if c.Session.ID != "" {
+		if err := g.recogniseSession(ctx, c.Session, &c); err != nil {
+			return c, err
+		}
+	}
+	return c, c.standing()
+}
+
+func (g *Gate) recogniseCertificate(ctx context.Context, cert *x509.Certificate, c *Caller) error {
+	who, err := g.Authority.Identify(cert)
 	if err != nil {
 		return fault.Unauthenticatedf("the client certificate is not one of ours, or has expired: enrol again").Because(err)
 	}
@@ -86,7 +111,7 @@ func (g *Gate) recogniseCertificate(ctx context.Context, p Presented, c *Caller)
 	if c.Subject.Kind != who.Kind {
 		return fault.Unauthenticatedf("the client certificate names another kind of subject")
 	}
-	c.Certificate = p.Certificate
+	c.Certificate = cert
 	return nil
 }
 
@@ -97,6 +122,10 @@ func (g *Gate) recogniseToken(ctx context.Context, p Presented, c *Caller) error
 	if err != nil {
 		return err // Unauthenticated, and says what to do
 	}
+	return g.recogniseSession(ctx, session, c)
+}
+
+func (g *Gate) recogniseSession(ctx context.Context, session token.Session, c *Caller) error {
 	row, holder, err := g.Store.Caller(ctx, session.ID)
 	if err != nil {
 		return unknown(err, "read session")
@@ -107,9 +136,24 @@ func (g *Gate) recogniseToken(ctx context.Context, p Presented, c *Caller) error
 	case c.Certificate != nil && c.Subject.ID != holder.ID && !session.Delegated():
 		return fault.Unauthenticatedf("the session token and the client certificate belong to different subjects")
 	}
+	if session.Delegated() {
+		// Its parent may have been ended while it was made; a parent that was
+		// refreshed lives on in another session.
+		parent, err := g.Store.Session(ctx, session.Parent)
+		if err != nil {
+			return unknown(err, "read parent of session")
+		}
+		if !parent.Revoked.IsZero() && parent.Reason != refreshed {
+			return fault.Unauthenticatedf("the session that delegated this one was revoked: ask for another")
+		}
+	}
 	c.Subject, c.Session = holder, session
 	return nil
 }
+
+// slack is how much longer than it counts a used nonce is remembered: clocks of
+// replicas differ, and a token counts time in whole seconds.
+const slack = 2 * time.Minute
 
 // once returns the writes that use up the proof of possession of a delegate's
 // request: it is good for one act.
@@ -118,7 +162,7 @@ func (c Caller) once() []unit.Write {
 		return nil
 	}
 	return []unit.Write{unit.Do("nonces.insert", 1, "this proof of possession was used already, make a new one",
-		"proof/"+c.Session.Proof.Use, unit.Micros(c.Session.Proof.Until))}
+		"proof/"+c.Session.Proof.Use, unit.Micros(c.Session.Proof.Until.Add(slack)))}
 }
 
 // unknown turns "there is no such row" into "we do not know you"; a row that

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -22,24 +23,47 @@ const tries = 4
 
 // decide runs attempt, which reads, decides and says what to write, until its
 // unit commits. A Conflict means that something it relied upon has changed in
-// between, so it reads and decides anew; policies are fetched anew as well.
-// Every unit that gives something to a subject must carry [Gate.still].
-func (g *Gate) decide(ctx context.Context, attempt func() (unit.Unit, error)) error {
+// between, so it reads and decides anew: policies are fetched again, and the
+// caller, if there is one, is recognised again. Whose session or certificate was
+// revoked meanwhile gets nothing. Every unit that gives something to a subject
+// must carry [Gate.still].
+func (g *Gate) decide(ctx context.Context, c *Caller, attempt func() (unit.Unit, error)) error {
 	var err error
 	for range tries {
 		var u unit.Unit
-		if u, err = attempt(); err != nil {
+		u, err = attempt()
+		early, missed := errors.AsType[*missedError](err)
+		switch {
+		case missed:
+			err = early.conflict
+		case err != nil:
 			return err
-		}
-		if err = g.commit(ctx, u); !fault.Is(err, fault.Conflict) {
-			return err
+		default:
+			if err = g.commit(ctx, u); !fault.Is(err, fault.Conflict) {
+				return err
+			}
 		}
 		if fresh := g.Reload(ctx); fresh != nil {
 			return fresh
 		}
+		if c == nil {
+			continue
+		}
+		now, gone := g.again(ctx, *c)
+		if gone != nil {
+			return gone
+		}
+		*c = now
 	}
 	return err
 }
+
+// missedError is what an attempt returns when a unit that it had to commit
+// first has missed its check: it is decided anew like any other.
+type missedError struct{ conflict error }
+
+func (e *missedError) Error() string { return e.conflict.Error() }
+func (e *missedError) Unwrap() error { return e.conflict }
 
 // commit completes the record and writes the unit.
 func (g *Gate) commit(ctx context.Context, u unit.Unit) error {

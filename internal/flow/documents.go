@@ -44,7 +44,7 @@ func (g *Gate) changePolicy(
 	ctx context.Context, c Caller, name, recordType string, change func(policy.Document) (policy.Document, error),
 ) (policy.Document, error) {
 	var next policy.Document
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		// The rows are read after the generation they are checked against.
 		if err := g.Reload(ctx); err != nil {
 			return unit.Unit{}, err
@@ -134,22 +134,28 @@ func (g *Gate) someoneAdministers(ctx context.Context, c Caller, set *policy.Set
 }
 
 // keepAdministrator refuses a change to a subject that would leave nobody who
-// can change policies.
-func (g *Gate) keepAdministrator(ctx context.Context, c Caller, under loaded, old, next subject.Subject) error {
-	if old.Kind != subject.Operator || next.Active() && next.Role == old.Role {
-		return nil
+// can change policies. The write that it returns lets only one such change, or
+// one of the policies, commit at a time: two operators who step down together
+// would each rely on the other.
+func (g *Gate) keepAdministrator(ctx context.Context, c Caller, under loaded, old, next subject.Subject) ([]unit.Write, error) {
+	if old.Kind != subject.Operator || next.Active() && next.Role == old.Role && next.Team == old.Team {
+		return nil, nil
 	}
-	if err := g.someoneAdministers(ctx, c, under.set, &next); err != nil {
-		return fault.Conflictf("this is the last operator who can change policies; appoint another one first").Because(err)
+	err := g.someoneAdministers(ctx, c, under.set, &next)
+	if fault.Is(err, fault.Invalid) {
+		return nil, fault.Conflictf("this is the last operator who can change policies; appoint another one first").Because(err)
 	}
-	return nil
+	if err != nil {
+		return nil, err
+	}
+	return []unit.Write{unit.Do("generations.bump", 1, "the operators have changed, try again", "policy", under.generation)}, nil
 }
 
 // ExplainPolicy answers how a verb would be decided for an input, by the
 // documents in force or by others that the operator tries out.
 func (g *Gate) ExplainPolicy(ctx context.Context, c Caller, verb string, in map[string]any) (policy.Explanation, error) {
 	record := audit.Record{Type: "policy.explained", Actor: c.actor(), Target: verb}
-	d, err := g.administered(ctx, c, "explain", record, "policy", "")
+	d, err := g.inspected(ctx, c, "explain", record, "policy", "")
 	if err != nil {
 		return policy.Explanation{}, err
 	}

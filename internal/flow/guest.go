@@ -110,7 +110,7 @@ func (a attesting) judge(ctx context.Context, body []byte) (string, error) {
 		return "", err
 	}
 	var raw string
-	err = g.decide(ctx, func() (unit.Unit, error) {
+	err = g.decide(ctx, nil, func() (unit.Unit, error) {
 		var u unit.Unit
 		raw, u, err = a.admit(ctx, verdict)
 		return u, err

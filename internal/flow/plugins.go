@@ -17,7 +17,7 @@ import (
 // patterns; none means all of its packages.
 func (g *Gate) TrustPublisher(ctx context.Context, c Caller, publisher string, public ed25519.PublicKey, names []string) (plugin.Key, error) {
 	var next plugin.Key
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		fresh, err := plugin.NewKey(public, publisher, names, c.Subject.ID, g.Now().UTC())
 		if err != nil {
 			return unit.Unit{}, err
@@ -52,7 +52,7 @@ func (g *Gate) TrustPublisher(ctx context.Context, c Caller, publisher string, p
 // DistrustPublisher takes a key out of trust. Plugins that only it has signed
 // stop.
 func (g *Gate) DistrustPublisher(ctx context.Context, c Caller, keyID string) error {
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "publisher.distrusted", Actor: c.actor(), Target: keyID}
 		d, err := g.administered(ctx, c, "distrust", record, "publisher", keyID)
 		if err != nil {
@@ -94,7 +94,7 @@ func (g *Gate) publisherKey(ctx context.Context, keyID string) (plugin.Key, bool
 // Publishers lists the trusted keys.
 func (g *Gate) Publishers(ctx context.Context, c Caller) ([]plugin.Key, error) {
 	record := audit.Record{Type: "publisher.listed", Actor: c.actor()}
-	if _, err := g.administered(ctx, c, "list", record, "publisher", ""); err != nil {
+	if _, err := g.inspected(ctx, c, "list", record, "publisher", ""); err != nil {
 		return nil, err
 	}
 	keys, err := g.Store.Trust(ctx)
@@ -106,7 +106,7 @@ func (g *Gate) Publishers(ctx context.Context, c Caller) ([]plugin.Key, error) {
 // refused with both names.
 func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plugin.Installed, error) {
 	record := audit.Record{Type: "plugin.installed", Actor: c.actor(), Data: map[string]string{}}
-	if _, err := g.administered(ctx, c, "install", record, "plugin", ""); err != nil {
+	if _, err := g.inspected(ctx, c, "install", record, "plugin", ""); err != nil {
 		return plugin.Installed{}, err
 	}
 	trust, err := g.trust(ctx)
@@ -118,7 +118,7 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		return plugin.Installed{}, g.refusedPackage(ctx, record, err)
 	}
 	var next plugin.Installed
-	err = g.decide(ctx, func() (unit.Unit, error) {
+	err = g.decide(ctx, &c, func() (unit.Unit, error) {
 		record.Target = entry.Manifest.Name
 		d, err := g.administered(ctx, c, "install", record, "plugin", entry.Manifest.Name)
 		if err != nil {
@@ -173,7 +173,7 @@ func (g *Gate) refusedPackage(ctx context.Context, record audit.Record, cause er
 
 // RemovePlugin stops a plugin. Grants that it made live on until they end.
 func (g *Gate) RemovePlugin(ctx context.Context, c Caller, name string) error {
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "plugin.removed", Actor: c.actor(), Target: name}
 		d, err := g.administered(ctx, c, "remove", record, "plugin", name)
 		if err != nil {
@@ -208,7 +208,7 @@ func (g *Gate) bumped(table string) unit.Write { return unit.Do("generations.nex
 // Plugins lists what is installed and how it does.
 func (g *Gate) Plugins(ctx context.Context, c Caller) ([]plugin.Installed, []plugin.Status, error) {
 	record := audit.Record{Type: "plugin.listed", Actor: c.actor()}
-	if _, err := g.administered(ctx, c, "list", record, "plugin", ""); err != nil {
+	if _, err := g.inspected(ctx, c, "list", record, "plugin", ""); err != nil {
 		return nil, nil, err
 	}
 	all, err := g.Store.Plugins(ctx)

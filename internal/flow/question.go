@@ -83,28 +83,39 @@ type decided struct {
 // missing answer is Unavailable. The caller learns the number of the record,
 // not the reasons, which are the operator's.
 func (g *Gate) allowed(ctx context.Context, c Caller, verb string, r audit.Record, in input) (decided, error) {
-	under, err := g.policies.now()
-	if err != nil {
-		return decided{}, err
-	}
 	if err := g.within(ctx, c, verb, r, in); err != nil {
 		return decided{}, err
 	}
-	d, err := under.set.Decide(ctx, verb, g.facts(c, in))
-	if err != nil {
-		return decided{}, fault.Wrap(err, "decide %s", verb)
+	for {
+		under, err := g.policies.now()
+		if err != nil {
+			return decided{}, err
+		}
+		d, err := under.set.Decide(ctx, verb, g.facts(c, in))
+		if err != nil {
+			return decided{}, fault.Wrap(err, "decide %s", verb)
+		}
+		if d.Allow {
+			return decided{Decision: d, under: under}, nil
+		}
+		// A unit finds out that it was allowed by old policies; a denial has to
+		// ask.
+		if err := g.Reload(ctx); err != nil {
+			return decided{}, err
+		}
+		if now, err := g.policies.now(); err != nil || now.generation == under.generation {
+			r.Reasons, r.Policy = d.Reasons, d.Documents
+			return decided{}, g.refuse(ctx, r, "policy does not allow this to role "+c.Subject.Role)
+		}
 	}
-	if !d.Allow {
-		r.Reasons, r.Policy = d.Reasons, d.Documents
-		return decided{}, g.refuse(ctx, r, "policy does not allow this to role "+c.Subject.Role)
-	}
-	return decided{Decision: d, under: under}, nil
 }
 
 // within demands that a narrowed session covers what it is used for, whatever
-// policy says: scopes only ever take away.
+// policy says: scopes only ever take away. Admission is not among what they
+// name: refreshing keeps the scopes and delegating narrows them, the certificate
+// alone could do either, and a delegate can do neither.
 func (g *Gate) within(ctx context.Context, c Caller, verb string, r audit.Record, in input) error {
-	if c.Session.ID == "" || c.Session.Allows(verb, object(in)) {
+	if c.Session.ID == "" || verb == "admit" || c.Session.Allows(verb, object(in)) {
 		return nil
 	}
 	return g.refuse(ctx, r, "the session's scopes do not cover this")

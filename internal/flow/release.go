@@ -64,7 +64,7 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 		return Vended{}, err
 	}
 	call := vending{gate: g, caller: c, request: r, requested: requested, provider: provider}
-	err = g.decide(ctx, func() (unit.Unit, error) { return call.attempt(ctx) })
+	err = g.decide(ctx, &call.caller, func() (unit.Unit, error) { return call.attempt(ctx) })
 	if err != nil {
 		call.abandon(ctx, err)
 		return Vended{}, err

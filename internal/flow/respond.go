@@ -100,7 +100,7 @@ type cause struct {
 func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (Match, error) {
 	var m Match
 	var revoke *grant.Grant
-	err := g.decide(ctx, func() (unit.Unit, error) {
+	err := g.decide(ctx, nil, func() (unit.Unit, error) {
 		revoke = nil
 		old, err := g.Store.Grant(ctx, grantID)
 		if err != nil {

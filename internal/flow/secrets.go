@@ -25,7 +25,7 @@ func (g *Gate) ReleaseResource(
 		return seal.JWE{}, err
 	}
 	var out seal.JWE
-	err = g.decide(ctx, func() (unit.Unit, error) {
+	err = g.decide(ctx, nil, func() (unit.Unit, error) {
 		under, err := g.policies.now()
 		if err != nil {
 			return unit.Unit{}, err
@@ -76,7 +76,7 @@ func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, val
 		return resource.Resource{}, fault.Invalidf("a resource has 1 to %d bytes", resource.MaxValue)
 	}
 	var next resource.Resource
-	err = g.decide(ctx, func() (unit.Unit, error) {
+	err = g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "resource.stored", Actor: c.actor(), Target: path, Data: map[string]string{"bytes": strconv.Itoa(value.Len())}}
 		d, err := g.administered(ctx, c, "put", record, "resource", path)
 		if err != nil {
@@ -108,7 +108,7 @@ func (g *Gate) DeleteResource(ctx context.Context, c Caller, segments []string) 
 	if err != nil {
 		return err
 	}
-	return g.decide(ctx, func() (unit.Unit, error) {
+	return g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "resource.deleted", Actor: c.actor(), Target: path}
 		d, err := g.administered(ctx, c, "delete", record, "resource", path)
 		if err != nil {
@@ -126,7 +126,7 @@ func (g *Gate) DeleteResource(ctx context.Context, c Caller, segments []string) 
 // Resources lists what is stored, without values.
 func (g *Gate) Resources(ctx context.Context, c Caller, prefix, after string, limit int) ([]resource.Resource, error) {
 	record := audit.Record{Type: "resource.listed", Actor: c.actor(), Target: strings.TrimSuffix(prefix, "/")}
-	if _, err := g.administered(ctx, c, "list", record, "resource", prefix); err != nil {
+	if _, err := g.inspected(ctx, c, "list", record, "resource", prefix); err != nil {
 		return nil, err
 	}
 	return g.Store.Resources(ctx, prefix, after, page(limit))

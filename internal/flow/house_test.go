@@ -1,0 +1,413 @@
+package flow_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/flow"
+	"github.com/sallyport-project/sallyport/internal/id"
+	"github.com/sallyport-project/sallyport/internal/keys"
+	"github.com/sallyport-project/sallyport/internal/keys/ca"
+	"github.com/sallyport-project/sallyport/internal/keys/file"
+	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/store"
+	"github.com/sallyport-project/sallyport/internal/store/storetest"
+	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/token"
+	"github.com/sallyport-project/sallyport/internal/unit"
+	"github.com/sallyport-project/sallyport/internal/verifier/sample"
+)
+
+// house is a gate on real parts: a SQLite store, keys, CA, tokens and policies.
+// Only providers and channels are stand-ins.
+type house struct {
+	t        testing.TB
+	dir      string
+	ahead    atomic.Int64 // how far the clock stands ahead of the real one
+	rows     []keys.Key
+	vault    *keys.Vault
+	mac      *keys.MAC
+	peppers  *keys.Peppers
+	issuer   *ca.Authority
+	sessions *token.Sessions
+	guests   flow.Guests
+
+	store *store.Store
+	tap   *tap
+	gate  *flow.Gate
+	log   *journal
+
+	vendors vendors
+	phone   *phone
+	admin   *client
+}
+
+func (h *house) now() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }
+
+// pass lets time go by.
+func (h *house) pass(d time.Duration) { h.ahead.Add(int64(d)) }
+
+// deployers are agents that may have every kind that begins with "test", within
+// bounds.
+const deployers = `package sallyport
+admit := {"allow": true, "reasons": ["deployer"]} if {
+	input.subject.role == "deployer"
+	input.evidence.verified == true
+}
+release := {"allow": true, "bounds": {"kind": input.request.kind, "max_params": {"principals": ["deploy", "rollback"]}, "max_ttl_seconds": 900}, "reasons": ["deployer"]} if {
+	input.subject.role == "deployer"
+	startswith(input.request.kind, "test")
+}
+`
+
+func newHouse(t testing.TB, change ...func(*flow.Config)) *house {
+	t.Helper()
+	h := &house{t: t, dir: t.TempDir(), log: &journal{}, vendors: vendors{}, phone: &phone{name: "phone"}}
+	h.makeKeys()
+	h.open()
+	h.found()
+	h.gate = h.newGate(change...)
+	return h
+}
+
+func (h *house) makeKeys() {
+	ctx, at := context.Background(), file.Config{Path: filepath.Join(h.t.TempDir(), "kek"), DataDir: h.dir}
+	kek, err := file.Create(at)
+	must(h.t, err)
+	root := keys.Key{}
+	h.vault, root, err = keys.Create(ctx, keys.Config{KEK: kek, Now: h.now})
+	must(h.t, err)
+	h.rows = append(h.rows, root)
+	for _, k := range []struct {
+		purpose   keys.Purpose
+		algorithm keys.Algorithm
+	}{{keys.RowMAC, keys.Random256}, {keys.Pepper, keys.Random256}, {keys.Token, keys.Ed25519}, {keys.EAR, keys.ECDSAP256}, {keys.Cookie, keys.Random256}} {
+		row, err := h.vault.Generate(ctx, k.purpose, k.algorithm)
+		must(h.t, err)
+		h.rows = append(h.rows, row)
+	}
+	cfg := ca.Config{TrustDomain: "test.example", MaxLife: 7 * 24 * time.Hour, Now: h.now}
+	top, middle, err := ca.Found(ctx, h.vault, cfg)
+	must(h.t, err)
+	h.rows = append(h.rows, top, middle)
+	h.issuer, err = ca.Load(ctx, h.vault, h.rows, cfg)
+	must(h.t, err)
+	h.mac, err = keys.NewMAC(ctx, h.vault, h.ring(keys.RowMAC))
+	must(h.t, err)
+	h.peppers, err = keys.NewPeppers(ctx, h.vault, h.ring(keys.Pepper))
+	must(h.t, err)
+	h.makeTokens(ctx)
+}
+
+func (h *house) ring(p keys.Purpose) *keys.Ring {
+	r, err := keys.NewRing(p, h.rows)
+	must(h.t, err)
+	return r
+}
+
+func (h *house) makeTokens(ctx context.Context) {
+	far := h.now().AddDate(10, 0, 0)
+	row, err := h.ring(keys.Token).Signing(h.now())
+	must(h.t, err)
+	signer, err := h.vault.Signer(ctx, row)
+	must(h.t, err)
+	ring, err := token.NewRing([]token.Key{{ID: row.ID, Seed: seedOf(signer), NotBefore: row.Created.Add(-hour), RetireAt: far}})
+	must(h.t, err)
+	h.sessions, err = token.NewSessions(token.SessionsConfig{Issuer: "test.example", Ring: ring, Now: h.now})
+	must(h.t, err)
+	row, err = h.ring(keys.Cookie).Signing(h.now())
+	must(h.t, err)
+	value, err := h.vault.Reveal(ctx, row)
+	must(h.t, err)
+	h.guests.Cookies, err = token.NewCookies(token.CookiesConfig{Now: h.now, Keys: []token.CookieKey{{ID: row.ID, Secret: value, NotBefore: row.Created.Add(-hour), RetireAt: far}}})
+	must(h.t, err)
+	row, err = h.ring(keys.EAR).Signing(h.now())
+	must(h.t, err)
+	signer, err = h.vault.Signer(ctx, row)
+	must(h.t, err)
+	h.guests.Results, err = token.NewMinter(token.MinterConfig{Key: signer, Build: "test", Now: h.now})
+	must(h.t, err)
+	h.guests.Trust, err = token.NewTrust(token.TrustConfig{Keys: []token.SignerKey{{Public: signer.Public()}}, Now: h.now})
+	must(h.t, err)
+	verifier, err := sample.New(sample.Config{Insecure: true, TEE: evidence.Sample})
+	must(h.t, err)
+	h.guests.Verifiers = evidence.Verifiers{evidence.Sample: verifier}
+}
+
+// open opens the store in the house's directory.
+func (h *house) open() {
+	st, err := store.Open(context.Background(), store.Config{Dir: h.dir, Now: h.now, Reserve: -1})
+	must(h.t, err)
+	h.store = st
+	h.t.Cleanup(func() { storetest.Close(h.t, st) })
+	st.UseMAC(h.mac)
+	signer, auditors := storetest.Signer(h.t)
+	must(h.t, st.UseSigner(context.Background(), signer, auditors))
+	h.tap = &tap{Ledger: st}
+}
+
+// reopen closes the store and begins again from the disk, as after a crash.
+func (h *house) reopen(change ...func(*flow.Config)) {
+	storetest.Close(h.t, h.store)
+	h.open()
+	h.gate = h.newGate(change...)
+}
+
+// found stores policies and the first operator.
+func (h *house) found() {
+	h.admin = h.stored(subject.Operator, "administrator", "root")
+	var writes []unit.Write
+	for _, d := range append(policy.Installed(h.now()), policy.Document{
+		Name: "deployers", Version: 1, Kind: policy.Sallyport, Source: deployers, At: h.now(), State: policy.Active,
+	}) {
+		writes = append(writes, unit.Insert(d), unit.Insert(policy.Edition{Document: d}))
+	}
+	must(h.t, h.store.Commit(context.Background(), unit.Unit{Writes: writes, Record: storetest.Record("installation.founded")}))
+}
+
+// newGate is a gate on the house's store: a second one is a second replica.
+func (h *house) newGate(change ...func(*flow.Config)) *flow.Gate {
+	c := flow.Config{
+		Ledger: h.tap, Store: h.store, Clock: h.store, Envelope: h.vault, Pepper: h.peppers, Authority: authority{h},
+		Sessions: h.sessions, Providers: h.vendors, Channels: []notify.Channel{h.phone}, Guests: h.guests, Packages: noPackages{},
+		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: h.now,
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	g, err := flow.New(c)
+	must(h.t, err)
+	must(h.t, g.Reload(context.Background()))
+	return g
+}
+
+// authority is the adapter between gate and CA, as the app has it.
+type authority struct{ h *house }
+
+func (a authority) Identify(cert *x509.Certificate) (flow.Identity, error) {
+	who, err := a.h.issuer.Verify([]*x509.Certificate{cert}, a.h.now())
+	return flow.Identity{Subject: who.SubjectID, Kind: subject.Kind(who.Kind), Serial: who.Serial, Fingerprint: who.Fingerprint}, err
+}
+
+func (a authority) Issue(csr []byte, kind subject.Kind, of string, life time.Duration) (flow.Leaf, error) {
+	leaf, err := a.h.issuer.Issue(ca.Request{CSR: csr, Subject: of, Kind: string(kind), Life: life})
+	return flow.Leaf{PEM: leaf.PEM, Root: a.h.issuer.Bundle(), Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter}, err
+}
+
+// tap sees every unit on its way to the store, and the records of those that
+// were committed.
+type tap struct {
+	flow.Ledger
+	mu     sync.Mutex
+	done   []audit.Record
+	before func(unit.Unit) error // may refuse, or do something first
+	after  func(unit.Unit, error) error
+}
+
+func (l *tap) Commit(ctx context.Context, u unit.Unit) error {
+	l.mu.Lock()
+	before, after := l.before, l.after
+	l.mu.Unlock()
+	if before != nil {
+		if err := before(u); err != nil {
+			return err
+		}
+	}
+	err := l.Ledger.Commit(ctx, u)
+	if err == nil {
+		l.mu.Lock()
+		l.done = append(l.done, u.Record)
+		l.mu.Unlock()
+	}
+	if after != nil {
+		return after(u, err)
+	}
+	return err
+}
+
+func (l *tap) on(before func(unit.Unit) error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = before
+}
+
+// records are the committed records of a type, or all.
+func (h *house) records(kind string) []audit.Record {
+	h.tap.mu.Lock()
+	defer h.tap.mu.Unlock()
+	var out []audit.Record
+	for _, r := range h.tap.done {
+		if kind == "" || r.Type == kind {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// client is somebody with a key and a certificate, perhaps with a session.
+type client struct {
+	h      *house
+	id     string
+	key    *ecdsa.PrivateKey
+	cert   *x509.Certificate
+	serial string
+	token  string
+	held   token.Session
+	own    crypto.Signer // a delegate's key
+}
+
+func newKey(t testing.TB) (*ecdsa.PrivateKey, []byte) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	must(t, err)
+	return key, csr
+}
+
+// stored is a client that was there from the beginning.
+func (h *house) stored(kind subject.Kind, role, name string) *client {
+	h.t.Helper()
+	key, csr := newKey(h.t)
+	now := h.now().UTC().Truncate(time.Microsecond)
+	s := subject.Subject{ID: id.New(), Version: 1, Kind: kind, State: subject.Registered, Role: role, Name: name, Created: now, Changed: now}
+	leaf, err := h.issuer.Issue(ca.Request{CSR: csr, Subject: s.ID, Kind: string(kind)})
+	must(h.t, err)
+	r := storetest.Record("subject.enrolled")
+	r.Subject = s.ID
+	must(h.t, h.store.Commit(context.Background(), unit.Unit{Record: r, Writes: []unit.Write{unit.Insert(s), unit.Insert(subject.Certificate{
+		ID: leaf.Serial, Version: 1, Subject: s.ID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
+	})}}))
+	return &client{h: h, id: s.ID, key: key, cert: parsePEM(h.t, leaf.PEM), serial: leaf.Serial}
+}
+
+func parsePEM(t testing.TB, text string) *x509.Certificate {
+	block, _ := pem.Decode([]byte(text))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	must(t, err)
+	return cert
+}
+
+const requestURL = "https://sallyport.test/v1/credentials"
+
+// present is what the client shows: certificate, token and proof, as it has
+// them.
+func (c *client) present() flow.Presented {
+	p := flow.Presented{Certificate: c.cert, Token: c.token, Method: "POST", URL: requestURL, Via: "rest", Address: "192.0.2.7"}
+	if c.own != nil {
+		proof, err := token.NewProof(c.own, p.Method, p.URL, c.token, c.h.now())
+		must(c.h.t, err)
+		p.Proof = proof
+	}
+	return p
+}
+
+func (c *client) try(g *flow.Gate) (flow.Caller, error) {
+	return g.Authenticate(context.Background(), c.present())
+}
+
+// caller is the client as the gate recognises it now.
+func (c *client) caller() flow.Caller {
+	c.h.t.Helper()
+	who, err := c.try(c.h.gate)
+	must(c.h.t, err)
+	return who
+}
+
+// open is the client with a session.
+func (c *client) open(scopes ...token.Scope) *client {
+	c.h.t.Helper()
+	bare := *c
+	bare.token = ""
+	out, err := c.h.gate.OpenSession(context.Background(), bare.caller(), scopes)
+	must(c.h.t, err)
+	return c.with(out)
+}
+
+func (c *client) with(o flow.Opened) *client {
+	n := *c
+	n.token, n.held = string(o.Token.Reveal()), o.Session
+	return &n
+}
+
+// delegate is another client with a key of its own under this one's session.
+func (c *client) delegate(scopes ...token.Scope) *client {
+	c.h.t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	must(c.h.t, err)
+	thumb, err := token.Thumbprint(public)
+	must(c.h.t, err)
+	out, err := c.h.gate.Delegate(context.Background(), c.caller(), token.Delegation{KeyThumb: thumb, Scopes: scopes})
+	must(c.h.t, err)
+	return (&client{h: c.h, id: c.id, own: private}).with(out)
+}
+
+// noPackages is a plugin host without plugins.
+type noPackages struct{}
+
+func (noPackages) Install(io.Reader, plugin.Trust) (plugin.Entry, error) {
+	return plugin.Entry{}, fault.Deniedf("no publisher is trusted")
+}
+func (noPackages) Apply(context.Context, []plugin.Installed, plugin.Trust) error { return nil }
+func (noPackages) Status() []plugin.Status                                       { return nil }
+
+// journal is what was logged.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("unexpected: %v", err)
+	}
+}
+
+// want demands a fault of a kind.
+func want(t testing.TB, err error, kind fault.Kind) {
+	t.Helper()
+	if !fault.Is(err, kind) {
+		t.Fatalf("got %v (%v), want a fault of kind %v", err, fault.KindOf(err), kind)
+	}
+}
+
+func count(t testing.TB, got, wanted int, what string) {
+	t.Helper()
+	if got != wanted {
+		t.Fatalf("%s: got %d, want %d", what, got, wanted)
+	}
+}
+
+func TestMain(m *testing.M) { os.Exit(m.Run()) }
