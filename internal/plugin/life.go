@@ -136,7 +136,7 @@ func (l *life[W]) once(ctx context.Context) error {
 	l.starts++
 	l.mu.Unlock()
 	l.to(Ready, ReasonOK, "")
-	l.log.InfoContext(ctx, "plugin is ready", "plugin", l.name)
+	l.log.InfoContext(ctx, "plugin is ready", slog.String("plugin", l.name))
 	err = l.watch(ctx, w)
 	l.mu.Lock()
 	var none W
@@ -168,7 +168,6 @@ func (l *life[W]) watch(ctx context.Context, w W) error {
 		select {
 		case <-w.done():
 			cancel()
-			<-result
 			return l.ending(ctx)
 		case err := <-result:
 			cancel()
@@ -177,7 +176,7 @@ func (l *life[W]) watch(ctx context.Context, w W) error {
 				tick.Reset(l.pace.healthEvery)
 				continue
 			}
-			l.log.WarnContext(ctx, "plugin missed a health check", "plugin", l.name, "err", err)
+			l.log.WarnContext(ctx, "plugin missed a health check", slog.String("plugin", l.name), slog.Any("err", err))
 			if missed++; missed >= missedChecks {
 				return &reasoned{fault.Unavailablef("plugin %s does not answer and is restarted", l.name).Because(err), ReasonHung}
 			}
@@ -186,9 +185,12 @@ func (l *life[W]) watch(ctx context.Context, w W) error {
 	}
 }
 
+// ending is the error for a process that ended by itself; nil if it was to end.
 func (l *life[W]) ending(ctx context.Context) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
 	}
 	l.mu.Lock()
 	l.crashes++
@@ -204,7 +206,8 @@ func (l *life[W]) pause(ctx context.Context, failures int, err error) bool {
 	} else if failures >= l.pace.breakAfter {
 		state = Broken
 	}
-	l.log.WarnContext(ctx, "plugin is down", "plugin", l.name, "reason", string(ReasonOf(err)), "failures", failures, "pause", wait, "err", err)
+	l.log.WarnContext(ctx, "plugin is down", slog.String("plugin", l.name), slog.String("reason", string(ReasonOf(err))),
+		slog.Int("failures", failures), slog.Duration("pause", wait), slog.Any("err", err))
 	l.mu.Lock()
 	l.retryAt = l.now().Add(wait)
 	l.set(state, ReasonOf(err), fault.Public(err))

@@ -3,7 +3,6 @@ package plugin
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -54,7 +53,7 @@ func newStage(eager bool) *stage {
 		firstPause: 50 * time.Millisecond, maxPause: 5 * time.Second,
 		breakAfter: 5, coolDown: 30 * time.Second, steadyAfter: 10 * time.Second,
 	}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	s.life = newLife("puppet", p, log, time.Now, func(context.Context) (*puppet, error) {
 		s.starts.Add(1)
 		if err := s.fail.Load(); err != nil {

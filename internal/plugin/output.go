@@ -36,7 +36,7 @@ type output struct {
 }
 
 func newOutput(log *slog.Logger, plugin, stream string, now func() time.Time) *output {
-	return &output{log: log.With("plugin", plugin, "stream", stream), now: now, tokens: linesPerBurst, last: now()}
+	return &output{log: log.With(slog.String("plugin", plugin), slog.String("stream", stream)), now: now, tokens: linesPerBurst, last: now()}
 }
 
 // Write takes any piece of output and never fails.
@@ -62,7 +62,7 @@ func (o *output) Close() error {
 	defer o.mu.Unlock()
 	o.flush()
 	if o.dropped > 0 {
-		o.log.WarnContext(context.Background(), "plugin output was dropped", "lines", o.dropped)
+		o.log.WarnContext(context.Background(), "plugin output was dropped", slog.Int("lines", o.dropped))
 		o.dropped = 0
 	}
 	return nil
@@ -85,10 +85,10 @@ func (o *output) flush() {
 	o.tokens--
 	ctx := context.Background()
 	if o.dropped > 0 {
-		o.log.WarnContext(ctx, "plugin output was dropped", "lines", o.dropped)
+		o.log.WarnContext(ctx, "plugin output was dropped", slog.Int("lines", o.dropped))
 		o.dropped = 0
 	}
-	o.log.InfoContext(ctx, "plugin output", "line", line, "clipped", over)
+	o.log.InfoContext(ctx, "plugin output", slog.String("line", line), slog.Bool("clipped", over))
 }
 
 // firstLine copies the handshake line of a plugin, at most maxLine bytes, to w
@@ -116,7 +116,7 @@ type quiet struct {
 var _ hclog.Logger = quiet{}
 
 func (q quiet) Log(_ hclog.Level, msg string, args ...any) {
-	q.log.DebugContext(context.Background(), "plugin library", "note", msg, "details", args)
+	q.log.DebugContext(context.Background(), "plugin library", slog.String("note", msg), slog.Any("details", args))
 }
 
 func (q quiet) Trace(string, ...any)             {}

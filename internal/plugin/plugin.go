@@ -22,7 +22,6 @@ package plugin
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"runtime"
@@ -115,7 +114,7 @@ func New(cfg Config) (*Host, error) {
 
 func withDefaults(c Config) Config {
 	if c.Log == nil {
-		c.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -87,10 +88,11 @@ func openSafe(root, entry, name string) (*os.File, error) {
 }
 
 func openError(err error, what string) error {
-	switch err {
-	case unix.ENOENT:
+	is := func(errno syscall.Errno) bool { return errors.Is(err, errno) }
+	switch {
+	case is(unix.ENOENT):
 		return &fs.PathError{Op: "openat2", Path: what, Err: err}
-	case unix.ELOOP, unix.EXDEV, unix.ENOTDIR, unix.ENXIO:
+	case is(unix.ELOOP), is(unix.EXDEV), is(unix.ENOTDIR), is(unix.ENXIO):
 		return refuse(ReasonUnsafe, "%s in the plugin store is a link or no plain file; install the package again", what)
 	default:
 		return fault.Wrap(err, "open %s", what)

@@ -59,7 +59,7 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline).Milliseconds()
-		frame.TimeoutMs = uint32(min(max(left, 1), math.MaxUint32)) //nolint:gosec // bounded on both sides
+		frame.TimeoutMs = uint32(min(max(left, 1), math.MaxUint32))
 	}
 	answer := make(chan *own.PluginFrame, 1)
 	frame.Id = l.register(answer)

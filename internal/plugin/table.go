@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"log/slog"
 	"sort"
 	"sync/atomic"
 	"time"
@@ -111,7 +112,8 @@ func (h *Host) route(ctx context.Context, row Installed, active []Installed, bef
 		err = CheckRoles(active, row.Name, row.Offer)
 	}
 	if err != nil {
-		h.cfg.Log.WarnContext(ctx, "plugin is refused", "plugin", row.Name, "reason", string(ReasonOf(err)), "err", err)
+		h.cfg.Log.WarnContext(ctx, "plugin is refused", slog.String("plugin", row.Name),
+			slog.String("reason", string(ReasonOf(err))), slog.Any("err", err))
 		return &route{row: row, entry: e, reason: ReasonOf(err), detail: fault.Public(err)}
 	}
 	if before != nil && before.life != nil && before.row.Digest == row.Digest {

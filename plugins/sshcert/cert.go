@@ -66,7 +66,7 @@ func parseFrame(host map[string]string) (frame, error) {
 	if err != nil || before <= after {
 		return frame{}, plugin.Invalidf("the host must give an end of validity after its begin")
 	}
-	f.after, f.before = time.Unix(int64(after), 0).UTC(), time.Unix(int64(before), 0).UTC() //nolint:gosec // 62 bits fit
+	f.after, f.before = time.Unix(int64(after), 0).UTC(), time.Unix(int64(before), 0).UTC()
 	return f, nil
 }
 

@@ -24,6 +24,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -138,7 +139,8 @@ func newGRPC(opts []grpc.ServerOption) *grpc.Server {
 func contain(ctx context.Context, q any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (r any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			logger().ErrorContext(ctx, "call panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			logger().ErrorContext(ctx, "call panicked", slog.String("method", info.FullMethod),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			err = status.Error(codes.Internal, "the plugin failed")
 		}
 	}()

@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -49,7 +50,7 @@ func (s *server) Configure(ctx context.Context, q *own.ConfigureRequest) (*own.C
 	if err := s.v.Configure(ctx, q.GetConfig()); err != nil {
 		r, known := refusalOf(err)
 		if !known {
-			logger().ErrorContext(ctx, "configuration failed", "err", err)
+			logger().ErrorContext(ctx, "configuration failed", slog.Any("err", err))
 		}
 		return &own.ConfigureResponse{Error: r.GetReason()}, nil
 	}
@@ -72,7 +73,7 @@ func (s *server) Calls(stream grpc.BidiStreamingServer[own.HostFrame, own.Plugin
 	defer c.wait.Wait()
 	for {
 		f, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -127,14 +128,14 @@ func (c *calls) answer(ctx context.Context, f *own.HostFrame) {
 	if err := c.s.dispatch(ctx, f, out); err != nil {
 		r, known := refusalOf(err)
 		if !known {
-			logger().ErrorContext(ctx, "call failed", "err", err)
+			logger().ErrorContext(ctx, "call failed", slog.Any("err", err))
 		}
 		out.Body = &own.PluginFrame_Refusal{Refusal: r}
 	}
 	c.send.Lock()
 	defer c.send.Unlock()
 	if err := c.stream.Send(out); err != nil && c.stream.Context().Err() == nil {
-		logger().WarnContext(ctx, "answer could not be sent", "err", err)
+		logger().WarnContext(ctx, "answer could not be sent", slog.Any("err", err))
 	}
 }
 
