@@ -98,17 +98,20 @@ func (r *reserve) refill() {
 	}
 }
 
-// Sizes and pauses of checkpoints of the write-ahead log.
+// Pace of checkpoints of the write-ahead log.
 const (
-	checkpointPause = 250 * time.Millisecond
-	walPassive      = 16 << 20 // copy what is there, without disturbing anybody
-	walTruncate     = 64 << 20 // stop the writer for a moment and begin the log anew
-	walRemainder    = 1000     // pages that may be left for that moment
+	checkpointPause   = 250 * time.Millisecond
+	checkpointBatches = 100              // batches after which it is worth while
+	checkpointIdle    = 20               // pauses after which it is done for fewer
+	walAnew           = 8 << 10          // pages after which the log begins anew
+	walLeft           = 1000             // pages that may be left to copy while the writer waits
+	walHuge           = int64(256 << 20) // bytes above which the file is cut
 )
 
 // checkpoints copies the write-ahead log into the database beside the writer,
 // until the context ends. Only to begin the log anew it holds the writer, when
-// almost everything is copied.
+// almost everything is copied. The file is kept then: writing over it costs the
+// file system half of what growing it costs (docs/decisions/0002).
 func (e *sqliteEngine) checkpoints(ctx context.Context) {
 	c, err := connect(e.s.cfg.sqliteDSN(false, "busy_timeout(20)"))
 	if err != nil {
@@ -118,46 +121,45 @@ func (e *sqliteEngine) checkpoints(ctx context.Context) {
 	defer func() { _ = c.close() }()
 	tick := time.NewTicker(checkpointPause)
 	defer tick.Stop()
-	for {
+	for idle := 0; ; idle++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		e.reserve.refill()
-		if size := e.walSize(); size > walPassive {
-			if err := e.checkpoint(c, size > walTruncate); err != nil && fatal(err) {
-				e.s.fail(err)
-				return
-			}
+		if n := e.batches.Load(); n == 0 || n < checkpointBatches && idle < checkpointIdle {
+			continue
+		}
+		idle = 0
+		e.batches.Store(0)
+		if err := e.checkpoint(c); err != nil && fatal(err) {
+			e.s.fail(err)
+			return
 		}
 	}
 }
 
-func (e *sqliteEngine) walSize() int64 {
-	fi, err := os.Stat(e.wal)
-	if err != nil {
-		return 0
-	}
-	return fi.Size()
-}
-
-// checkpoint copies; if it must, it also begins the log anew.
-func (e *sqliteEngine) checkpoint(c *connection, anew bool) error {
+// checkpoint copies, and begins the log anew when it is long.
+func (e *sqliteEngine) checkpoint(c *connection) error {
 	for range 8 {
-		n, err := c.numbers("PRAGMA wal_checkpoint(PASSIVE)") // busy, frames in the log, frames copied
+		n, err := c.numbers("PRAGMA wal_checkpoint(PASSIVE)") // busy, pages in the log, pages copied
 		if err != nil {
 			return err
 		}
-		if !anew || len(n) < 3 || n[1]-n[2] < walRemainder {
+		if len(n) < 3 || n[1] < walAnew {
+			return nil
+		}
+		if n[1]-n[2] < walLeft {
 			break
 		}
 	}
-	if !anew {
-		return nil
+	how := "RESTART"
+	if fi, err := os.Stat(e.wal); err == nil && fi.Size() > walHuge {
+		how = "TRUNCATE"
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, err := c.numbers("PRAGMA wal_checkpoint(TRUNCATE)") // busy only while somebody reads: the next turn tries again
+	_, err := c.numbers("PRAGMA wal_checkpoint(" + how + ")") // busy only while somebody reads: the next turn tries again
 	return err
 }

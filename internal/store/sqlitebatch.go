@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -20,6 +21,7 @@ type sqliteEngine struct {
 
 	mu      sync.Mutex // held for each batch, and by a checkpoint that must be alone
 	w       *connection
+	batches atomic.Int64 // since the last checkpoint
 	records [len(recordChunks)]string
 	args    []any
 	next    int64 // position of the next record
@@ -207,6 +209,7 @@ func (e *sqliteEngine) insertRecords(batch []*job) error {
 func (e *sqliteEngine) end() error {
 	err := e.w.exec("COMMIT")
 	if err == nil {
+		e.batches.Add(1)
 		return nil
 	}
 	if class(err) == full {

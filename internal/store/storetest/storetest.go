@@ -68,12 +68,20 @@ func (m MAC) Check(table string, columns []any, mac []byte) error {
 // Origin is the ledger's name in tests.
 const Origin = "test.sallyport/ledger"
 
-// Signer is the ledger's key in tests, always the same.
+// NewSigner is the ledger's key in tests, always the same.
+func NewSigner() (*audit.Signer, audit.Keys, error) {
+	signer, err := audit.NewSigner(Origin, ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", ed25519.SeedSize))))
+	if err != nil {
+		return nil, audit.Keys{}, err
+	}
+	keys, err := audit.NewKeys(signer.VerifierKey())
+	return signer, keys, err
+}
+
+// Signer is [NewSigner] for a test.
 func Signer(t testing.TB) (*audit.Signer, audit.Keys) {
 	t.Helper()
-	signer, err := audit.NewSigner(Origin, ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", ed25519.SeedSize))))
-	must(t, err)
-	keys, err := audit.NewKeys(signer.VerifierKey())
+	signer, keys, err := NewSigner()
 	must(t, err)
 	return signer, keys
 }
