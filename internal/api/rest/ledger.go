@@ -195,20 +195,20 @@ func (d *Door) entries(ctx context.Context, x *exchange, _ none) (text, error) {
 // bundle reads records that stand one after the other: 16 bits of length, big
 // endian, and the leaf, each (c2sp.org/tlog-tiles, log entries).
 func bundle(ctx context.Context, records flow.Records, first uint64, width int) (text, error) {
-	rows, err := records.Records(ctx, audit.Filter{From: first, Limit: width})
+	leaves, err := records.Leaves(ctx, first, width)
 	if err != nil {
 		return text{}, err
 	}
-	if len(rows) < width {
+	if len(leaves) != width {
 		return text{}, errTile()
 	}
 	var out []byte
-	for i, e := range rows[:width] {
-		if e.Position != first+uint64(i) || len(e.Leaf) > audit.MaxLeaf { //nolint:gosec // below 256
-			return text{}, fault.Internalf("record %d of the ledger is not at its place", first+uint64(i)) //nolint:gosec // below 256
+	for _, leaf := range leaves {
+		if len(leaf) > audit.MaxLeaf {
+			return text{}, fault.Internalf("a record of the ledger is too large")
 		}
-		out = binary.BigEndian.AppendUint16(out, uint16(len(e.Leaf))) //nolint:gosec // at most MaxLeaf
-		out = append(out, e.Leaf...)
+		out = binary.BigEndian.AppendUint16(out, uint16(len(leaf))) //nolint:gosec // at most MaxLeaf
+		out = append(out, leaf...)
 	}
 	return text{out}, nil
 }
