@@ -2,15 +2,13 @@ package flow
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/token"
@@ -55,10 +53,13 @@ func (g *Gate) Attest(ctx context.Context, cookie string, body []byte, address s
 	}
 	a := attesting{gate: g, handshake: handshake, address: address}
 	raw, err := a.judge(ctx, body)
-	if err != nil && !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Conflict) {
-		return "", a.refuse(ctx, err)
+	switch {
+	case err == nil:
+		return raw, nil
+	case fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Conflict):
+		return "", err
 	}
-	return raw, err
+	return "", a.refuse(ctx, err)
 }
 
 // attesting is one call of Attest on its way.
@@ -75,7 +76,7 @@ func (a attesting) actor(id string) audit.Actor {
 // useNonce makes the attempt the only one with this nonce.
 func (a attesting) useNonce() unit.Write {
 	return unit.Do("nonces.insert", 1, "this challenge was answered already, begin a new handshake",
-		"kbs/"+a.handshake.Nonce.ID(), unit.Micros(a.handshake.Expires))
+		"kbs/"+a.handshake.Nonce.ID(), unit.Micros(a.handshake.Expires.Add(slack)))
 }
 
 // refuse records a failed attempt with its reason and uses up the nonce.
@@ -199,16 +200,18 @@ func (g *Gate) appraise(ctx context.Context, set *policy.Set, verdict *evidence.
 // its evidence, not by a role that somebody gave it.
 const guestRole = "guest"
 
-// guest finds the workload by its key, or makes it. The same key that attests
-// again is the same workload; one that was locked or revoked stays out.
+// guest finds the workload by its key, or makes it. The id is derived from the
+// key, so that the same key is the same workload for ever: one that was locked
+// or revoked stays out.
 func (g *Gate) guest(ctx context.Context, verdict evidence.Verdict) (subject.Subject, unit.Write, error) {
 	now := g.Now().UTC().Truncate(time.Microsecond)
-	name := "tee-" + strings.TrimLeft(verdict.Runtime.Key.Thumbprint(), "-_")
-	old, err := g.Store.SubjectByName(ctx, subject.Workload, name)
+	thumb := verdict.Runtime.Key.Thumbprint()
+	known, name := id.Derived("workload "+thumb), "tee-"+thumb
+	old, err := g.Store.Subject(ctx, known)
 	switch {
 	case fault.Is(err, fault.NotFound):
 		fresh := subject.Subject{
-			ID: newID(), Version: 1, Kind: subject.Workload, State: subject.Attested, Role: guestRole, Name: name, Created: now, Changed: now,
+			ID: known, Version: 1, Kind: subject.Workload, State: subject.Attested, Role: guestRole, Name: name, Created: now, Changed: now,
 		}
 		return fresh, unit.Insert(fresh), fresh.Validate()
 	case err != nil:
@@ -247,8 +250,12 @@ func (g *Gate) recogniseGuest(ctx context.Context, cookie, bearer string) (Calle
 		}
 		passport, err = g.Store.Passport(ctx, handshake.Nonce.ID())
 	case bearer != "":
-		sum := sha256.Sum256([]byte(bearer))
-		passport, err = g.Store.PassportByDigest(ctx, hex.EncodeToString(sum[:]))
+		// By the token's own name: its text as a whole has a twin.
+		shown, failed := g.Guests.Trust.Verify(bearer)
+		if failed != nil {
+			return Caller{}, token.Attested{}, failed
+		}
+		passport, err = g.Store.PassportByDigest(ctx, shown.ID)
 	default:
 		return Caller{}, token.Attested{}, none
 	}

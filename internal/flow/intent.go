@@ -22,23 +22,41 @@ func (v *vending) commitIntent(ctx context.Context, d decided, intent grant.Gran
 	intent.State = grant.Intent
 	intent.DueAt = intent.IssuedAt.Add(intentLife)
 	err := v.gate.commit(ctx, unit.Unit{
-		Writes: append(v.gate.still(v.caller, d.under), unit.Insert(intent)),
+		Writes: append(v.still(d.under), unit.Insert(intent)),
 		Record: audit.Record{
 			Type: "grant.intended", Actor: v.caller.actor(), Subject: intent.Subject, Grant: intent.ID, Policy: d.Documents,
 			Data: map[string]string{"kind": intent.Kind, "plugin": intent.Source.Plugin},
 		},
 	})
+	if fault.Is(err, fault.Conflict) {
+		return &missedError{err}
+	}
 	if err != nil {
 		return err
 	}
-	v.intent = &intent
+	v.intent, v.proved = &intent, true
 	return nil
+}
+
+// remember keeps, for the case that the answer is not handed out, what it takes
+// to have the provider take it back.
+func (v *vending) remember(issued grant.Issued) error {
+	if v.intent == nil {
+		return nil
+	}
+	v.intent.Handle = issued.Handle
+	if !v.intent.Source.KeepValue {
+		return nil
+	}
+	var err error
+	v.intent.Sealed, err = v.gate.Envelope.Seal("grant-values", v.intent.ID, 1, issued.Value)
+	return fault.Wrap(err, "seal value of intent")
 }
 
 // abandon ends the intent of a call that failed. When it is not known whether
 // the grant became active, it is left to the reaper, which looks at the row.
 func (v *vending) abandon(ctx context.Context, cause error) {
-	if !fault.Is(cause, fault.Unavailable) {
+	if !v.submitted || !fault.Is(cause, fault.Unavailable) {
 		v.end(ctx, "not issued")
 	}
 }
@@ -48,10 +66,9 @@ func (v *vending) end(ctx context.Context, reason string) {
 	if v.intent == nil {
 		return
 	}
-	old := *v.intent
-	v.intent = nil
-	old.Reason = reason
-	if err := v.gate.reap(context.WithoutCancel(ctx), old); err != nil {
+	old, refused := *v.intent, v.refused
+	v.intent, v.refused = nil, false
+	if err := v.gate.reap(context.WithoutCancel(ctx), old, reason, refused); err != nil {
 		v.gate.Log.WarnContext(ctx, "an intent is left to the reaper", "grant", old.ID, "err", err)
 	}
 }

@@ -31,9 +31,15 @@ type stored struct {
 	Source  grant.Source   `json:"source"`
 }
 
-// outcomeID binds a key to the caller who chose it.
+// outcomeID binds a key to the caller who chose it. Sessions of a subject's own
+// share it, so that an answer can be fetched again after a refresh; a delegate
+// has keys of its own, since what its delegator was given is not for it.
 func outcomeID(c Caller, key string) string {
-	sum := sha256.Sum256([]byte("vend\x00" + c.Subject.ID + "\x00" + key))
+	delegate := ""
+	if c.Session.Delegated() {
+		delegate = c.Session.ID
+	}
+	sum := sha256.Sum256([]byte("vend\x00" + c.Subject.ID + "\x00" + delegate + "\x00" + key))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -76,6 +82,7 @@ func (g *Gate) replay(ctx context.Context, c Caller, r VendRequest) (Vended, boo
 	return Vended{
 		Grant: s.Grant, Kind: s.Kind, Value: secret.New(s.Value), Private: secret.New(s.Private), Params: s.Params,
 		IssuedAt: unit.Moment(s.Issued), ExpiresAt: unit.Moment(s.Expires), Source: s.Source, Replayed: true,
+		version: held.Version,
 	}, true, nil
 }
 
@@ -102,11 +109,11 @@ func (g *Gate) outcome(c Caller, r VendRequest, v Vended) ([]unit.Write, error) 
 
 // replayed is the unit of a repeated answer: it changes nothing, and handing a
 // credential out again is recorded like the first time.
-func (v *vending) replayed(first Vended) unit.Unit {
+func (v *vending) replayed(d decided, first Vended) unit.Unit {
 	return unit.Unit{
-		Writes: []unit.Write{unit.Check("subjects", v.caller.Subject.ID, v.caller.Subject.Version)},
+		Writes: append(v.still(d.under), unit.Check("grants", first.Grant, first.version)),
 		Record: audit.Record{
-			Type: "grant.replayed", Actor: v.caller.actor(), Subject: v.caller.Subject.ID, Grant: first.Grant,
+			Type: "grant.replayed", Actor: v.caller.actor(), Subject: v.caller.Subject.ID, Grant: first.Grant, Policy: d.Documents,
 			Data: map[string]string{"kind": first.Kind},
 		},
 	}

@@ -109,6 +109,10 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 	if _, err := g.inspected(ctx, c, "install", record, "plugin", ""); err != nil {
 		return plugin.Installed{}, err
 	}
+	trusted, err := g.Store.Generation(ctx, "trust")
+	if err != nil {
+		return plugin.Installed{}, fault.Wrap(err, "read trust generation")
+	}
 	trust, err := g.trust(ctx)
 	if err != nil {
 		return plugin.Installed{}, err
@@ -123,6 +127,10 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		d, err := g.administered(ctx, c, "install", record, "plugin", entry.Manifest.Name)
 		if err != nil {
 			return unit.Unit{}, err
+		}
+		installed, err := g.Store.Generation(ctx, "plugins")
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "read plugins generation")
 		}
 		all, err := g.Store.Plugins(ctx)
 		if err != nil {
@@ -152,7 +160,9 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		if old != nil {
 			write = unit.Update
 		}
-		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next), g.bumped("plugins"))}, nil
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next),
+			unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", trusted),
+			unit.Do("generations.bump", 1, "the plugins have changed, try again", "plugins", installed))}, nil
 	})
 	if err != nil {
 		return plugin.Installed{}, err

@@ -99,7 +99,7 @@ func (g *Gate) RevokeGrant(ctx context.Context, c Caller, id, reason string) (Ma
 	if len(reason) > 512 {
 		return Match{}, fault.Invalidf("a reason has at most 512 bytes")
 	}
-	return g.react(ctx, c, id, cause{byHand: true, text: reason})
+	return g.react(ctx, c, id, cause{byHand: true, text: reason, proof: c.once()})
 }
 
 // Policies lists the documents in force.

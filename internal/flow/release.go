@@ -3,6 +3,8 @@ package flow
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/signal"
+	"github.com/sallyport-project/sallyport/internal/token"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -35,6 +38,8 @@ type Vended struct {
 	Source    grant.Source
 	Anomalies []grant.Anomaly
 	Replayed  bool // the first answer under this key, once more
+
+	version int64 // of the grant, when replayed
 }
 
 // Vend releases a credential: validate, ask policy, narrow, validate, analyse,
@@ -64,7 +69,12 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 		return Vended{}, err
 	}
 	call := vending{gate: g, caller: c, request: r, requested: requested, provider: provider}
-	err = g.decide(ctx, &call.caller, func() (unit.Unit, error) { return call.attempt(ctx) })
+	err = g.decide(ctx, &call.caller, func() (unit.Unit, error) {
+		call.submitted = false
+		u, err := call.attempt(ctx)
+		call.submitted = err == nil
+		return u, err
+	})
 	if err != nil {
 		call.abandon(ctx, err)
 		return Vended{}, err
@@ -97,18 +107,28 @@ type vending struct {
 	requested grant.Scope
 	provider  grant.Provider
 
-	intent *grant.Grant // committed, for a provider with outside effects
-	out    Vended
+	intent    *grant.Grant // committed, for a provider with outside effects
+	proved    bool         // the caller's proof of possession is used up, by the intent
+	refused   bool         // the provider said that it made nothing
+	submitted bool         // the unit that releases was handed to the ledger
+	out       Vended
+}
+
+// still is [Gate.still] for a call that may commit several units: its proof of
+// possession is used up by the first of them.
+func (v *vending) still(p loaded) []unit.Write {
+	c := v.caller
+	if v.proved {
+		c.Session.Proof = token.Proof{}
+	}
+	return v.gate.still(c, p)
 }
 
 // attempt decides once on what is true now. The returned unit makes the grant
 // active; its commit is what releases the credential.
 func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 	g, c := v.gate, v.caller
-	if first, found, err := g.replay(ctx, c, v.request); err != nil || found {
-		v.out = first
-		return v.replayed(first), err
-	}
+	v.out = Vended{}
 	source := v.provider.Source()
 	record := audit.Record{
 		Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,
@@ -120,6 +140,15 @@ func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 	d, err := g.allowed(ctx, c, "release", record, input{action: "vend", request: v.facts()})
 	if err != nil {
 		return unit.Unit{}, err
+	}
+	// Only who may have it now gets the first answer once more.
+	first, found, err := g.replay(ctx, c, v.request)
+	if err != nil {
+		return unit.Unit{}, err
+	}
+	if found {
+		v.out = first
+		return v.replayed(d, first), nil
 	}
 	bounds := grant.Bounds{Kind: d.Bounds.Kind, MaxParams: d.Bounds.MaxParams, MaxTTL: d.Bounds.MaxTTL}
 	now := g.Now().UTC().Truncate(time.Microsecond)
@@ -134,6 +163,9 @@ func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 		made = *v.intent
 	}
 	issued, err := v.issue(ctx, &made, bounds)
+	if o, ok := errors.AsType[*overstepError](err); ok {
+		return unit.Unit{}, v.overstepped(ctx, record, made, d, o)
+	}
 	if err != nil {
 		return unit.Unit{}, err
 	}
@@ -156,19 +188,26 @@ func (v *vending) issue(ctx context.Context, made *grant.Grant, bounds grant.Bou
 	} else {
 		prepared.Scope = asked
 	}
+	if v.intent != nil && made.Source.Revocable {
+		prepared.Scope = named(prepared.Scope, made.ID)
+	}
 	issued, err := v.provider.Issue(ctx, prepared.Scope, bounds)
 	if err != nil {
+		v.refused = fault.Is(err, fault.Invalid) || fault.Is(err, fault.Denied)
+		return grant.Issued{}, err
+	}
+	if err := v.remember(issued); err != nil {
 		return grant.Issued{}, err
 	}
 	if err := grant.Within(issued.Scope, prepared.Scope, bounds); err != nil {
-		return grant.Issued{}, fault.Unavailablef("the plugin for %s answered with more than was allowed; nothing was issued", v.request.Kind).Because(err)
+		return grant.Issued{}, &overstepError{"answered with more than was allowed", err}
 	}
 	made.Scope, made.Handle = issued.Scope.WithoutHost(), issued.Handle
 	made.ExpiresAt = made.IssuedAt.Add(issued.Scope.TTL)
 	if signs {
 		signed, err := signer.Finish(prepared, issued.Scope, issued.Value)
 		if err != nil {
-			return grant.Issued{}, fault.Unavailablef("the plugin for %s proposed another credential than was decided; nothing was issued", v.request.Kind).Because(err)
+			return grant.Issued{}, &overstepError{"proposed another credential than was decided", err}
 		}
 		issued.Value, issued.ExpiresAt, made.Handle = signed.Value, signed.ExpiresAt, prepared.Handle
 		v.out.Private = prepared.Private
@@ -178,7 +217,11 @@ func (v *vending) issue(ctx context.Context, made *grant.Grant, bounds grant.Bou
 		made.ExpiresAt = issued.ExpiresAt
 	}
 	if !made.ExpiresAt.After(made.IssuedAt) {
-		return grant.Issued{}, fault.Unavailablef("the plugin for %s issued a credential that has expired already", v.request.Kind)
+		return grant.Issued{}, &overstepError{"issued a credential that has expired already", nil}
+	}
+	// What could not be recognised again when it leaks is not handed out.
+	if n := len(signal.Trim(issued.Value.Reveal())); n == 0 || issued.Value.Len() > signal.MaxValue {
+		return grant.Issued{}, &overstepError{"issued a credential without a value, or too long a one", nil}
 	}
 	made.Scope.IssuedAt, made.Scope.ExpiresAt = made.IssuedAt, made.ExpiresAt
 	made.DueAt = made.ExpiresAt
@@ -199,7 +242,7 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 		}
 		made.Sealed = sealed
 	}
-	writes := g.still(v.caller, d.under)
+	writes := v.still(d.under)
 	if v.intent != nil {
 		active, err := v.intent.To(grant.Active, "", g.Now())
 		if err != nil {
@@ -232,6 +275,40 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 		record.Data["params"] = string(params)
 	}
 	return unit.Unit{Writes: append(writes, outcome...), Record: record}, nil
+}
+
+// named adds the grant's id to what a provider with outside effects is asked
+// for: it is by that name that a credential is taken back whose making was not
+// heard of.
+func named(s grant.Scope, id string) grant.Scope {
+	params := make(map[string]any, len(s.Params)+1)
+	maps.Copy(params, s.Params)
+	params[grant.HostPrefix+"grant"] = id
+	s.Params = params
+	return s
+}
+
+// overstepError is a provider's answer that the host does not hand out.
+type overstepError struct {
+	how   string
+	cause error
+}
+
+func (e *overstepError) Error() string { return e.how }
+func (e *overstepError) Unwrap() error { return e.cause }
+
+// overstepped records that a provider answered with something else than was
+// decided. Nothing was issued.
+func (v *vending) overstepped(ctx context.Context, r audit.Record, made grant.Grant, d decided, o *overstepError) error {
+	r.Type, r.Outcome, r.Policy, r.Reasons = "plugin.overstepped", audit.Failed, d.Documents, []string{o.how}
+	r.Target = made.Source.Plugin
+	if o.cause != nil {
+		r.Reasons = append(r.Reasons, fault.Public(o.cause))
+	}
+	if err := v.gate.commit(ctx, unit.Unit{Record: r}); err != nil {
+		return fault.Unavailablef("the answer of the plugin for %s was refused, and that could not be recorded", v.request.Kind).Because(err)
+	}
+	return fault.Unavailablef("the plugin for %s %s; nothing was issued", v.request.Kind, o.how).Because(o.cause)
 }
 
 func anomalies(found []grant.Anomaly) []string {

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,32 +73,40 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	}
 	record.Data["matches"] = strconv.Itoa(len(candidates))
 	reaction := Reaction{}
-	u := unit.Unit{Record: record, Urgent: true}
+	u := unit.Unit{Record: record, Urgent: true, Writes: c.once()}
 	u.Record.ID = newID()
 	reaction.Record = u.Record.ID
 	if err := g.commit(ctx, u); err != nil {
 		return Reaction{}, err
 	}
+	// What was reported is dealt with to its end, whether or not the reporter
+	// still listens, and whatever goes wrong with one of the candidates.
+	ctx = context.WithoutCancel(ctx)
+	var failed error
 	for _, candidate := range candidates {
 		m, err := g.react(ctx, c, candidate.ID, cause{text: s.Source})
 		if err != nil {
-			return reaction, fault.Wrap(err, "respond for grant %s", candidate.ID)
+			g.Log.ErrorContext(ctx, "a reported grant could not be dealt with", "grant", candidate.ID, "reason", fault.Public(err))
+			failed = fault.Wrap(err, "respond for grant %s", candidate.ID)
+			continue
 		}
 		reaction.Matches = append(reaction.Matches, m)
 	}
-	return reaction, nil
+	return reaction, failed
 }
 
 // cause is why a grant is taken back.
 type cause struct {
-	byHand bool   // by its holder or an operator; else because of a signal
-	text   string // the signal's source, or the reason given
+	byHand bool         // by its holder or an operator; else because of a signal
+	text   string       // the signal's source, or the reason given
+	proof  []unit.Write // uses up the caller's proof of possession
 }
 
 // react brings one grant to its end. It decides on the row as it is now and
 // commits by compare-and-set: of ten reports at a time one finds the grant
 // active, the others find what that one made of it.
 func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (Match, error) {
+	ctx = context.WithoutCancel(ctx) // a caller who goes away stops no revocation
 	var m Match
 	var revoke *grant.Grant
 	err := g.decide(ctx, nil, func() (unit.Unit, error) {
@@ -121,12 +130,12 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (
 		if m.Repeat {
 			record.Type = "grant.reported"
 			record.Data["repeat"] = "true"
-			return unit.Unit{Record: record, Urgent: true}, nil
+			return unit.Unit{Record: record, Urgent: true, Writes: why.proof}, nil
 		}
 		if next.State == grant.Revoking {
 			revoke = &next
 		}
-		u := unit.Unit{Record: record, Urgent: true, Writes: []unit.Write{unit.Update(next)}}
+		u := unit.Unit{Record: record, Urgent: true, Writes: append(slices.Clone(why.proof), unit.Update(next))}
 		if next.State != grant.Revoking { // else when the provider has answered
 			u.Writes = append(u.Writes, g.tell(next, why.text)...)
 		}
@@ -135,7 +144,10 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (
 	if err != nil || revoke == nil {
 		return m, err
 	}
-	ended, failure := g.revokeAtProvider(ctx, c.actor(), *revoke)
+	ended, failure, err := g.revokeAtProvider(ctx, c.actor(), *revoke)
+	if err != nil {
+		g.Log.ErrorContext(ctx, "the outcome of a revocation could not be recorded; it is repeated", "grant", grantID, "reason", fault.Public(err))
+	}
 	m.State, m.Failed = ended.State, failure
 	return m, nil
 }
@@ -160,7 +172,7 @@ func (g *Gate) verdict(old grant.Grant, why cause) (grant.Grant, string, error) 
 		return tag(next, TagRevoked), "grant.revoked", err
 	case old.State == grant.Active && old.Source.Revocable:
 		next, err := old.To(grant.Revoking, reason, now)
-		next.DueAt = now.Add(notify.Backoff(1))
+		next.DueAt = now.Add(revocationWindow)
 		return tag(next, TagRevoked), "grant.revoking", err
 	case old.State == grant.Active:
 		next, err := old.To(grant.Manual, reason, now)

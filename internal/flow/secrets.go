@@ -24,6 +24,9 @@ func (g *Gate) ReleaseResource(
 	if err != nil {
 		return seal.JWE{}, err
 	}
+	if err := g.Clock.CheckClock(ctx); err != nil {
+		return seal.JWE{}, err
+	}
 	var out seal.JWE
 	err = g.decide(ctx, nil, func() (unit.Unit, error) {
 		under, err := g.policies.now()
@@ -61,9 +64,12 @@ func (g *Gate) ReleaseResource(
 			return unit.Unit{}, err
 		}
 		record.Data["version"] = strconv.FormatInt(row.Version, 10)
-		return unit.Unit{Record: record, Writes: g.still(c, loaded{generation: under.generation})}, nil
+		return unit.Unit{Record: record, Writes: g.still(c, under)}, nil
 	})
-	return out, err
+	if err != nil {
+		return seal.JWE{}, err
+	}
+	return out, nil
 }
 
 // PutResource stores a secret at a path, in place of what was there.

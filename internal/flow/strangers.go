@@ -27,10 +27,14 @@ func newStrangers() *strangers { return &strangers{counts: map[string]int64{}} }
 func (s *strangers) add(address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.more(address, 1)
+}
+
+func (s *strangers) more(address string, n int64) {
 	if _, known := s.counts[address]; !known && len(s.counts) >= mostAddresses {
 		address = "other"
 	}
-	s.counts[address]++
+	s.counts[address] += n
 }
 
 func (s *strangers) take() map[string]int64 {
@@ -45,7 +49,7 @@ func (s *strangers) back(counts map[string]int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for address, n := range counts {
-		s.counts[address] += n
+		s.more(address, n)
 	}
 }
 

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -22,6 +23,9 @@ const (
 	sweepPage      = 1024
 	sweepWorkers   = 64 // concurrent units, so that they share a commit
 	providerWindow = 10 * time.Second
+	// revocationWindow is when a revocation that is under way counts as lost: a
+	// slow provider is not called twice at a time.
+	revocationWindow = 2 * providerWindow
 )
 
 // Sweep ends what is due: expired leases, revocations to repeat, intents that
@@ -47,7 +51,7 @@ func each[T any](items []T, do func(T) error) error {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := do(item); err != nil && !fault.Is(err, fault.Conflict) { // a conflict: somebody else was faster
+			if err := whole(item, do); err != nil && !fault.Is(err, fault.Conflict) { // a conflict: somebody else was faster
 				once.Do(func() { first = err })
 			}
 		})
@@ -56,11 +60,22 @@ func each[T any](items []T, do func(T) error) error {
 	return first
 }
 
+// whole runs do and turns a panic into an error: one row that breaks an adapter
+// must not end the process again and again.
+func whole[T any](item T, do func(T) error) (err error) {
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = fault.Internalf("work on one row panicked").Because(fmt.Errorf("%T", broken))
+		}
+	}()
+	return do(item)
+}
+
 func (g *Gate) sweepOne(ctx context.Context, old grant.Grant) error {
 	now, actor := g.Now(), audit.System("sweeper")
 	switch {
 	case old.State == grant.Intent:
-		return g.reap(ctx, old)
+		return g.reap(ctx, old, "never activated", false)
 	case !now.Before(old.ExpiresAt):
 		next, err := old.To(grant.Expired, "expired", now)
 		if err != nil {
@@ -71,29 +86,45 @@ func (g *Gate) sweepOne(ctx context.Context, old grant.Grant) error {
 			Data: map[string]string{"kind": old.Kind, "from": string(old.State)},
 		}})
 	case old.State == grant.Revoking:
-		_, _ = g.revokeAtProvider(ctx, actor, old) // recorded and told about by itself
+		_, _, err := g.revokeAtProvider(ctx, actor, old)
+		return err
 	}
 	return nil
 }
 
 // reap ends an intent whose activation never came: what the provider may have
-// made is revoked, and where nobody can, a person is told.
-func (g *Gate) reap(ctx context.Context, old grant.Grant) error {
+// made is revoked, and where nobody can, a person is told. If the provider said
+// itself that it refused, there is nothing to take back.
+func (g *Gate) reap(ctx context.Context, old grant.Grant, reason string, refused bool) error {
+	actor := audit.System("reaper")
 	record := audit.Record{
-		Type: "grant.voided", Actor: audit.System("reaper"), Subject: old.Subject, Grant: old.ID,
-		Data: map[string]string{"kind": old.Kind},
+		Type: "grant.voided", Actor: actor, Subject: old.Subject, Grant: old.ID,
+		Data: map[string]string{"kind": old.Kind, "reason": reason, "refused": strconv.FormatBool(refused)},
 	}
-	if old.Source.Revocable {
-		if err := g.callRevoker(ctx, old); err != nil {
-			return g.revocationFailed(ctx, record.Actor, old, err)
+	made := !refused && g.Now().Before(old.ExpiresAt) // what has expired needs no revoking
+	if made && old.Source.Revocable {
+		// The intent is taken first: an activation that is still on its way
+		// misses its row, and nothing that was handed out is revoked.
+		claimed := old
+		claimed.Version++
+		claimed.DueAt = g.Now().Add(revocationWindow)
+		err := g.commit(ctx, unit.Unit{Urgent: true, Writes: []unit.Write{unit.Update(claimed)}, Record: audit.Record{
+			Type: "grant.reaping", Actor: actor, Subject: old.Subject, Grant: old.ID, Data: map[string]string{"kind": old.Kind, "reason": reason},
+		}})
+		if err != nil {
+			return err
 		}
+		if err := g.callRevoker(ctx, claimed); err != nil {
+			return g.revocationFailed(ctx, actor, claimed, err)
+		}
+		old = claimed
 	}
-	next, err := old.To(grant.Void, "never activated", g.Now())
+	next, err := old.To(grant.Void, reason, g.Now())
 	if err != nil {
 		return err
 	}
 	u := unit.Unit{Record: record, Urgent: true, Writes: []unit.Write{unit.Update(next)}}
-	if !old.Source.Revocable {
+	if made && !old.Source.Revocable {
 		u.Writes = append(u.Writes, g.deliver(notify.Notification{
 			ID: newID(), Type: "grant.voided", At: g.Now().UTC(), Urgency: notify.High, Subject: old.Subject, Grant: old.ID,
 			Title:   "a " + old.Kind + " may have been made and was never handed out; revoke it by hand",
@@ -105,13 +136,11 @@ func (g *Gate) reap(ctx context.Context, old grant.Grant) error {
 
 // revokeAtProvider calls the provider for a grant in state revoking and
 // records how it went. It returns the grant as it is afterwards, and why the
-// provider did not revoke, empty if it did.
-func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking grant.Grant) (grant.Grant, string) {
+// provider did not revoke, empty if it did. An error means that the outcome could
+// not be recorded, so that it is repeated.
+func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking grant.Grant) (grant.Grant, string, error) {
 	if err := g.callRevoker(ctx, revoking); err != nil {
-		if recorded := g.revocationFailed(ctx, actor, revoking, err); recorded != nil {
-			g.Log.ErrorContext(ctx, "a failed revocation could not be recorded; it is repeated", "grant", revoking.ID, "err", recorded)
-		}
-		return revoking, fault.Public(err)
+		return revoking, fault.Public(err), g.revocationFailed(ctx, actor, revoking, err)
 	}
 	next, err := revoking.To(grant.Revoked, revoking.Reason, g.Now())
 	if err == nil {
@@ -121,10 +150,9 @@ func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking
 		})
 	}
 	if err != nil {
-		g.Log.ErrorContext(ctx, "a revocation could not be recorded; it is repeated", "grant", revoking.ID, "err", err)
-		return revoking, "revoked at the provider, but not recorded yet; it is repeated"
+		return revoking, "revoked at the provider, but not recorded yet; it is repeated", err
 	}
-	return next, ""
+	return next, "", nil
 }
 
 // callRevoker asks the provider to take a grant back, within providerWindow.
@@ -173,7 +201,7 @@ func (g *Gate) revocationFailed(ctx context.Context, actor audit.Actor, old gran
 			Data:  map[string]string{"kind": old.Kind, "attempts": strconv.FormatInt(next.Attempts, 10)},
 		})...)
 	}
-	g.Log.ErrorContext(ctx, "a revocation failed and will be repeated", "grant", old.ID, "err", cause)
+	g.Log.ErrorContext(ctx, "a revocation failed and will be repeated", "grant", old.ID, "reason", fault.Public(cause))
 	return g.commit(ctx, u)
 }
 
@@ -191,7 +219,7 @@ func (g *Gate) deliverOne(ctx context.Context, d notify.Delivery) error {
 	err := error(fault.Invalidf("the channel %s is not configured any more", d.Channel))
 	for _, channel := range g.Channels {
 		if channel.Name() == d.Channel {
-			err = channel.Notify(ctx, d.Message)
+			err = g.notify(ctx, channel, d.Message)
 		}
 	}
 	record := audit.Record{
@@ -211,22 +239,34 @@ func (g *Gate) deliverOne(ctx context.Context, d notify.Delivery) error {
 		d.Due = g.Now().Add(notify.Backoff(d.Attempts))
 	}
 	if err != nil {
-		g.Log.WarnContext(ctx, "a notification did not arrive", "channel", d.Channel, "notification", d.Message.ID, "err", err)
+		g.Log.WarnContext(ctx, "a notification did not arrive", "channel", d.Channel, "notification", d.Message.ID, "reason", fault.Public(err))
 	}
 	return g.commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(d)}, Record: record})
+}
+
+// notify gives a channel no more time than a provider: a receiver that hangs
+// keeps no slot.
+func (g *Gate) notify(ctx context.Context, channel notify.Channel, n notify.Notification) error {
+	ctx, cancel := context.WithTimeout(ctx, providerWindow)
+	defer cancel()
+	return channel.Notify(ctx, n)
 }
 
 // mostAttempts gives a receiver about a day before a notification is dropped.
 const mostAttempts = 100
 
+// keepDeliveries is how long a notification that arrived is kept.
+const keepDeliveries = 30 * 24 * time.Hour
+
 // Housekeep removes what has expired and decides nothing any more: consumed
-// nonces and first answers.
+// nonces, first answers, and notifications that arrived long ago.
 func (g *Gate) Housekeep(ctx context.Context) error {
 	now := unit.Micros(g.Now())
 	return g.commit(ctx, unit.Unit{
 		Writes: []unit.Write{
 			unit.Do("outcomes.expire", unit.AnyRows, "", now),
 			unit.Do("nonces.expire", unit.AnyRows, "", now),
+			unit.Do("deliveries.expire", unit.AnyRows, "", unit.Micros(g.Now().Add(-keepDeliveries))),
 		},
 		Record: audit.Record{Type: "store.swept", Actor: audit.System("sweeper")},
 	})

@@ -6,6 +6,7 @@ package id
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"sync"
 	"time"
 
@@ -32,6 +33,14 @@ func At(t time.Time) string {
 		u = ulid.MustNew(ulid.Timestamp(t), entropy)
 	}
 	return u.String()
+}
+
+// Derived returns the id that belongs to a text: always the same one, in the form
+// of a ULID whose time means nothing. Different texts have different ids, as far
+// as 128 bits of SHA-256 tell them apart.
+func Derived(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return ulid.ULID(sum[:16]).String()
 }
 
 // Valid reports whether s is a well-formed ULID in canonical upper case.

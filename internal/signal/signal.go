@@ -53,11 +53,19 @@ func (s Signal) Sum() ([sha256.Size]byte, error) {
 // about having seen the value.
 func (s Signal) Bare() bool { return s.Value.Len() == 0 }
 
-// Validate bounds what people wrote.
+// shortest is the length from which a value counts as one that a text may not
+// repeat; shorter ones stand in every other text by chance.
+const shortest = 8
+
+// Validate bounds what people wrote, all of which is recorded.
 func (s Signal) Validate() error {
+	value := Trim(s.Value.Reveal())
 	for _, text := range []string{s.Source, s.Location, s.Reason} {
 		if len(text) > 512 {
 			return fault.Invalidf("source, location and reason have at most 512 bytes each")
+		}
+		if len(value) >= shortest && bytes.Contains([]byte(text), value) {
+			return fault.Invalidf("source, location and reason are recorded: leave the leaked value out of them")
 		}
 	}
 	_, err := s.Sum()
