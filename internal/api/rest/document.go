@@ -36,6 +36,12 @@ func document(routes []route, version string) *huma.OpenAPI {
 	for _, r := range routes {
 		doc.AddOperation(describe(r, schemas))
 	}
+	// Requests are read strictly; answers may grow.
+	for name, schema := range schemas.Map() {
+		if closed, ok := schema.AdditionalProperties.(bool); ok && !closed && !strings.HasSuffix(name, "Body") {
+			schema.AdditionalProperties = nil
+		}
+	}
 	return doc
 }
 

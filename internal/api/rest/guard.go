@@ -36,17 +36,17 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler, template = d.unknown(r), obs.Other
 	}
 	defer func() {
-		broken := recover()
+		broken, begun := recover(), out.status != 0
 		if broken != nil && broken != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
 			d.cfg.Log.ErrorContext(ctx, "request panicked", slog.String("route", template), slog.String("panic", kindOfPanic(broken)))
-			if out.status == 0 {
+			if !begun {
 				d.refuse(ctx, out, fault.Internalf("the request panicked"))
 			}
 		}
 		d.metrics.count(template, out.status, begin, d.cfg.Now())
 		d.cfg.Log.DebugContext(ctx, "request served", slog.String("route", template), slog.Int("status", out.status),
 			slog.Duration("took", d.cfg.Now().Sub(begin)))
-		if broken != nil && out.began {
+		if broken != nil && (begun || broken == http.ErrAbortHandler) { //nolint:errorlint // as above
 			panic(http.ErrAbortHandler) // a half-written answer must not look whole
 		}
 	}()
@@ -143,7 +143,6 @@ func (d *Door) through(ctx context.Context, r route, x *exchange) error {
 type writer struct {
 	http.ResponseWriter
 	status int
-	began  bool
 }
 
 // WriteHeader notes the status.
@@ -154,12 +153,11 @@ func (w *writer) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write notes that the body has begun.
+// Write notes the status that comes by itself.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.began = true
 	return w.ResponseWriter.Write(p) //nolint:wrapcheck // a pass-through
 }
 
