@@ -23,7 +23,7 @@ import (
 //     the bounds name must be present, and a list or object that was not empty
 //     must not become empty.
 //   - A parameter that was not requested may be present only if the bounds name
-//     it. Parameters that begin with "host." are the host's: they must be equal
+//     it: what the request leaves open, policy fills in. Parameters that begin with "host." are the host's: they must be equal
 //     to the requested ones, or absent.
 //   - Text: equal, or lower on the ladder none, read, write, admin, or an IP
 //     address or prefix inside the outer prefix. An outer list holds a text if one

@@ -122,8 +122,16 @@ func TestHost_VetFollowsTheSkipRule(t *testing.T) {
 	if _, there := out.Scope.Params["host.serial"]; there {
 		t.Fatal("a host parameter became part of the grant")
 	}
+	if _, there := out.Scope.Params["list"]; there {
+		t.Fatal("a default that nobody named became part of the grant")
+	}
+	bounds := limits("fixture-beta")
+	bounds.MaxParams = map[string]any{"list": []any{}}
+	if out, err = skipped.Issue(t.Context(), ask("fixture-beta", nil), bounds); err != nil {
+		t.Fatal(err)
+	}
 	if _, there := out.Scope.Params["list"]; !there {
-		t.Fatal("the default was not filled in")
+		t.Fatal("the plugin did not see the default")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"reflect"
 	"strings"
 	"time"
 
@@ -82,6 +83,7 @@ func (p oneCall) Issue(ctx context.Context, requested grant.Scope, bounds grant.
 	if err != nil {
 		return grant.Issued{}, err
 	}
+	asked := requested.Params
 	if fields, ok := r.entry.Manifest.Params[p.kind]; ok {
 		caller, host := split(requested.Params)
 		if err := checkFields(fields, caller); err != nil {
@@ -110,8 +112,28 @@ func (p oneCall) Issue(ctx context.Context, requested grant.Scope, bounds grant.
 		if a.GetIssue() == nil {
 			return grant.Issued{}, strange(i.m.Name)
 		}
-		return accept(i.m.Name, a.GetIssue(), requested, bounds)
+		out, err := accept(i.m.Name, a.GetIssue(), requested, bounds)
+		if err != nil {
+			return grant.Issued{}, err
+		}
+		return out, dropDefaults(out.Scope.Params, asked, requested.Params, bounds.MaxParams)
 	})
+}
+
+// dropDefaults takes out of a granted scope what neither the caller nor policy
+// named: it means the same without it. A plugin must not have changed it.
+func dropDefaults(granted, asked, filled, bounds map[string]any) error {
+	for name, v := range granted {
+		_, named := asked[name]
+		if _, bounded := bounds[name]; named || bounded {
+			continue
+		}
+		if !reflect.DeepEqual(v, filled[name]) {
+			return fault.Deniedf("the plugin changed %s, which nobody named", clip(name, 64))
+		}
+		delete(granted, name)
+	}
+	return nil
 }
 
 // accept judges an answer before anything is made of it.

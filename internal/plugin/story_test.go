@@ -112,6 +112,7 @@ func TestStory_FirstPartyPlugin(t *testing.T) {
 	} {
 		q.Params["host."+name] = v
 	}
+	q.Params["public_key"] = ed25519Line // as the host does, so that it is part of the grant
 	out, err := p.Issue(t.Context(), q, bounds)
 	if err != nil {
 		t.Fatal(err)
@@ -119,8 +120,11 @@ func TestStory_FirstPartyPlugin(t *testing.T) {
 	if !strings.HasPrefix(string(out.Value.Reveal()[4:]), "ssh-ed25519-cert-v01@openssh.com") {
 		t.Fatalf("no certificate: %q", out.Value.Reveal())
 	}
-	if got := jsonOf(t, out.Scope.Params); got != `{"extensions":["permit-pty"],"principals":["alice"],"source_addresses":["127.0.0.0/8"]}` {
+	if got := jsonOf(t, out.Scope.Params); got != `{"extensions":["permit-pty"],"principals":["alice"],"public_key":"`+ed25519Line+`","source_addresses":["127.0.0.0/8"]}` {
 		t.Fatalf("granted %s", got)
+	}
+	if err := grant.Within(out.Scope, q, bounds); err != nil {
+		t.Fatalf("the caller's own check: %v", err)
 	}
 	if out.Scope.TTL != time.Minute {
 		t.Fatalf("granted for %v", out.Scope.TTL)

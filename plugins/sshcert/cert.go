@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,6 +106,11 @@ func (s certScope) toBeSigned(f frame) ([]byte, error) {
 	if f.before.Sub(f.after) > s.ttl+backdate {
 		return nil, plugin.Deniedf("the validity is longer than the time to live")
 	}
+	if s.key != "" {
+		if asked, err := publicKey(s.key); err != nil || !bytes.Equal(asked.Marshal(), f.key.Marshal()) {
+			return nil, plugin.Invalidf("public_key is not the key that the host certifies")
+		}
+	}
 	nonce := make([]byte, 32)
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, fmt.Errorf("make nonce: %w", err)
@@ -118,7 +123,7 @@ func (s certScope) toBeSigned(f frame) ([]byte, error) {
 		Permissions:     ssh.Permissions{CriticalOptions: map[string]string{}, Extensions: map[string]string{}},
 		SignatureKey:    f.ca,
 	}
-	if !slices.Equal(s.addresses, everywhere) {
+	if s.addresses != nil {
 		c.CriticalOptions["source-address"] = strings.Join(s.addresses, ",")
 	}
 	if s.command != "" {

@@ -23,14 +23,14 @@ var extensions = []string{
 	"permit-X11-forwarding", "permit-agent-forwarding", "permit-port-forwarding", "permit-pty", "permit-user-rc",
 }
 
-// everywhere is the meaning of a scope without source addresses.
-var everywhere = []string{"0.0.0.0/0", "::/0"}
-
-// certScope is a checked scope.
+// certScope is a checked scope. A nil list was not asked for: policy's bounds
+// take its place where they name it, and else there are no extensions and no
+// restriction of addresses.
 type certScope struct {
 	ttl        time.Duration
+	key        string // as asked, empty if the host made one
 	principals []string
-	addresses  []string // prefixes; all of everywhere means no restriction
+	addresses  []string // prefixes
 	extensions []string
 	command    string // forced command, empty means none
 }
@@ -43,7 +43,7 @@ func parseScope(s plugin.Scope) (certScope, error) {
 	if s.TTL <= 0 {
 		return certScope{}, plugin.Invalidf("the certificate needs a time to live")
 	}
-	out := certScope{ttl: s.TTL, addresses: everywhere}
+	out := certScope{ttl: s.TTL}
 	for name, v := range s.Params {
 		var err error
 		switch name {
@@ -55,8 +55,10 @@ func parseScope(s plugin.Scope) (certScope, error) {
 			out.extensions, err = list(name, v, len(extensions), checkExtension)
 		case "force_command":
 			out.command, err = command(v)
+		case "public_key":
+			out.key, err = keyLine(v)
 		default:
-			return certScope{}, plugin.Invalidf("a parameter is not known; known are principals, source_addresses, extensions and force_command")
+			return certScope{}, plugin.Invalidf("a parameter is not known; known are principals, public_key, source_addresses, extensions and force_command")
 		}
 		if err != nil {
 			return certScope{}, err
@@ -65,7 +67,7 @@ func parseScope(s plugin.Scope) (certScope, error) {
 	if len(out.principals) == 0 {
 		return certScope{}, plugin.Invalidf("principals must name at least one login name")
 	}
-	if len(out.addresses) == 0 {
+	if out.addresses != nil && len(out.addresses) == 0 {
 		return certScope{}, plugin.Invalidf("source_addresses must name at least one address, or be left out")
 	}
 	return out, nil
@@ -116,6 +118,15 @@ func checkAddress(s string) (string, bool) {
 
 func checkExtension(s string) (string, bool) { return s, slices.Contains(extensions, s) }
 
+// keyLine only bounds the key: what it is, is compared with the host's.
+func keyLine(v any) (string, error) {
+	s, ok := v.(string)
+	if !ok || s == "" || len(s) > maxKeyLine {
+		return "", plugin.Invalidf("public_key must be one line as in authorized_keys, of at most %d bytes", maxKeyLine)
+	}
+	return s, nil
+}
+
 func command(v any) (string, error) {
 	s, ok := v.(string)
 	if !ok || s == "" || len(s) > maxCommand || strings.ContainsFunc(s, unicode.IsControl) {
@@ -145,9 +156,10 @@ func (s certScope) narrow(b plugin.Bounds) (certScope, error) {
 		if err != nil {
 			return certScope{}, err
 		}
-		asked := len(s.extensions)
-		if s.extensions = common(s.extensions, allowed); asked > 0 && len(s.extensions) == 0 {
-			return certScope{}, plugin.Deniedf("policy allows none of the extensions; ask for a certificate without them")
+		if s.extensions == nil {
+			s.extensions = allowed
+		} else if s.extensions = common(s.extensions, allowed); len(s.extensions) == 0 {
+			return certScope{}, plugin.Deniedf("policy allows none of the extensions asked for; ask for others, or leave extensions out")
 		}
 	}
 	if v, ok := b.MaxParams["source_addresses"]; ok {
@@ -155,7 +167,12 @@ func (s certScope) narrow(b plugin.Bounds) (certScope, error) {
 		if err != nil {
 			return certScope{}, err
 		}
-		if s.addresses = overlap(s.addresses, allowed); len(s.addresses) == 0 {
+		if s.addresses == nil {
+			s.addresses = allowed
+		} else {
+			s.addresses = overlap(s.addresses, allowed)
+		}
+		if len(s.addresses) == 0 {
 			return certScope{}, plugin.Deniedf("policy allows none of the source addresses")
 		}
 	}
@@ -204,11 +221,15 @@ func overlap(asked, allowed []string) []string {
 
 // scope is the checked scope as the host compares it.
 func (s certScope) scope() plugin.Scope {
-	params := map[string]any{
-		"principals": s.principals, "source_addresses": s.addresses, "extensions": s.extensions,
+	params := map[string]any{"principals": s.principals}
+	if s.addresses != nil {
+		params["source_addresses"] = s.addresses
 	}
-	if s.extensions == nil {
-		params["extensions"] = []string{}
+	if s.extensions != nil {
+		params["extensions"] = s.extensions
+	}
+	if s.key != "" {
+		params["public_key"] = s.key
 	}
 	if s.command != "" {
 		params["force_command"] = s.command

@@ -169,6 +169,24 @@ func TestIssue_WithoutRestrictions(t *testing.T) {
 	}
 }
 
+// What the request does not name, policy's bounds fill in.
+func TestIssue_TakesTheBoundsForWhatIsNotAsked(t *testing.T) {
+	a := newAuthority(t)
+	out, err := issue(t.Context(), request(a.host, object{"principals": words("alice"), "public_key": a.host[hostPublicKey]}, object{
+		"source_addresses": words("127.0.0.0/8", "10.0.0.0/8"), "extensions": words("permit-pty"),
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := a.sign(t, out.Value)
+	if _, pty := c.Extensions["permit-pty"]; !pty || len(c.Extensions) != 1 || c.CriticalOptions["source-address"] != "127.0.0.0/8,10.0.0.0/8" {
+		t.Fatalf("%+v", c.Permissions)
+	}
+	if out.Scope.Params["public_key"] != a.host[hostPublicKey] {
+		t.Fatalf("the key is missing in %v", out.Scope.Params)
+	}
+}
+
 func TestIssue_Refuses(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
@@ -180,38 +198,40 @@ func TestIssue_Refuses(t *testing.T) {
 		host           map[string]string
 		ttl            time.Duration
 	}{
-		"no principal":          {params: object{}},
-		"empty principals":      {params: object{"principals": words()}},
-		"principal with comma":  {params: object{"principals": words("a,b")}},
-		"principal wildcard":    {params: object{"principals": words("*")}},
-		"principal with space":  {params: object{"principals": words("a b")}},
-		"long principal":        {params: object{"principals": words(long)}},
-		"principals as text":    {params: object{"principals": "alice"}},
-		"principal as number":   {params: object{"principals": []any{1.0}}},
-		"unknown parameter":     {params: object{"principals": words("a"), "root": true}},
-		"no address":            {params: object{"principals": words("a"), "source_addresses": words()}},
-		"bad address":           {params: object{"principals": words("a"), "source_addresses": words("10.0.0.0/33")}},
-		"address with zone":     {params: object{"principals": words("a"), "source_addresses": words("fe80::1%eth0")}},
-		"mapped address":        {params: object{"principals": words("a"), "source_addresses": words("::ffff:10.0.0.1")}},
-		"unknown extension":     {params: object{"principals": words("a"), "extensions": words("permit-everything")}},
-		"command of two lines":  {params: object{"principals": words("a"), "force_command": "a\nb"}},
-		"empty command":         {params: object{"principals": words("a"), "force_command": ""}},
-		"no principal allowed":  {params: object{"principals": words("a")}, bounds: object{"principals": words("b")}},
-		"no extension allowed":  {params: object{"principals": words("a"), "extensions": words("permit-pty")}, bounds: object{"extensions": words()}},
-		"no address allowed":    {params: object{"principals": words("a"), "source_addresses": words("10.0.0.0/8")}, bounds: object{"source_addresses": words("192.0.2.0/24")}},
-		"another command":       {params: object{"principals": words("a"), "force_command": "sh"}, bounds: object{"force_command": "uptime"}},
-		"malformed bounds":      {params: object{"principals": words("a")}, bounds: object{"principals": "a"}},
-		"no serial":             {params: object{"principals": words("a")}, host: with(hostSerial, "")},
-		"serial zero":           {params: object{"principals": words("a")}, host: with(hostSerial, "0")},
-		"no key":                {params: object{"principals": words("a")}, host: with(hostPublicKey, "")},
-		"weak key":              {params: object{"principals": words("a")}, host: with(hostPublicKey, line(t, &weak.PublicKey))},
-		"key with options":      {params: object{"principals": words("a")}, host: with(hostPublicKey, `command="x" `+newAuthority(t).host[hostPublicKey])},
-		"no authority":          {params: object{"principals": words("a")}, host: with(hostCAPublicKey, "x")},
-		"no key id":             {params: object{"principals": words("a")}, host: with(hostKeyID, "")},
-		"key id of two lines":   {params: object{"principals": words("a")}, host: with(hostKeyID, "a\nb")},
-		"end before begin":      {params: object{"principals": words("a")}, host: with(hostValidBefore, "5")},
-		"longer than the scope": {params: object{"principals": words("a")}, ttl: time.Minute},
-		"no time to live":       {params: object{"principals": words("a")}, ttl: -1},
+		"no principal":                              {params: object{}},
+		"empty principals":                          {params: object{"principals": words()}},
+		"principal with comma":                      {params: object{"principals": words("a,b")}},
+		"principal wildcard":                        {params: object{"principals": words("*")}},
+		"principal with space":                      {params: object{"principals": words("a b")}},
+		"long principal":                            {params: object{"principals": words(long)}},
+		"principals as text":                        {params: object{"principals": "alice"}},
+		"principal as number":                       {params: object{"principals": []any{1.0}}},
+		"unknown parameter":                         {params: object{"principals": words("a"), "root": true}},
+		"no address":                                {params: object{"principals": words("a"), "source_addresses": words()}},
+		"bad address":                               {params: object{"principals": words("a"), "source_addresses": words("10.0.0.0/33")}},
+		"address with zone":                         {params: object{"principals": words("a"), "source_addresses": words("fe80::1%eth0")}},
+		"mapped address":                            {params: object{"principals": words("a"), "source_addresses": words("::ffff:10.0.0.1")}},
+		"unknown extension":                         {params: object{"principals": words("a"), "extensions": words("permit-everything")}},
+		"command of two lines":                      {params: object{"principals": words("a"), "force_command": "a\nb"}},
+		"empty command":                             {params: object{"principals": words("a"), "force_command": ""}},
+		"no principal allowed":                      {params: object{"principals": words("a")}, bounds: object{"principals": words("b")}},
+		"no extension allowed":                      {params: object{"principals": words("a"), "extensions": words("permit-pty")}, bounds: object{"extensions": words()}},
+		"no address allowed":                        {params: object{"principals": words("a"), "source_addresses": words("10.0.0.0/8")}, bounds: object{"source_addresses": words("192.0.2.0/24")}},
+		"another command":                           {params: object{"principals": words("a"), "force_command": "sh"}, bounds: object{"force_command": "uptime"}},
+		"malformed bounds":                          {params: object{"principals": words("a")}, bounds: object{"principals": "a"}},
+		"another key":                               {params: object{"principals": words("a"), "public_key": newAuthority(t).host[hostPublicKey]}},
+		"no extension asked, and policy lists some": {params: object{"principals": words("a"), "extensions": words()}, bounds: object{"extensions": words("permit-pty")}},
+		"no serial":                                 {params: object{"principals": words("a")}, host: with(hostSerial, "")},
+		"serial zero":                               {params: object{"principals": words("a")}, host: with(hostSerial, "0")},
+		"no key":                                    {params: object{"principals": words("a")}, host: with(hostPublicKey, "")},
+		"weak key":                                  {params: object{"principals": words("a")}, host: with(hostPublicKey, line(t, &weak.PublicKey))},
+		"key with options":                          {params: object{"principals": words("a")}, host: with(hostPublicKey, `command="x" `+newAuthority(t).host[hostPublicKey])},
+		"no authority":                              {params: object{"principals": words("a")}, host: with(hostCAPublicKey, "x")},
+		"no key id":                                 {params: object{"principals": words("a")}, host: with(hostKeyID, "")},
+		"key id of two lines":                       {params: object{"principals": words("a")}, host: with(hostKeyID, "a\nb")},
+		"end before begin":                          {params: object{"principals": words("a")}, host: with(hostValidBefore, "5")},
+		"longer than the scope":                     {params: object{"principals": words("a")}, ttl: time.Minute},
+		"no time to live":                           {params: object{"principals": words("a")}, ttl: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAuthority(t)
