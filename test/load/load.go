@@ -43,14 +43,25 @@ type options struct {
 // scenario is one thing to measure.
 type scenario struct {
 	about   string
-	conns   int // default
+	conns   int  // default
+	serves  bool // starts a server
 	run     func(context.Context, options) (result, error)
 	budgets func(options) []budget
 }
 
 var scenarios = map[string]scenario{
-	"ledger": {"units (audit row and state row) committed per second, in process", 64, ledger, ledgerBudgets},
-	"verify": {"records verified per second in an export, in process", 1, verify, verifyBudgets},
+	"ledger": {"units (audit row and state row) committed per second, in process", 64, false, ledger, ledgerBudgets},
+	"vend": {
+		"credentials per second: mTLS, session, policy, one plugin call, durable record", 32, true, vend, vendBudgets,
+	},
+	"vend-agentkms": {
+		"credentials per second by the six calls of agentkms.plugin.v1", 32, true, vendAgentKMS, agentkmsBudgets,
+	},
+	"kbs-resource": {
+		"sealed resources per second for attested guests: token, policy, JWE, durable record", 32, true, kbsResource, resourceBudgets,
+	},
+	"start":  {"time until a founded server is ready, and its memory when idle", 1, true, start, startBudgets},
+	"verify": {"records verified per second in an export, in process", 1, false, verify, verifyBudgets},
 }
 
 const (
@@ -61,7 +72,25 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if inner, err := part(os.Args[1:]); inner {
+		if err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(program(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// part runs this program as one of its own parts, if the command line says so.
+func part(args []string) (inner bool, err error) {
+	switch {
+	case len(args) == 1 && args[0] == echoCommand:
+		return true, echoServer(os.Stdin, os.Stdout)
+	case len(args) > 1 && args[0] == serveCommand:
+		return true, serveProfiled(args[1:])
+	}
+	return false, nil
 }
 
 // program is main without the process: 0 done, 1 failed or below a budget with
@@ -104,7 +133,11 @@ func measure(ctx context.Context, o options) (r result, err error) {
 		return result{}, err
 	}
 	s := scenarios[o.scenario]
-	end, err := profileInto(o.profile)
+	own := o.profile
+	if s.serves {
+		own = "" // the server writes it
+	}
+	end, err := profileInto(own)
 	if err != nil {
 		return result{}, err
 	}
@@ -140,7 +173,7 @@ func parse(args []string, log io.Writer) (options, error) {
 	f.Float64Var(&o.minRatio, "min-ratio", -1, "least ratio to the floor, in place of the scenario's own")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.BoolVar(&o.check, "check", false, "exit with 1 when a budget is missed")
-	f.StringVar(&o.profile, "profile", "", "write a CPU profile of this process into a `file`")
+	f.StringVar(&o.profile, "profile", "", "write a CPU profile into a `file`; a server then runs inside this program, so take no figures from it")
 	name := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]

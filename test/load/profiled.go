@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sallyport-project/sallyport/internal/app"
+)
+
+// serveCommand makes this program the server, with a CPU profile: the built
+// server has no switch for one. It is for finding where time goes, never for
+// figures.
+const serveCommand = "serve"
+
+// serveProfiled takes the arguments of `sallyport serve`, and the profile's file
+// after them.
+func serveProfiled(args []string) error {
+	if len(args) != 5 || args[0] != "--config" || args[2] != "--ready-file" {
+		return errors.New("use: serve --config FILE --ready-file FILE PROFILE")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	config, err := app.Load(args[1])
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	a, err := app.New(ctx, config, app.Options{Version: "0.0.0-profiled"})
+	if err != nil {
+		return fmt.Errorf("open server: %w", err)
+	}
+	end, err := profileInto(args[4])
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	select {
+	case err := <-ended:
+		return errors.Join(err, end())
+	case <-a.Ready():
+	}
+	text, err := json.Marshal(map[string]string{"main": a.Address("main"), "operations": a.Address("operations")})
+	if err == nil {
+		err = os.WriteFile(args[3]+".new", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(args[3]+".new", args[3])
+	}
+	if err != nil {
+		stop()
+	}
+	return errors.Join(err, <-ended, end())
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/app"
+	sallyport "github.com/sallyport-project/sallyport/sdk"
+)
+
+// module is where programs are built from.
+const module = "github.com/sallyport-project/sallyport"
+
+// build makes a program as the Makefile does. The tool chain's own cache makes
+// a second time cheap.
+func build(ctx context.Context, dir, pkg string) (string, error) {
+	out := filepath.Join(dir, filepath.Base(pkg)+"-built")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, module+"/"+pkg) //nolint:gosec // constant packages
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w: %s", pkg, err, text)
+	}
+	return out, nil
+}
+
+// installation is a founded server that may be started and stopped.
+type installation struct {
+	dir      string
+	binary   string
+	profile  string // if set, binary is this program and writes it
+	config   string // path
+	operator tls.Certificate
+	root     string // PEM
+}
+
+// found builds the server and sets up an installation in a directory.
+func found(ctx context.Context, o options, dir string) (*installation, error) {
+	in := &installation{dir: dir, binary: o.server, config: filepath.Join(dir, "sallyport.yaml")}
+	var err error
+	if o.profile != "" {
+		in.profile = o.profile
+		if in.binary, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+	}
+	if in.binary == "" {
+		if in.binary, err = build(ctx, o.dir, "cmd/sallyport"); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory: %w", err)
+	}
+	text := "listen:\n  main:\n    address: 127.0.0.1:0\n  operations: 127.0.0.1:0\n"
+	if o.scenario == "kbs-resource" {
+		text += "verifiers:\n  sample:\n    insecure: true\n"
+	}
+	if err := os.WriteFile(in.config, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	config, err := app.Load(in.config)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	made, err := app.Found(ctx, config, "load")
+	if err != nil {
+		return nil, fmt.Errorf("found installation: %w", err)
+	}
+	defer made.Private.Wipe()
+	if in.operator, err = tls.X509KeyPair([]byte(made.Certificate), made.Private.Reveal()); err != nil {
+		return nil, fmt.Errorf("read operator's certificate: %w", err)
+	}
+	in.root = made.CA
+	return in, nil
+}
+
+// server is a running one.
+type server struct {
+	in         *installation
+	cmd        *exec.Cmd
+	log        *tail
+	main       string        // host:port
+	operations string        // host:port
+	started    time.Duration // from exec until all listeners are open
+	ended      chan error
+}
+
+const (
+	startTime = 20 * time.Second
+	stopTime  = 12 * time.Second
+)
+
+// start runs the server and waits until it says that it is ready.
+func (in *installation) start(ctx context.Context) (*server, error) {
+	ready := filepath.Join(in.dir, "ready.json")
+	if err := os.RemoveAll(ready); err != nil {
+		return nil, fmt.Errorf("remove ready file: %w", err)
+	}
+	s := &server{in: in, log: &tail{}, ended: make(chan error, 1)}
+	args := []string{"serve", "--config", in.config, "--ready-file", ready}
+	if in.profile != "" {
+		args = append(args, in.profile)
+	}
+	s.cmd = exec.CommandContext(ctx, in.binary, args...) //nolint:gosec // ours
+	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	begin := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start server: %w", err)
+	}
+	go func() { s.ended <- s.cmd.Wait() }()
+	for {
+		text, err := os.ReadFile(ready) //nolint:gosec // ours
+		if err == nil {
+			s.started = time.Since(begin)
+			return s, s.addresses(text)
+		}
+		select {
+		case err := <-s.ended:
+			s.ended <- err
+			return nil, fmt.Errorf("the server ended: %w: %s", errors.Join(err, errors.New("before it was ready")), s.log)
+		case <-time.After(time.Millisecond):
+		}
+		if time.Since(begin) > startTime {
+			return nil, errors.Join(fmt.Errorf("the server is not ready after %s: %s", startTime, s.log), s.stop())
+		}
+	}
+}
+
+func (s *server) addresses(text []byte) error {
+	var bound struct{ Main, Operations string }
+	if err := json.Unmarshal(text, &bound); err != nil {
+		return errors.Join(fmt.Errorf("read ready file: %w", err), s.stop())
+	}
+	s.main, s.operations = bound.Main, bound.Operations
+	return nil
+}
+
+// stop ends the server as an operator does, and whatever it left behind.
+func (s *server) stop() error {
+	pid := s.cmd.Process.Pid
+	_ = syscall.Kill(pid, syscall.SIGTERM)
+	var failed error
+	select {
+	case err := <-s.ended:
+		s.ended <- err
+		if err != nil {
+			failed = fmt.Errorf("the server ended: %w: %s", err, s.log)
+		}
+	case <-time.After(stopTime):
+		failed = fmt.Errorf("the server did not stop within %s: %s", stopTime, s.log)
+	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // plugins, if any are left
+	return failed
+}
+
+// cpu is the processor time of the server and its plugins.
+func (s *server) cpu() (time.Duration, error) { return processTime(s.cmd.Process.Pid) }
+
+// admin is a client with the operator's certificate.
+func (s *server) admin() (*sallyport.Client, error) {
+	c, err := sallyport.New(sallyport.Config{
+		URL: "https://" + s.main, Roots: s.in.roots(), Certificate: &s.in.operator, Timeout: time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make operator's client: %w", err)
+	}
+	return c, nil
+}
+
+// tail keeps the beginning and the end of what is written.
+type tail struct {
+	mu          sync.Mutex
+	first, last []byte
+}
+
+const tailed = 2 << 10
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if room := tailed - len(t.first); room > 0 {
+		t.first = append(t.first, p[:min(room, len(p))]...)
+	}
+	t.last = append(t.last, p...)
+	if len(t.last) > 2*tailed {
+		t.last = bytes.Clone(t.last[len(t.last)-tailed:])
+	}
+	return len(p), nil
+}
+
+// String is what was kept.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.last) <= tailed && len(t.first) >= len(t.last) {
+		return string(t.first)
+	}
+	return string(t.first) + "\n...\n" + string(t.last[max(0, len(t.last)-tailed):])
+}
