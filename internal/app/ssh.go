@@ -24,11 +24,27 @@ type sshSigner struct {
 
 var _ grant.Signer = sshSigner{}
 
+// publicKey is the parameter by which a subject brings its own key. The
+// provider learns it as host.public_key, in canonical form.
+const publicKey = "public_key"
+
+// Forward takes the subject's key out of the request.
+func (s sshSigner) Forward(requested grant.Scope) grant.Scope {
+	params := make(map[string]any, len(requested.Params))
+	for name, value := range requested.Params {
+		if name != publicKey {
+			params[name] = value
+		}
+	}
+	requested.Params = params
+	return requested
+}
+
 // Prepare sets serial, key id, validity and key; a request without a public
 // key gets a fresh pair.
 func (s sshSigner) Prepare(requested grant.Scope, holder grant.Holder) (grant.Prepared, error) {
-	out := grant.Prepared{Scope: requested}
-	public, err := text(requested.Params, "public_key")
+	out := grant.Prepared{Scope: s.Forward(requested)}
+	public, err := text(requested.Params, publicKey)
 	if err != nil {
 		return out, err
 	}
@@ -48,15 +64,9 @@ func (s sshSigner) Prepare(requested grant.Scope, holder grant.Holder) (grant.Pr
 		PublicKey: public, Serial: serial, KeyID: holder.Grant + " " + holder.Name,
 		ValidAfter: start.Add(-sshca.Backdate), ValidBefore: start.Add(requested.TTL),
 	})
-	all := make(map[string]any, len(requested.Params)+len(params)+1)
-	for name, value := range requested.Params {
-		all[name] = value
-	}
 	for name, value := range params {
-		all[name] = value
+		out.Scope.Params[name] = value
 	}
-	all["public_key"] = public
-	out.Scope.Params = all
 	out.Handle = s.key + "/" + strconv.FormatUint(serial, 10)
 	return out, nil
 }

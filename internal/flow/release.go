@@ -65,7 +65,11 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 		return Vended{}, err
 	}
 	requested := grant.Scope{Kind: r.Kind, Params: r.Params, TTL: r.TTL}
-	if err := provider.Vet(ctx, requested); err != nil {
+	forwarded := requested
+	if signer, signs := g.Signers[r.Kind]; signs {
+		forwarded = signer.Forward(requested)
+	}
+	if err := provider.Vet(ctx, forwarded); err != nil {
 		return Vended{}, err
 	}
 	call := vending{gate: g, caller: c, request: r, requested: requested, provider: provider}

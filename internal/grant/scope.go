@@ -104,8 +104,12 @@ type Revoker interface {
 // proposes the form to be signed, the host checks it against the decision and
 // signs. No key ever reaches a plugin.
 type Signer interface {
-	// Prepare adds what the host alone decides (serial, key id, validity, a
-	// fresh key if the request names none) as parameters of the scope.
+	// Forward is the request as the provider sees it: without the parameters
+	// that are meant for the host.
+	Forward(requested Scope) Scope
+	// Prepare forwards a request with what the host alone decides (serial, key
+	// id, validity, a fresh key if the request names none) as parameters whose
+	// names begin with [HostPrefix].
 	Prepare(requested Scope, holder Holder) (Prepared, error)
 	// Finish parses what the provider proposed, refuses whatever is wider,
 	// longer or other than what was decided, and signs.
