@@ -258,16 +258,21 @@ const mostAttempts = 100
 // keepDeliveries is how long a notification that arrived is kept.
 const keepDeliveries = 30 * 24 * time.Hour
 
-// Housekeep removes what has expired and decides nothing any more: consumed
-// nonces, first answers, and notifications that arrived long ago.
+// keepExpired is how long sessions, attestation results and invitations stay
+// readable after they have ended.
+const keepExpired = 7 * 24 * time.Hour
+
+// Housekeep removes what has expired and decides nothing any more. It changes
+// nobody's state and so leaves no record: what these rows did stands in the
+// ledger.
 func (g *Gate) Housekeep(ctx context.Context) error {
-	now := unit.Micros(g.Now())
-	return g.commit(ctx, unit.Unit{
-		Writes: []unit.Write{
-			unit.Do("outcomes.expire", unit.AnyRows, "", now),
-			unit.Do("nonces.expire", unit.AnyRows, "", now),
-			unit.Do("deliveries.expire", unit.AnyRows, "", unit.Micros(g.Now().Add(-keepDeliveries))),
-		},
-		Record: audit.Record{Type: "store.swept", Actor: audit.System("sweeper")},
-	})
+	now, old := unit.Micros(g.Now()), unit.Micros(g.Now().Add(-keepExpired))
+	return g.Ledger.Commit(ctx, unit.Unit{Writes: []unit.Write{
+		unit.Do("outcomes.expire", unit.AnyRows, "", now),
+		unit.Do("nonces.expire", unit.AnyRows, "", now),
+		unit.Do("sessions.expire", unit.AnyRows, "", old),
+		unit.Do("passports.expire", unit.AnyRows, "", old),
+		unit.Do("invitations.expire", unit.AnyRows, "", old),
+		unit.Do("deliveries.expire", unit.AnyRows, "", old),
+	}})
 }

@@ -19,6 +19,9 @@ var written = []statementText{
 	{name: "nonces.insert", args: 2, sql: "INSERT INTO nonces (id, expires) VALUES ($1, $2)"},
 	{name: "nonces.expire", args: 1, quiet: true, sql: "DELETE FROM nonces WHERE expires <= $1"},
 	{name: "outcomes.expire", args: 1, quiet: true, sql: "DELETE FROM outcomes WHERE expires <= $1"},
+	{name: "sessions.expire", args: 1, quiet: true, sql: "DELETE FROM sessions WHERE expires <= $1"},
+	{name: "passports.expire", args: 1, quiet: true, sql: "DELETE FROM passports WHERE expires <= $1"},
+	{name: "invitations.expire", args: 1, quiet: true, sql: "DELETE FROM invitations WHERE expires <= $1"},
 	{name: "deliveries.expire", args: 1, quiet: true, sql: "DELETE FROM deliveries WHERE due = 0 AND done > 0 AND done <= $1"},
 
 	{name: "generations.check", args: 2, reads: true, sql: "SELECT 1 FROM generations WHERE name = $1 AND version = $2"},
