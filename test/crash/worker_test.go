@@ -91,7 +91,7 @@ func work(dir string) error {
 	units, _ := strconv.Atoi(os.Getenv(workerUnits))
 	errs := make(chan error, 8)
 	for c := range 4 {
-		tasks.Go(func() { errs <- commits(ctx, s, c, units/4) })
+		tasks.Go(func() { errs <- commits(ctx, s, c, units/4, say) })
 	}
 	tasks.Wait()
 	time.Sleep(150 * time.Millisecond) // let the integrator have its turn
@@ -106,7 +106,7 @@ func work(dir string) error {
 
 // commits is one caller: a subject, then grants for it of which every third is
 // revoked again. With units zero it never ends.
-func commits(ctx context.Context, s *store.Store, caller, units int) error {
+func commits(ctx context.Context, s *store.Store, caller, units int, say func(string)) error {
 	sub := storetest.Subject(fmt.Sprintf("c%d-%d", caller, os.Getpid()))
 	if err := s.Commit(ctx, storetest.Birth(sub)); err != nil {
 		return err

@@ -39,6 +39,7 @@ CREATE TABLE sessions (
     mac BYTEA NOT NULL
 );
 CREATE INDEX sessions_subject ON sessions (subject, expires);
+CREATE INDEX sessions_expires ON sessions (expires);
 
 CREATE TABLE passports (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
@@ -53,6 +54,7 @@ CREATE TABLE passports (
 );
 CREATE UNIQUE INDEX passports_digest ON passports (digest);
 CREATE INDEX passports_subject ON passports (subject);
+CREATE INDEX passports_expires ON passports (expires);
 
 CREATE TABLE invitations (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
