@@ -71,7 +71,8 @@ func (d *Door) credentials() []route {
 			query: []param{
 				{name: "subject", about: "The caller by default; `all` for everybody's, which operators may ask."},
 				{name: "kind"},
-				{name: "state"}, afterParam, limitParam,
+				{name: "state"},
+				afterParam, limitParam,
 			},
 		}, d.listGrants),
 		endpoint(route{

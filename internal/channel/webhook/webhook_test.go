@@ -125,7 +125,9 @@ func TestChannel_TakesTheTextFormOfASecret(t *testing.T) {
 		ok <- verify(t, r.Header, body, string(raw), time.Now())
 	}))
 	defer s.Close()
-	c := open(t, s, func(c *webhook.Config) { c.Secret = secret.FromString("whsec_" + base64.StdEncoding.EncodeToString(raw)) })
+	c := open(t, s, func(c *webhook.Config) {
+		c.Secret = secret.FromString("whsec_" + base64.StdEncoding.EncodeToString(raw))
+	})
 	if err := c.Notify(t.Context(), message); err != nil {
 		t.Fatal(err)
 	}
