@@ -3,13 +3,7 @@ package flow_test
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"log/slog"
 	"os"
@@ -23,7 +17,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
-	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
 	"github.com/sallyport-project/sallyport/internal/keys/file"
@@ -264,101 +257,28 @@ func (h *house) records(kind string) []audit.Record {
 	return out
 }
 
-// client is somebody with a key and a certificate, perhaps with a session.
-type client struct {
-	h      *house
-	id     string
-	key    *ecdsa.PrivateKey
-	cert   *x509.Certificate
-	serial string
-	token  string
-	held   token.Session
-	own    crypto.Signer // a delegate's key
-}
-
-func newKey(t testing.TB) (*ecdsa.PrivateKey, []byte) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	must(t, err)
-	return key, csr
-}
-
-// stored is a client that was there from the beginning.
-func (h *house) stored(kind subject.Kind, role, name string) *client {
+// ledger is every record in its place, as the store serves it.
+func (h *house) ledger() []audit.Record {
 	h.t.Helper()
-	key, csr := newKey(h.t)
-	now := h.now().UTC().Truncate(time.Microsecond)
-	s := subject.Subject{ID: id.New(), Version: 1, Kind: kind, State: subject.Registered, Role: role, Name: name, Created: now, Changed: now}
-	leaf, err := h.issuer.Issue(ca.Request{CSR: csr, Subject: s.ID, Kind: string(kind)})
-	must(h.t, err)
-	r := storetest.Record("subject.enrolled")
-	r.Subject = s.ID
-	must(h.t, h.store.Commit(context.Background(), unit.Unit{Record: r, Writes: []unit.Write{unit.Insert(s), unit.Insert(subject.Certificate{
-		ID: leaf.Serial, Version: 1, Subject: s.ID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
-	})}}))
-	return &client{h: h, id: s.ID, key: key, cert: parsePEM(h.t, leaf.PEM), serial: leaf.Serial}
-}
-
-func parsePEM(t testing.TB, text string) *x509.Certificate {
-	block, _ := pem.Decode([]byte(text))
-	cert, err := x509.ParseCertificate(block.Bytes)
-	must(t, err)
-	return cert
-}
-
-const requestURL = "https://sallyport.test/v1/credentials"
-
-// present is what the client shows: certificate, token and proof, as it has
-// them.
-func (c *client) present() flow.Presented {
-	p := flow.Presented{Certificate: c.cert, Token: c.token, Method: "POST", URL: requestURL, Via: "rest", Address: "192.0.2.7"}
-	if c.own != nil {
-		proof, err := token.NewProof(c.own, p.Method, p.URL, c.token, c.h.now())
-		must(c.h.t, err)
-		p.Proof = proof
+	ctx := context.Background()
+	defer storetest.Running(h.t, h.store)()
+	storetest.Eventually(h.t, "records have their places", func() bool {
+		n, err := h.store.PendingCount(ctx)
+		return err == nil && n == 0
+	})
+	var out []audit.Record
+	for {
+		page, err := h.store.Records(ctx, audit.Filter{From: uint64(len(out)), Limit: 1000})
+		must(h.t, err)
+		for _, e := range page {
+			r, err := audit.ParseLeaf(e.Leaf)
+			must(h.t, err)
+			out = append(out, r)
+		}
+		if len(page) < 1000 {
+			return out
+		}
 	}
-	return p
-}
-
-func (c *client) try(g *flow.Gate) (flow.Caller, error) {
-	return g.Authenticate(context.Background(), c.present())
-}
-
-// caller is the client as the gate recognises it now.
-func (c *client) caller() flow.Caller {
-	c.h.t.Helper()
-	who, err := c.try(c.h.gate)
-	must(c.h.t, err)
-	return who
-}
-
-// open is the client with a session.
-func (c *client) open(scopes ...token.Scope) *client {
-	c.h.t.Helper()
-	bare := *c
-	bare.token = ""
-	out, err := c.h.gate.OpenSession(context.Background(), bare.caller(), scopes)
-	must(c.h.t, err)
-	return c.with(out)
-}
-
-func (c *client) with(o flow.Opened) *client {
-	n := *c
-	n.token, n.held = string(o.Token.Reveal()), o.Session
-	return &n
-}
-
-// delegate is another client with a key of its own under this one's session.
-func (c *client) delegate(scopes ...token.Scope) *client {
-	c.h.t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	must(c.h.t, err)
-	thumb, err := token.Thumbprint(public)
-	must(c.h.t, err)
-	out, err := c.h.gate.Delegate(context.Background(), c.caller(), token.Delegation{KeyThumb: thumb, Scopes: scopes})
-	must(c.h.t, err)
-	return (&client{h: c.h, id: c.id, own: private}).with(out)
 }
 
 // noPackages is a plugin host without plugins.

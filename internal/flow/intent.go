@@ -15,10 +15,9 @@ import (
 const intentLife = 2 * time.Minute
 
 // commitIntent makes it durable that a remote provider is about to be called,
-// once per Vend: a second attempt after a conflict finds its own intent and ends
-// it first, since what the provider made under it is not handed out.
+// once per attempt. What the provider made under the intent of an attempt that
+// missed its check is not handed out: the next one ends it first.
 func (v *vending) commitIntent(ctx context.Context, d decided, intent grant.Grant) error {
-	v.end(ctx, "decided anew")
 	intent.State = grant.Intent
 	intent.DueAt = intent.IssuedAt.Add(intentLife)
 	err := v.gate.commit(ctx, unit.Unit{

@@ -133,6 +133,7 @@ func (v *vending) still(p loaded) []unit.Write {
 func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 	g, c := v.gate, v.caller
 	v.out = Vended{}
+	v.end(ctx, "decided anew")
 	source := v.provider.Source()
 	record := audit.Record{
 		Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,

@@ -255,11 +255,8 @@ func (g *Gate) notify(ctx context.Context, channel notify.Channel, n notify.Noti
 // mostAttempts gives a receiver about a day before a notification is dropped.
 const mostAttempts = 100
 
-// keepDeliveries is how long a notification that arrived is kept.
-const keepDeliveries = 30 * 24 * time.Hour
-
-// keepExpired is how long sessions, attestation results and invitations stay
-// readable after they have ended.
+// keepExpired is how long sessions, attestation results, invitations and
+// notifications stay readable after they have ended.
 const keepExpired = 7 * 24 * time.Hour
 
 // Housekeep removes what has expired and decides nothing any more. It changes
