@@ -158,9 +158,7 @@ func TestHost_PluginWithoutHealthServiceStaysUp(t *testing.T) {
 func TestHost_CallHasADeadline(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.CallTimeout = 300 * time.Millisecond }, testManifest("alpha"))
 	p := r.provider(t, "fixture-alpha")
-	if _, err := p.Issue(t.Context(), ask("fixture-alpha", nil), limits("fixture-alpha")); err != nil {
-		t.Fatal(err)
-	}
+	warm(t, p, "fixture-alpha")
 	began := time.Now()
 	_, err := p.Issue(t.Context(), ask("fixture-alpha", map[string]any{"do": "hang"}), limits("fixture-alpha"))
 	if !fault.Is(err, fault.Unavailable) || time.Since(began) > 2*time.Second {
@@ -181,9 +179,7 @@ func TestHost_CallHasADeadline(t *testing.T) {
 func TestHost_BoundsConcurrency(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Concurrency, c.CallTimeout = 2, 400*time.Millisecond }, testManifest("alpha"))
 	p := r.provider(t, "fixture-alpha")
-	if _, err := p.Issue(t.Context(), ask("fixture-alpha", nil), limits("fixture-alpha")); err != nil {
-		t.Fatal(err)
-	}
+	warm(t, p, "fixture-alpha")
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
@@ -255,7 +251,7 @@ func TestHost_ProcessIsClean(t *testing.T) {
 func TestHost_RefusesBadStarts(t *testing.T) {
 	for _, name := range []string{"never", "garbage", "quits", "liar", "noise", "proxy"} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, func(c *Config) { c.StartTimeout, c.CallTimeout = 700*time.Millisecond, 1500*time.Millisecond }, testManifest(name))
+			r := newRig(t, func(c *Config) { c.StartTimeout, c.CallTimeout = 2*time.Second, 3*time.Second }, testManifest(name))
 			_, err := r.provider(t, "fixture-"+name).Issue(t.Context(), ask("fixture-"+name, nil), limits("fixture-"+name))
 			if !fault.Is(err, fault.Unavailable) {
 				t.Fatalf("got %v", err)
@@ -306,7 +302,7 @@ func TestHost_RefusesWhatIsNoProgram(t *testing.T) {
 	if err := os.WriteFile(text, []byte("no program at all"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, func(c *Config) { c.CallTimeout = time.Second })
+	r := newRig(t, func(c *Config) { c.CallTimeout = 8 * time.Second })
 	row := r.install(t, r.cfg.Store, r.pack(t, testManifest("text"), text), 1)
 	if err := r.Sync(t.Context(), []Installed{row}, r.publisher.trust); err != nil {
 		t.Fatal(err)
@@ -322,7 +318,7 @@ func TestHost_RefusesWhatIsNoProgram(t *testing.T) {
 // A file that changes in the store after it was installed never runs, and status
 // says why.
 func TestHost_RefusesAChangedFileAtStart(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.CallTimeout = time.Second }, testManifest("alpha"))
+	r := newRig(t, func(c *Config) { c.CallTimeout = 8 * time.Second }, testManifest("alpha"))
 	hex, _ := hexDigest(r.rows[0].Digest)
 	files, err := filepath.Glob(filepath.Join(r.store.root(), hex, "alpha-*"))
 	if err != nil || len(files) != 1 {
