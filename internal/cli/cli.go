@@ -76,7 +76,7 @@ type shell struct {
 // nothing registers itself.
 func (s *shell) groups() []func(*shell) *cobra.Command {
 	return []func(*shell) *cobra.Command{
-		newInit, newServe, newConfig, newRestore, newVersion,
+		newInit, newServe, newDemo, newConfig, newRestore, newVersion,
 		newAuth, newAgent, newPolicy, newPlugin, newCredential, newResource, newKBS, newAudit,
 	}
 }
@@ -160,11 +160,11 @@ func strict(c *cobra.Command) {
 			if len(args) == 0 {
 				return c.Help()
 			}
-			hint := ""
+			hint := ";"
 			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 				hint = "; did you mean " + strings.Join(near, " or ") + "?"
 			}
-			return fault.Invalidf("%q is no command of %s%s; see: %s --help", args[0], c.CommandPath(), hint, c.CommandPath())
+			return fault.Invalidf("%q is no command of %s%s see: %s --help", args[0], c.CommandPath(), hint, c.CommandPath())
 		}
 		c.SuggestionsMinimumDistance = 2
 		return

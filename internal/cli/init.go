@@ -154,6 +154,7 @@ func (s *shell) welcome(dir, name string, cfg app.Config, made app.Founded, home
 		}
 		next += "  sallyport serve                              # run the server\n" +
 			"  sallyport auth whoami                        # in another shell: see that it knows you\n" +
+			"  sallyport policy set ssh ssh.rego            # say who may get what (docs/policy.md)\n" +
 			"  sallyport agent token --role deployer        # invite an agent\n" +
 			"Give the ledger key to your auditors, and keep a copy of keys/kek in a safe place.\n"
 		_, err := s.out.Write([]byte(next))

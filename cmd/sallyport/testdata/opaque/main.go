@@ -1,0 +1,19 @@
+// Command opaque is a plugin for the stories: it makes values that nobody but
+// a person can take back.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/sallyport-project/sallyport/sdk/plugin"
+)
+
+func main() {
+	plugin.Serve(plugin.Vender{
+		Name: "opaque", Version: "1.0.0", Kinds: []string{"opaque-token"},
+		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
+			return plugin.Issued{Scope: r.Scope, Value: []byte("opaque-" + rand.Text())}, nil
+		},
+	})
+}
