@@ -31,6 +31,7 @@ type sample struct {
 	took   time.Duration
 	times  []time.Duration // of successful requests, sorted
 	errors counts          // by kind
+	first  string          // the first error, as a whole
 	cpu    time.Duration
 }
 
@@ -119,6 +120,7 @@ func (d drive) used() (time.Duration, error) {
 type work struct {
 	phase  atomic.Int32
 	broken atomic.Int64
+	first  atomic.Pointer[string]
 	times  [][]time.Duration // by worker
 	kinds  []counts          // by worker
 }
@@ -139,6 +141,8 @@ func (w *work) loop(ctx context.Context, i int, do call) {
 		switch {
 		case err != nil:
 			kinds[kindOf(err)]++
+			text := err.Error()
+			w.first.CompareAndSwap(nil, &text)
 			w.broken.Add(1)
 		case phase == measuring && w.phase.Load() == measuring:
 			times = append(times, took)
@@ -149,6 +153,9 @@ func (w *work) loop(ctx context.Context, i int, do call) {
 func (w *work) sample(conns int, took, cpu time.Duration) sample {
 	s := sample{conns: conns, took: took, cpu: cpu, times: slices.Concat(w.times...), errors: counts{}}
 	slices.Sort(s.times)
+	if text := w.first.Load(); text != nil {
+		s.first = *text
+	}
 	for _, kinds := range w.kinds {
 		for kind, n := range kinds {
 			s.errors[kind] += n

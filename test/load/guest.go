@@ -11,6 +11,7 @@ import (
 	evidencer "github.com/sallyport-project/sallyport/internal/attester/sample"
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/seal"
+	"github.com/sallyport-project/sallyport/internal/secret"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
@@ -127,7 +128,7 @@ func opens(key seal.PrivateKey, answer []byte) error {
 		return fmt.Errorf("open answer: %w", err)
 	}
 	defer plain.Wipe()
-	if string(plain.Reveal()) != resourceValue {
+	if !plain.Equal(secret.FromString(resourceValue)) {
 		return errors.New("the answer holds another secret")
 	}
 	return nil

@@ -73,8 +73,8 @@ func TestDrive_CountsWhatItMeasures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (counts{"status 503": 2}); !cmp.Equal(s.errors, want) || s.failed() != 2 {
-		t.Errorf("errors are %v, want %v", s.errors, want)
+	if want := (counts{"status 503": 2}); !cmp.Equal(s.errors, want) || s.failed() != 2 || s.first != "status 503: later" {
+		t.Errorf("errors are %v, the first %q, want %v", s.errors, s.first, want)
 	}
 	// Three workers of at least a millisecond each, in 100 ms; warming up is not counted.
 	if n := len(s.times); n < 20 || n > 3*110 {

@@ -23,6 +23,7 @@ type result struct {
 	CPUOf      string  `json:"cpu_of"` // whose processor time that is
 	Errors     int     `json:"errors"`
 	ErrorKinds counts  `json:"error_kinds,omitempty"`
+	FirstError string  `json:"first_error,omitempty"`
 
 	Floor          string  `json:"floor"`
 	FloorPerSecond float64 `json:"floor_requests_per_s"`
@@ -59,7 +60,7 @@ func (r *result) take(s sample) {
 	r.Conns, r.DurationS, r.Requests = s.conns, s.took.Seconds(), len(s.times)
 	r.PerSecond = s.perSecond()
 	r.P50, r.P99 = milliseconds(quantile(s.times, 0.5)), milliseconds(quantile(s.times, 0.99))
-	r.Errors, r.ErrorKinds = s.failed(), s.errors
+	r.Errors, r.ErrorKinds, r.FirstError = s.failed(), s.errors, s.first
 	if n := len(s.times); n > 0 {
 		r.CPU = float64(s.cpu.Microseconds()) / float64(n)
 	}
@@ -149,7 +150,7 @@ func (r *result) print(w io.Writer, asJSON bool) error {
 	line("requests per second", "%.0f", r.PerSecond)
 	line("p50, p99", "%.3f ms, %.3f ms", r.P50, r.P99)
 	line("processor per request", "%.1f us (%s)", r.CPU, r.CPUOf)
-	line("errors", "%d %v", r.Errors, r.ErrorKinds)
+	line("errors", "%d %v %s", r.Errors, r.ErrorKinds, r.FirstError)
 	line("floor", "%.0f per second: %s", r.FloorPerSecond, r.Floor)
 	line("ratio", "%.3f", r.Ratio)
 	for _, name := range slices.Sorted(maps.Keys(r.Figures)) {

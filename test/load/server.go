@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sallyport-project/sallyport/internal/app"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
@@ -37,22 +36,20 @@ func build(ctx context.Context, dir, pkg string) (string, error) {
 type installation struct {
 	dir      string
 	binary   string
-	profile  string // if set, binary is this program and writes it
+	profile  string // if set, this program serves, and writes it
 	config   string // path
 	operator tls.Certificate
 	root     string // PEM
 }
 
-// found builds the server and sets up an installation in a directory.
+// operatorName names the context of the first operator.
+const operatorName = "load"
+
+// found builds the server and sets up an installation in a directory, as an
+// operator does: a configuration, then init.
 func found(ctx context.Context, o options, dir string) (*installation, error) {
-	in := &installation{dir: dir, binary: o.server, config: filepath.Join(dir, "sallyport.yaml")}
+	in := &installation{dir: dir, binary: o.server, profile: o.profile, config: filepath.Join(dir, "sallyport.yaml")}
 	var err error
-	if o.profile != "" {
-		in.profile = o.profile
-		if in.binary, err = os.Executable(); err != nil {
-			return nil, fmt.Errorf("find this program: %w", err)
-		}
-	}
 	if in.binary == "" {
 		if in.binary, err = build(ctx, o.dir, "cmd/sallyport"); err != nil {
 			return nil, err
@@ -68,20 +65,27 @@ func found(ctx context.Context, o options, dir string) (*installation, error) {
 	if err := os.WriteFile(in.config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	config, err := app.Load(in.config)
+	cmd := exec.CommandContext(ctx, in.binary, "init", "--dir", dir, "--name", operatorName) //nolint:gosec // ours
+	cmd.Env = append(os.Environ(), "SALLYPORT_HOME="+dir)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("found installation: %w: %s", err, text)
+	}
+	return in, in.credential()
+}
+
+// credential reads what init made for the operator.
+func (in *installation) credential() error {
+	at := filepath.Join(in.dir, "contexts", operatorName)
+	var err error
+	if in.operator, err = tls.LoadX509KeyPair(filepath.Join(at, "cert.pem"), filepath.Join(at, "key.pem")); err != nil {
+		return fmt.Errorf("read operator's certificate: %w", err)
+	}
+	root, err := os.ReadFile(filepath.Join(at, "ca.pem")) //nolint:gosec // ours
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return fmt.Errorf("read CA: %w", err)
 	}
-	made, err := app.Found(ctx, config, "load")
-	if err != nil {
-		return nil, fmt.Errorf("found installation: %w", err)
-	}
-	defer made.Private.Wipe()
-	if in.operator, err = tls.X509KeyPair([]byte(made.Certificate), made.Private.Reveal()); err != nil {
-		return nil, fmt.Errorf("read operator's certificate: %w", err)
-	}
-	in.root = made.CA
-	return in, nil
+	in.root = string(root)
+	return nil
 }
 
 // server is a running one.
@@ -107,11 +111,15 @@ func (in *installation) start(ctx context.Context) (*server, error) {
 		return nil, fmt.Errorf("remove ready file: %w", err)
 	}
 	s := &server{in: in, log: &tail{}, ended: make(chan error, 1)}
-	args := []string{"serve", "--config", in.config, "--ready-file", ready}
+	binary, args := in.binary, []string{serveCommand, "--config", in.config, "--ready-file", ready}
 	if in.profile != "" {
-		args = append(args, in.profile)
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+		binary, args = self, append(args, in.profile)
 	}
-	s.cmd = exec.CommandContext(ctx, in.binary, args...) //nolint:gosec // ours
+	s.cmd = exec.CommandContext(ctx, binary, args...) //nolint:gosec // ours
 	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	begin := time.Now()
