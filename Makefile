@@ -8,6 +8,9 @@ SHELL       := bash
 # Rounds of kill and restart, and seconds per fuzz target.
 ROUNDS   ?= 1000
 FUZZTIME ?= 30s
+# Where the demo finds the plugin that it packs, and options for it (--keep).
+SSHCERT  := bin/plugins/sshcert
+DEMO     ?=
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 LDFLAGS  := -s -w -X main.version=$(VERSION)
@@ -17,7 +20,10 @@ help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install-parts build ## build everything and tell the whole story with real parts
-	@bin/sallyport demo
+	@mkdir -p $(SSHCERT)
+	@CGO_ENABLED=0 go build -trimpath -o $(SSHCERT)/sshcert-$$(go env GOOS)-$$(go env GOARCH) ./plugins/sshcert
+	@cp plugins/sshcert/plugin.json $(SSHCERT)/
+	@bin/sallyport demo $(DEMO)
 
 test: ## vet, and all tests with the race detector: run it before pushing
 	@.ci/test

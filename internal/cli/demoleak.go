@@ -57,7 +57,7 @@ func (d *demo) refuseStep(ctx context.Context, n *demoNotes) error {
 	if err := d.fetchKRL(ctx); err != nil {
 		return err
 	}
-	n.say("the host fetches %s/v1/ssh/krl again", d.url)
+	n.say("the host fetches /v1/ssh/krl again")
 	_, err := d.login(ctx, d.idFile, "-o", "CertificateFile="+d.idFile+"-cert.pub")
 	took := time.Since(d.reported)
 	why, err := demoRefused(err, "a revoked certificate, by sshd,", fault.Denied)
@@ -85,7 +85,8 @@ func (d *demo) queryKRL(ctx context.Context, n *demoNotes) error {
 		return fault.Wrap(err, "query list")
 	}
 	said = strings.TrimSpace(out + said)
-	n.say("$ ssh-keygen -Q -f krl id-cert.pub: %s", said[strings.LastIndex(said, "/")+1:])
+	n.say("$ ssh-keygen -Q -f krl id-cert.pub")
+	n.say("%s", said)
 	return demoMust(exit != nil && strings.Contains(said, "REVOKED"), "ssh-keygen does not find the certificate revoked")
 }
 

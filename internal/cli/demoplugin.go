@@ -177,5 +177,6 @@ func (d *demo) pluginReady(ctx context.Context, n *demoNotes, name string) error
 		return err
 	}
 	n.say("status: %s, contract %s, process %d, manifest %s", s.State, s.Contract, s.PID, s.Digest)
+	d.installed = true
 	return demoMust(s.PID > 0, "the plugin is ready and has no process")
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -97,27 +98,27 @@ func (d *demo) kept() *demoKept {
 	if d.server.gone() {
 		return nil
 	}
-	name := "sallyport"
-	if d.exe != "" {
-		name = d.exe
-	}
 	k := &demoKept{
 		Home: d.home, URL: d.url, PID: d.server.pid(), Log: d.server.log, Contexts: d.me.contextNames(),
 		Try: []string{
 			"export SALLYPORT_HOME=" + d.home,
-			name + " auth whoami",
-			name + " audit list",
-			name + " plugin status",
-			name + " policy get " + demoPolicy,
-			name + " resource list",
+			d.exe + " auth whoami",
+			d.exe + " kbs get " + demoResource,
+			d.exe + " policy get " + demoPolicy,
+			d.exe + " plugin status",
 		},
 		End: fmt.Sprintf("kill %d; rm -r %s", d.server.pid(), d.dir),
 	}
 	if d.agent != nil {
 		k.Try = append(k.Try,
-			name+" credential vend ssh-user-cert --context "+demoAgentName+" --param principals=deploy",
-			name+" credential list --context "+demoAgentName)
+			d.exe+" credential vend ssh-user-cert --context "+demoAgentName+" --param principals="+demoPrincipal+" --out "+d.at("id_deploy"),
+			d.exe+" credential detect --value-file "+d.at("id_deploy-cert.pub"),
+			d.exe+" credential list --context "+demoAgentName)
 	}
+	k.Try = append(k.Try,
+		d.exe+" audit list",
+		d.exe+" audit export "+d.at("export"),
+		d.exe+" audit verify "+d.at("export")+" --key-file "+filepath.Join(d.home, "ledger.pub"))
 	return k
 }
 

@@ -86,7 +86,7 @@ func (d *demo) sshdFiles(ctx context.Context, n *demoNotes, keygen string) error
 	if err := create(d.at("sshd", "principals"), []byte(demoPrincipal+"\n"), 0o644); err != nil {
 		return err
 	}
-	n.say("$ curl %s/v1/ssh/ca; curl %s/v1/ssh/krl   # by the SDK", d.url, d.url)
+	n.say("a host fetches the SSH CA and the list of revocations, which need no login: /v1/ssh/ca and /v1/ssh/krl")
 	return d.fetchKRL(ctx)
 }
 

@@ -102,7 +102,7 @@ func (d *demo) vend(ctx context.Context, n *demoNotes) error {
 	if err != nil {
 		return fault.Wrap(err, "encode parameters")
 	}
-	n.say("granted by %s %s: %s, for %s", d.cred.Plugin.Name, d.cred.Plugin.Version, params, life)
+	n.say("granted by %s %s: %s, for %s", d.cred.Plugin.Name, d.cred.Plugin.Version, params, life.Round(time.Second))
 	n.say("grant %s", d.cred.Grant)
 	return create(d.idFile+"-cert.pub", []byte(strings.TrimSpace(d.cred.Value.Reveal())+"\n"), 0o600)
 }

@@ -35,7 +35,9 @@ type demo struct {
 	ledgerKey string // as init printed it
 	firstNote string // checkpoint right after the start
 
-	pack    string // signed package
+	pack      string // signed package
+	installed bool   // it is, and runs
+
 	agent   *sallyport.Client
 	scanner *sallyport.Client
 	cred    sallyport.Credential
