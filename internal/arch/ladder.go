@@ -114,9 +114,13 @@ var edges = map[string]map[string]string{
 	"internal/policy": {"api": "schemas of a decision's input"},
 
 	"internal/cli": {
-		"internal/audit":    "audit verify works offline",
-		"internal/plugin":   "plugin verify works offline",
-		"internal/evidence": "evidence verify works offline",
+		"internal/audit":           "audit verify works offline",
+		"internal/plugin":          "plugin verify works offline",
+		"internal/policy":          "policy test works offline",
+		"internal/evidence":        "the key broker's guest speaks its protocol (docs/decisions/0008)",
+		"internal/seal":            "the guest opens what is sealed to its key (docs/decisions/0008)",
+		"internal/attester/guest":  "kbs attest and kbs get are a guest (docs/decisions/0008)",
+		"internal/attester/sample": "a guest shows evidence (docs/decisions/0008)",
 	},
 
 	"internal/canon": {"internal/fault": "bad JSON is Invalid"},
