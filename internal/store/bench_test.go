@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/store/storetest"
 )
@@ -46,7 +48,7 @@ func commits(b *testing.B, cfg store.Config) {
 		subjects[i] = storetest.Subject("x").ID
 	}
 	runtime.GC()
-	before := written(b)
+	before, spent := written(b), spent(b)
 	var next atomic.Int64
 	times := make([][]time.Duration, callers)
 	b.ResetTimer()
@@ -70,6 +72,7 @@ func commits(b *testing.B, cfg store.Config) {
 	b.StopTimer()
 	stop()
 	b.ReportMetric(float64(written(b)-before)/float64(b.N), "B-written/unit")
+	b.ReportMetric(float64((spent()).Microseconds())/float64(b.N), "cpu-us/unit") // callers and load included
 	all := slices.Concat(times...)
 	slices.Sort(all)
 	if len(all) > 0 {
@@ -92,4 +95,17 @@ func written(b *testing.B) int64 {
 		b.Fatal(err)
 	}
 	return n
+}
+
+// spent returns a clock of the processor time of this process from now on.
+func spent(b *testing.B) func() time.Duration {
+	read := func() time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	begun := read()
+	return func() time.Duration { return read() - begun }
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -95,13 +96,14 @@ type statement struct {
 
 // catalogue holds every statement that writes.
 type catalogue struct {
+	postgres   bool
 	tables     map[string]*table
 	statements map[string]*statement
 	all        []*statement
 }
 
 func newCatalogue(postgres bool) *catalogue {
-	c := &catalogue{tables: map[string]*table{}, statements: map[string]*statement{}}
+	c := &catalogue{postgres: postgres, tables: map[string]*table{}, statements: map[string]*statement{}}
 	lock := ""
 	if postgres {
 		lock = " FOR SHARE"
@@ -150,9 +152,30 @@ func (c *catalogue) generate(t *table, lock string) {
 	})
 }
 
+// anonymous replaces $1, $2, ... by question marks where each stands once and
+// in order: SQLite binds those without looking for a name.
+func anonymous(text string) string {
+	out, n := text, 0
+	for {
+		before, after, found := strings.Cut(out, "$"+strconv.Itoa(n+1))
+		if !found || strings.Contains(before, "$") {
+			break
+		}
+		n++
+		out = before + "?" + after
+	}
+	if strings.Contains(out, "$") {
+		return text
+	}
+	return out
+}
+
 func (c *catalogue) add(s *statement) {
 	if c.statements[s.name] != nil {
 		panic("store: statement " + s.name + " is there twice")
+	}
+	if !c.postgres {
+		s.sql = anonymous(s.sql)
 	}
 	s.index = len(c.all)
 	c.all = append(c.all, s)

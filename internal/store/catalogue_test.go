@@ -77,3 +77,21 @@ func TestCatalogue_HandWrittenLeaveMACsAlone(t *testing.T) {
 		}
 	}
 }
+
+func TestCatalogue_AnonymousPlaceholders(t *testing.T) {
+	for text, want := range map[string]string{
+		"VALUES ($1, $2)":                        "VALUES (?, ?)",
+		"VALUES ($1), ($2), ($3), ($4)":          "VALUES (?), (?), (?), (?)",
+		placeholders(1, 12):                      strings.TrimSuffix(strings.Repeat("?, ", 12), ", "),
+		"SET a = $2 WHERE id = $1":               "SET a = $2 WHERE id = $1",
+		"WHERE a = $1 AND b = $1":                "WHERE a = $1 AND b = $1",
+		"SELECT 1":                               "SELECT 1",
+		"SET a = $1 WHERE n = 'x' AND a < $1":    "SET a = $1 WHERE n = 'x' AND a < $1",
+		"WHERE name = $1 AND holder = $2 + $3 ":  "WHERE name = ? AND holder = ? + ? ",
+		"UPDATE t SET a = $1 WHERE b = $3 OR $2": "UPDATE t SET a = $1 WHERE b = $3 OR $2",
+	} {
+		if got := anonymous(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}

@@ -101,7 +101,7 @@ func (r *reserve) refill() {
 // Pace of checkpoints of the write-ahead log.
 const (
 	checkpointPause   = 250 * time.Millisecond
-	checkpointBatches = 100              // batches after which it is worth while
+	checkpointBatches = 300              // batches after which it is worth while
 	checkpointIdle    = 20               // pauses after which it is done for fewer
 	walAnew           = 8 << 10          // pages after which the log begins anew
 	walLeft           = 1000             // pages that may be left to copy while the writer waits

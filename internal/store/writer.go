@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -172,6 +173,7 @@ func (s *Store) do(name string, rows int64, args ...any) step {
 func (s *Store) write() {
 	batch := make([]*job, 0, s.cfg.Batch+1)
 	for {
+		runtime.Gosched() // lets those who were just answered come back into this batch
 		batch = s.queue.take(batch[:0], s.cfg.Batch)
 		if len(batch) == 0 {
 			return
