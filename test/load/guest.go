@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/attester/guest"
 	evidencer "github.com/sallyport-project/sallyport/internal/attester/sample"
 	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/seal"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
@@ -41,7 +42,7 @@ func kbsResource(ctx context.Context, o options) (r result, err error) {
 	}
 	defer func() { err = errors.Join(err, floor.stop()) }()
 	prepare := func(_ *server, admin *sallyport.Client) error {
-		if _, err := admin.SetPolicy(ctx, "resource", "kbs-resource", allowAll); err != nil {
+		if _, err := admin.SetPolicy(ctx, policy.ResourceName, "kbs-resource", allowAll); err != nil {
 			return fmt.Errorf("set policy: %w", err)
 		}
 		if _, err := admin.PutResource(ctx, "default", "load", "secret", []byte(resourceValue)); err != nil {
