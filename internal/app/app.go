@@ -258,12 +258,14 @@ func openWebhook(w Webhook) (notify.Channel, error) {
 func (a *App) wireGuests() (flow.Guests, error) {
 	g := flow.Guests{Verifiers: evidence.Verifiers{}}
 	if a.cfg.Verifiers.Sample.Insecure {
-		v, err := sample.New(sample.Config{Insecure: true})
-		if err != nil {
-			return g, err
+		for _, tee := range []evidence.TEE{evidence.Sample, evidence.SampleDevice} {
+			v, err := sample.New(sample.Config{Insecure: true, TEE: tee})
+			if err != nil {
+				return g, err
+			}
+			g.Verifiers[tee] = v
 		}
-		g.Verifiers["sample"] = v
-		a.weak = append(a.weak, v.Banner())
+		a.weak = append(a.weak, sample.Banner)
 	}
 	var err error
 	if g.Cookies, err = token.NewCookies(token.CookiesConfig{Keys: a.keys.cookies, Now: time.Now}); err != nil {

@@ -70,7 +70,10 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 		forwarded = signer.Forward(requested)
 	}
 	if err := provider.Vet(ctx, forwarded); err != nil {
-		return Vended{}, err
+		return Vended{}, g.refusedBy(ctx, audit.Record{
+			Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,
+			Data: map[string]string{"kind": r.Kind, "plugin": provider.Source().Plugin, "requested": requested.Hash()},
+		}, err)
 	}
 	call := vending{gate: g, caller: c, request: r, requested: requested, provider: provider}
 	err = g.decide(ctx, &call.caller, func() (unit.Unit, error) {
@@ -84,6 +87,17 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 		return Vended{}, err
 	}
 	return call.out, nil
+}
+
+// refusedBy records that a provider denied a request, as policy's denials are
+// recorded. Other faults of a provider pass: a request that is not well-formed
+// was decided by nobody, and a broken provider has its own status.
+func (g *Gate) refusedBy(ctx context.Context, r audit.Record, err error) error {
+	if !fault.Is(err, fault.Denied) {
+		return err
+	}
+	r.Reasons = []string{fault.Public(err)}
+	return g.refuse(ctx, r, fault.Public(err))
 }
 
 func (r VendRequest) validate() error {
@@ -172,7 +186,8 @@ func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 		return unit.Unit{}, v.overstepped(ctx, record, made, d, o)
 	}
 	if err != nil {
-		return unit.Unit{}, err
+		record.Policy = d.Documents
+		return unit.Unit{}, g.refusedBy(ctx, record, err)
 	}
 	return v.activate(d, made, issued, record)
 }
