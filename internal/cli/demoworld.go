@@ -92,18 +92,22 @@ func (d *demo) close(keep bool) {
 
 func (d *demo) at(parts ...string) string { return filepath.Join(append([]string{d.dir}, parts...)...) }
 
+// longestTemp is the longest TMPDIR below which a server's plugins can have
+// their sockets, whose paths are short by nature (unix(7)).
+const longestTemp = 24
+
 // environment is all that children see: nothing of the user's own Sallyport.
 func (d *demo) environment() []string {
 	env := []string{"HOME=" + d.dir, "SALLYPORT_HOME=" + d.home, "LC_ALL=C", "TZ=UTC"}
 	for _, name := range []string{"PATH", "TMPDIR", "SystemRoot", "TEMP"} {
-		if v := d.s.Getenv(name); v != "" {
+		if v := d.s.Getenv(name); v != "" && (name != "TMPDIR" || len(v) <= longestTemp) {
 			env = append(env, name+"="+v)
 		}
 	}
 	return env
 }
 
-// tool finds a program, or says which Debian package has it.
+// demoTool finds a program, or says which Debian package has it.
 func demoTool(name, pack string) (string, error) {
 	for _, p := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
 		if found, err := exec.LookPath(p); err == nil {
