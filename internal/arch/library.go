@@ -44,7 +44,6 @@ var libraries = map[string]library{
 		doors: []string{"internal/keys/...", "internal/provider/...", "plugins/sshcert"},
 		tests: []string{"cmd/...", "internal/...", "test/..."},
 	},
-	"golang.org/x/sync": {doors: []string{"internal/..."}},
 	"golang.org/x/sys":  {doors: []string{"internal/plugin/...", "internal/store", "internal/keys/...", "internal/app", "internal/cli"}},
 	"golang.org/x/time": {doors: []string{"internal/api/...", "internal/app"}},
 
