@@ -218,7 +218,9 @@ func (in *integrator) steps(h headRow, t takenRows, next audit.Checkpoint) []ste
 		steps = append(steps, s.do("pending.move", n, h.size, t.ids), s.do("pending.delete", n, t.ids))
 	}
 	if n > 0 {
-		steps = append(steps, s.do("ledger.index", -1, h.size, h.size+n))
+		for _, name := range []string{"ledger.index_ids", "ledger.index_grants", "ledger.index_subjects"} {
+			steps = append(steps, s.do(name, -1, h.size, h.size+n))
+		}
 	}
 	for _, tile := range in.builder.Changed() {
 		steps = append(steps, s.do("tiles.write", 1, int64(tile.Level), int64(tile.Index), tile.Data)) //nolint:gosec // below 2^53

@@ -84,6 +84,10 @@ func TestSQLite_DiskFull(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "reserve")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the reserve was not used: %v", err)
 	}
+	err := s.Commit(ctx, storetest.Issue(storetest.Grant(sub.ID)))
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "disk is full") {
+		t.Errorf("the reserve is given to somebody who takes: %v", err)
+	}
 	noError(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=96m"))
 	storetest.Eventually(t, "the reserve is back", func() bool {
 		_, err := os.Stat(filepath.Join(dir, "reserve"))

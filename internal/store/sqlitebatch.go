@@ -59,6 +59,9 @@ func (e *sqliteEngine) close() error {
 func (e *sqliteEngine) commit(batch []*job) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if batch = e.spare(batch); len(batch) == 0 {
+		return nil
+	}
 	if e.careful == 0 && !e.s.cfg.Savepoints {
 		err := e.together(batch)
 		if err == nil {
@@ -72,6 +75,28 @@ func (e *sqliteEngine) commit(batch []*job) error {
 		e.careful--
 	}
 	return e.apart(batch)
+}
+
+// spare keeps the reserved space for what takes something away: while it is in
+// use everything else is refused as if the disk were still full.
+func (e *sqliteEngine) spare(batch []*job) []*job {
+	if e.reserve.size <= 0 || !e.reserve.used.Load() {
+		return batch
+	}
+	urgent := batch[:0:0]
+	for _, j := range batch {
+		if j.urgent {
+			urgent = append(urgent, j)
+		} else {
+			j.answer(diskFull(nil))
+		}
+	}
+	return urgent
+}
+
+// diskFull is the answer of a full disk.
+func diskFull(err error) error {
+	return fault.Unavailablef("the disk is full: nothing can be recorded, so nothing can be given").Because(err).After(10 * time.Second)
 }
 
 // together runs all jobs in one transaction and answers them if it commits.
@@ -237,7 +262,7 @@ func (e *sqliteEngine) refuse(batch []*job, err error) error {
 	}
 	var urgent []*job
 	for _, j := range batch {
-		if !j.answered && (j.urgent || j.internal) {
+		if j.urgent && !j.answered {
 			urgent = append(urgent, j)
 			continue
 		}
@@ -259,7 +284,7 @@ func (e *sqliteEngine) say(err error) error {
 		return err
 	}
 	if class(err) == full {
-		return fault.Unavailablef("the disk is full: nothing can be recorded, so nothing can be given").Because(err).After(10 * time.Second)
+		return diskFull(err)
 	}
 	if _, ok := err.(*refusal); ok { //nolint:errorlint // never wrapped
 		return fault.Unavailablef("the database takes no transaction now").Because(err).After(time.Second)

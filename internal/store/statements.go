@@ -70,12 +70,23 @@ var written = []statementText{
 			"FROM unnest($2::text[]) WITH ORDINALITY AS x (id, n) JOIN pending p ON p.id = x.id",
 	},
 	{name: "pending.delete", args: 1, quiet: true, sql: "DELETE FROM pending WHERE id = ANY($1::text[])"},
+	// Ids of records and of new grants ascend with the positions, so that these
+	// two go to the ends of their ranges; subjects are sorted first.
 	{
-		name: "ledger.index", args: 2, quiet: true,
+		name: "ledger.index_ids", args: 2, quiet: true,
 		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
-			"SELECT id, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 " +
-			"UNION SELECT subject, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 AND subject <> '' " +
-			"UNION SELECT grant_id, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 AND grant_id <> ''",
+			"SELECT id, position, '' FROM ledger WHERE position >= $1 AND position < $2 ON CONFLICT DO NOTHING",
+	},
+	{
+		name: "ledger.index_grants", args: 2, quiet: true,
+		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
+			"SELECT grant_id, position, '' FROM ledger WHERE position >= $1 AND position < $2 AND grant_id <> '' ON CONFLICT DO NOTHING",
+	},
+	{
+		name: "ledger.index_subjects", args: 2, quiet: true,
+		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
+			"SELECT subject, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 AND subject <> '' " +
+			"ORDER BY subject, position ON CONFLICT DO NOTHING",
 	},
 	{
 		name: "tiles.write", args: 3, quiet: true,
