@@ -15,25 +15,28 @@ import (
 
 var (
 	mu      sync.Mutex
+	last    uint64 // milliseconds of the newest id
 	entropy = ulid.Monotonic(rand.Reader, 0)
 )
 
 // New returns a fresh ULID of 26 characters. Ids made by one process increase
-// strictly, also within a millisecond. Safe for concurrent use.
-func New() string { return At(time.Now()) }
-
-// At returns a fresh ULID whose time part is t, which must lie between 1970 and
-// the year 10889.
-func At(t time.Time) string {
+// strictly, also within a millisecond and when the clock is set back. Safe for
+// concurrent use.
+func New() string {
 	mu.Lock()
 	defer mu.Unlock()
-	u, err := ulid.New(ulid.Timestamp(t), entropy)
+	last = max(last, ulid.Now()) // read under the lock: else an older time could come later
+	u, err := ulid.New(last, entropy)
 	if err != nil { // the 80 random bits of this millisecond are used up
-		entropy = ulid.Monotonic(rand.Reader, 0)
-		u = ulid.MustNew(ulid.Timestamp(t), entropy)
+		last++
+		u = ulid.MustNew(last, entropy)
 	}
 	return u.String()
 }
+
+// At returns a fresh ULID whose time part is t, which must lie between 1970 and
+// the year 10889. Ids of one millisecond have no order. Safe for concurrent use.
+func At(t time.Time) string { return ulid.MustNew(ulid.Timestamp(t), rand.Reader).String() }
 
 // Derived returns the id that belongs to a text: always the same one, in the form
 // of a ULID whose time means nothing. Different texts have different ids, as far

@@ -1,0 +1,159 @@
+package grant_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
+)
+
+var states = []grant.State{grant.Intent, grant.Active, grant.Revoking, grant.Revoked, grant.Expired, grant.Manual, grant.Void}
+
+// TestTransitions_TakeOnlyListedSteps walks lives of any length.
+func TestTransitions_TakeOnlyListedSteps(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		now := time.Unix(1_700_000_000, 0).UTC()
+		g := grant.Grant{
+			Version: 1, State: rapid.SampledFrom([]grant.State{grant.Intent, grant.Active}).Draw(r, "birth"),
+			Sealed: []byte("sealed"), DueAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour),
+		}
+		for range rapid.IntRange(0, 12).Draw(r, "steps") {
+			to := rapid.SampledFrom(append(states, "", "alive")).Draw(r, "to")
+			now = now.Add(time.Minute)
+			next, err := g.To(to, "because", now)
+			if !slices.Contains(grant.Transitions[g.State], to) {
+				if !fault.Is(err, fault.Conflict) || next.Version != 0 {
+					r.Fatalf("%s to %s gave %+v, %v", g.State, to, next, err)
+				}
+				continue
+			}
+			if err != nil || next.State != to || next.Version != g.Version+1 || next.Reason != "because" {
+				r.Fatalf("%s to %s gave %+v, %v", g.State, to, next, err)
+			}
+			if final := len(grant.Transitions[to]) == 0; final != next.DueAt.IsZero() || final == next.EndedAt.IsZero() || final != (len(next.Sealed) == 0) {
+				r.Fatalf("%s keeps what has ended: %+v", to, next)
+			}
+			if final := len(grant.Transitions[to]) == 0; final && next.Live(now) {
+				r.Fatalf("%s is live", to)
+			}
+			g = next
+		}
+	})
+}
+
+func TestTransitions_AreAsTheyAreMeant(t *testing.T) {
+	count := map[grant.State]int{}
+	for from, all := range grant.Transitions {
+		for _, to := range all {
+			count[to]++
+			if to == grant.Active && from != grant.Intent {
+				t.Errorf("%s becomes active", from)
+			}
+			if from == to {
+				t.Errorf("%s becomes itself", from)
+			}
+		}
+	}
+	for _, s := range states {
+		if _, listed := grant.Transitions[s]; !listed {
+			t.Errorf("%s is not listed", s)
+		}
+		if count[s] == 0 && s != grant.Intent {
+			t.Errorf("nothing leads to %s", s)
+		}
+	}
+	for _, final := range []grant.State{grant.Revoked, grant.Expired, grant.Void} {
+		if len(grant.Transitions[final]) > 0 {
+			t.Errorf("%s has an exit", final)
+		}
+	}
+}
+
+func TestGrant_IsLiveUntilItsLeaseEnds(t *testing.T) {
+	end := time.Unix(1_700_000_000, 0)
+	for _, s := range states {
+		g := grant.Grant{State: s, ExpiresAt: end}
+		live := s == grant.Active || s == grant.Revoking || s == grant.Manual
+		if g.Live(end.Add(-1)) != live || g.Live(end) {
+			t.Errorf("%s is live at the wrong time", s)
+		}
+	}
+}
+
+func TestGrant_TaggedOnceAndWithoutSharing(t *testing.T) {
+	shared := make([]string, 1, 8)
+	shared[0] = "a"
+	g := grant.Grant{Tags: shared, Version: 4}
+	one, two := g.Tagged("b"), g.Tagged("c")
+	if d := cmp.Diff([][]string{one.Tags, two.Tags, one.Tagged("b").Tags, g.Tags}, [][]string{{"a", "b"}, {"a", "c"}, {"a", "b"}, {"a"}}); d != "" {
+		t.Fatal(d)
+	}
+	if one.Version != 4 {
+		t.Fatal("a tag is no version")
+	}
+}
+
+func TestScope_HashNamesTheLogicalScope(t *testing.T) {
+	a := grant.Scope{Kind: "k", Params: map[string]any{"a": []any{"x", 1.0}, "b": true}, TTL: time.Minute}
+	same := grant.Scope{Kind: "k", Params: map[string]any{"b": true, "a": []any{"x", 1.0}}, TTL: time.Minute, IssuedAt: time.Now()}
+	if a.Hash() != same.Hash() || len(a.Hash()) != 64 {
+		t.Fatal("the same scope has two hashes")
+	}
+	for name, other := range map[string]grant.Scope{
+		"kind":  {Kind: "K", Params: a.Params, TTL: a.TTL},
+		"time":  {Kind: "k", Params: a.Params, TTL: a.TTL + time.Second},
+		"value": {Kind: "k", Params: map[string]any{"a": []any{"x", 2.0}, "b": true}, TTL: a.TTL},
+		"type":  {Kind: "k", Params: map[string]any{"a": []any{"x", "1"}, "b": true}, TTL: a.TTL},
+		"none":  {Kind: "k", TTL: a.TTL},
+	} {
+		if other.Hash() == a.Hash() {
+			t.Errorf("another %s has the same hash", name)
+		}
+	}
+}
+
+func TestScope_WithoutHostKeepsTheOriginal(t *testing.T) {
+	s := grant.Scope{Kind: "k", Params: map[string]any{"host.serial": "1", "hostname": "x", "a": "b"}}
+	if d := cmp.Diff(s.WithoutHost().Params, map[string]any{"hostname": "x", "a": "b"}); d != "" {
+		t.Fatal(d)
+	}
+	if len(s.Params) != 3 {
+		t.Fatal("the original lost a parameter")
+	}
+}
+
+func TestGrant_ComesBackAsItWas(t *testing.T) {
+	now := time.UnixMicro(1_700_000_000_123_456).UTC()
+	g := grant.Grant{
+		ID: "1", Version: 3, State: grant.Manual, Subject: "s", Session: "e", Kind: "k",
+		Scope:  grant.Scope{Kind: "k", Params: map[string]any{"a": []any{"b", 1.5, true, nil}}, TTL: time.Minute, IssuedAt: now, ExpiresAt: now.Add(time.Minute)},
+		Source: grant.Source{Plugin: "p", Version: "1", Digest: "d", Effects: grant.EffectsRemote, Revocable: true, KeepValue: true, Address: "a"},
+		Handle: "h", Sealed: []byte{1, 2}, Policy: []string{"base@1"}, Tags: []string{"t"}, Reason: "r", Attempts: 7,
+		IssuedAt: now, ExpiresAt: now.Add(time.Minute), EndedAt: now, DueAt: now,
+	}
+	columns := g.Columns()
+	var back grant.Grant
+	if err := back.Scan(func(dest ...any) error {
+		for i, d := range dest {
+			switch d := d.(type) {
+			case *string:
+				*d = columns[i].(string)
+			case *int64:
+				*d = columns[i].(int64)
+			case *[]byte:
+				*d = columns[i].([]byte)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(g, back); d != "" {
+		t.Fatal(d)
+	}
+}
