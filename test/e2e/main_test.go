@@ -82,8 +82,9 @@ func must(t testing.TB, err error) {
 // world is a house with a running server and its operator.
 type world struct {
 	*Server
-	t     testing.TB
-	admin *sallyport.Client
+	t       testing.TB
+	admin   *sallyport.Client
+	clients map[*tls.Certificate]*http.Client // for plain requests
 }
 
 // found sets a house up.
@@ -107,7 +108,13 @@ func start(t testing.TB, h *House) *world {
 	admin, err := s.Client(h.Operator)
 	must(t, err)
 	t.Cleanup(admin.Close)
-	return &world{Server: s, t: t, admin: admin}
+	w := &world{Server: s, t: t, admin: admin, clients: map[*tls.Certificate]*http.Client{}}
+	t.Cleanup(func() {
+		for _, c := range w.clients {
+			c.CloseIdleConnections()
+		}
+	})
+	return w
 }
 
 // equipped is a fresh house that vends certificates.
@@ -173,7 +180,7 @@ type reply struct {
 	body   string
 }
 
-// send sends one request over a connection of its own.
+// send sends one request. Who sends several shares their connection.
 func (w *world) send(r shown) reply {
 	w.t.Helper()
 	got, err := w.try(r)
@@ -184,8 +191,11 @@ func (w *world) send(r shown) reply {
 }
 
 func (w *world) try(r shown) (reply, error) {
-	client := w.HTTP(r.certificate)
-	defer client.CloseIdleConnections()
+	client := w.clients[r.certificate]
+	if client == nil {
+		client = w.HTTP(r.certificate)
+		w.clients[r.certificate] = client
+	}
 	req, err := http.NewRequestWithContext(w.t.Context(), r.method, "https://"+w.Main+r.path, strings.NewReader(r.body))
 	if err != nil {
 		return reply{}, err
@@ -225,3 +235,9 @@ func refused(t testing.TB, what string, err error, kinds ...sallyport.Kind) {
 	}
 	t.Errorf("%s: got %v, want a refusal of kind %v", what, err, kinds)
 }
+
+// queryOne asks for the first record of the ledger.
+var queryOne = sallyport.RecordQuery{Limit: 1}
+
+// queryInvite invites an agent that the base policy knows.
+var queryInvite = sallyport.InviteRequest{Kind: "agent", Role: "reporter"}
