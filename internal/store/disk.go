@@ -94,7 +94,7 @@ func (r *reserve) refill() {
 		return
 	}
 	if err := r.fill(); err == nil && !r.used.Load() {
-		r.log.Info("the disk has room again, the reserve for revocations is back")
+		r.log.InfoContext(context.Background(), "the disk has room again, the reserve for revocations is back")
 	}
 }
 

@@ -72,7 +72,9 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	s.reader.SetMaxOpenConns(s.cfg.Readers)
 	s.reader.SetMaxIdleConns(s.cfg.Readers)
 	// Nobody else has the directory, so that no lease of an earlier process counts.
-	s.engineExec("UPDATE leases SET holder = ''")
+	if err := e.w.exec("UPDATE leases SET holder = ''"); err != nil {
+		return s.explain(fault.Wrap(err, "clear leases"))
+	}
 	return fault.Wrap(s.reader.PingContext(ctx), "open read connections")
 }
 
@@ -128,13 +130,4 @@ func code(err error) int {
 		return e.Code()
 	}
 	return 0
-}
-
-// engineExec runs a statement of the store's own opening on the writer.
-func (s *Store) engineExec(text string) {
-	if e, ok := s.engine.(*sqliteEngine); ok {
-		if err := e.w.exec(text); err != nil {
-			s.log.Warn("a statement of opening failed", "err", err)
-		}
-	}
 }

@@ -90,93 +90,81 @@ func readTrace(name, dir string) (*recording, error) {
 // line reads one whole call.
 func (rec *recording) line(text string, from, at int, dir string) error {
 	call, rest, ok := strings.Cut(text, "(")
-	equal := strings.LastIndex(rest, ") = ")
-	if equal < 0 {
-		equal = strings.LastIndex(rest, ")  = ")
-	}
-	if equal < 0 { // padded with spaces
-		if k := strings.LastIndex(rest, " = "); k > 0 {
-			equal = strings.LastIndex(rest[:k], ")")
-		}
-	}
-	if !ok || equal < 0 {
+	sign := strings.LastIndex(rest, " = ")
+	if !ok || sign < 0 {
 		return nil // an exit or a signal
 	}
-	result := strings.Fields(rest[strings.LastIndex(rest, "= ")+2:])
-	if len(result) == 0 || strings.HasPrefix(result[0], "-") {
-		return nil // failed: no effect that we rely upon
+	end := strings.LastIndex(rest[:sign], ")")
+	result := strings.TrimSpace(rest[sign+3:])
+	if end < 0 || strings.HasPrefix(result, "-") {
+		return nil // failed: no effect that anybody relies upon
 	}
-	args := strings.Split(rest[:equal], ", ")
-	o := op{from: from, at: at}
-	switch call {
-	case "write":
-		data, err := unhex(args[1])
-		if err != nil {
-			return err
-		}
-		if strings.HasPrefix(args[0], "1<") {
-			for _, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
-				if strings.HasPrefix(line, "ACK ") {
-					rec.ops = append(rec.ops, op{kind: opAck, at: at, from: from, text: line})
-				}
-			}
-			return nil
-		}
-		// Only the kept checkpoint is written so, once and from its beginning.
-		o.kind, o.file, o.data = opWrite, inside(args[0], dir), data
-	case "pwrite64":
-		data, err := unhex(args[1])
-		if err != nil {
-			return err
-		}
-		n, err := strconv.Atoi(args[3])
-		if err != nil {
-			return err
-		}
-		o.kind, o.file, o.data, o.offset = opWrite, inside(args[0], dir), data, n
-	case "ftruncate":
-		n, err := strconv.Atoi(args[1])
-		if err != nil {
-			return err
-		}
-		o.kind, o.file, o.offset = opTruncate, inside(args[0], dir), n
-	case "fsync", "fdatasync":
-		o.kind, o.file = opSynced, inside(args[0], dir)
-		if strings.HasPrefix(o.file, "sallyport.db") {
-			rec.syncs++
-		}
-	case "rename", "renameat", "renameat2":
-		var names []string
-		for _, a := range args {
-			if strings.HasPrefix(a, `"`) {
-				b, err := unhex(a)
-				if err != nil {
-					return err
-				}
-				names = append(names, string(b))
-			}
-		}
-		if len(names) != 2 || filepath.Dir(names[1]) != dir {
-			return nil
-		}
-		o.kind, o.file, o.text = opRename, filepath.Base(names[0]), filepath.Base(names[1])
-	case "unlink", "unlinkat":
-		for _, a := range args {
-			if b, err := unhex(a); err == nil && strings.HasPrefix(a, `"`) && filepath.Dir(string(b)) == dir {
-				o.kind, o.file = opUnlink, filepath.Base(string(b))
-			}
-		}
-	default:
-		return nil
+	args := strings.Split(rest[:end], ", ")
+	if call == "write" && strings.HasPrefix(args[0], "1<") {
+		return rec.output(args[1], from, at)
 	}
-	if o.file == "" || strings.HasSuffix(o.file, "-shm") || o.file == "lock" {
-		return nil // the shared memory is rebuilt by whoever opens the database
+	o, err := effect(call, args, dir)
+	if err != nil || o.file == "" || strings.HasSuffix(o.file, "-shm") || o.file == "lock" {
+		return err // the shared memory is rebuilt by whoever opens the database
 	}
-	if o.kind == opWrite && o.offset == 0 && strings.HasSuffix(o.file, ".new") {
+	o.from, o.at = from, at
+	if call == "write" { // only the kept checkpoint is written so, from its beginning
 		rec.ops = append(rec.ops, op{kind: opTruncate, at: at, from: from, file: o.file})
+	}
+	if o.kind == opSynced && strings.HasPrefix(o.file, "sallyport.db") {
+		rec.syncs++
 	}
 	rec.ops = append(rec.ops, o)
 	return nil
+}
+
+// output reads what the worker said.
+func (rec *recording) output(arg string, from, at int) error {
+	data, err := unhex(arg)
+	for _, line := range strings.Split(string(data), "\n") {
+		if strings.HasPrefix(line, "ACK ") {
+			rec.ops = append(rec.ops, op{kind: opAck, at: at, from: from, text: line})
+		}
+	}
+	return err
+}
+
+// effect is what a call did to a file of the directory; without a file for any
+// other call.
+func effect(call string, args []string, dir string) (o op, err error) {
+	switch call {
+	case "write", "pwrite64":
+		o.kind, o.file = opWrite, inside(args[0], dir)
+		o.data, err = unhex(args[1])
+		if err == nil && call == "pwrite64" {
+			o.offset, err = strconv.Atoi(args[3])
+		}
+	case "ftruncate":
+		o.kind, o.file = opTruncate, inside(args[0], dir)
+		o.offset, err = strconv.Atoi(args[1])
+	case "fsync", "fdatasync":
+		o.kind, o.file = opSynced, inside(args[0], dir)
+	case "rename", "renameat", "renameat2":
+		if names := paths(args, dir); len(names) == 2 {
+			o.kind, o.file, o.text = opRename, names[0], names[1]
+		}
+	case "unlink", "unlinkat":
+		if names := paths(args, dir); len(names) == 1 {
+			o.kind, o.file = opUnlink, names[0]
+		}
+	}
+	return o, err
+}
+
+// paths are the base names of the arguments that are paths in the directory.
+func paths(args []string, dir string) []string {
+	var names []string
+	for _, a := range args {
+		if b, err := unhex(a); err == nil && strings.HasPrefix(a, `"`) && filepath.Dir(string(b)) == dir {
+			names = append(names, filepath.Base(string(b)))
+		}
+	}
+	return names
 }
 
 // inside is the base name of a descriptor's file if it lies in the directory.
