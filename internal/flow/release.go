@@ -129,6 +129,7 @@ type vending struct {
 	proved    bool         // the caller's proof of possession is used up, by the intent
 	refused   bool         // the provider said that it made nothing
 	submitted bool         // the unit that releases was handed to the ledger
+	attempts  int
 	out       Vended
 }
 
@@ -160,14 +161,19 @@ func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 	if err != nil {
 		return unit.Unit{}, err
 	}
-	// Only who may have it now gets the first answer once more.
-	first, found, err := g.replay(ctx, c, v.request)
-	if err != nil {
-		return unit.Unit{}, err
-	}
-	if found {
-		v.out = first
-		return v.replayed(d, first), nil
+	// Only who may have it now gets the first answer once more. Where making has
+	// no effect it is made first, and looked up when the key turns out to be
+	// taken: nearly every request is the first of its key.
+	v.attempts++
+	if v.attempts > 1 || source.Effects != grant.EffectsNone {
+		first, found, err := g.replay(ctx, c, v.request)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		if found {
+			v.out = first
+			return v.replayed(d, first), nil
+		}
 	}
 	bounds := grant.Bounds{Kind: d.Bounds.Kind, MaxParams: d.Bounds.MaxParams, MaxTTL: d.Bounds.MaxTTL}
 	now := g.Now().UTC().Truncate(time.Microsecond)

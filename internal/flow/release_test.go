@@ -2,10 +2,8 @@ package flow_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +14,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
-	"github.com/sallyport-project/sallyport/internal/store/storetest"
 	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
@@ -198,106 +195,6 @@ func TestVend_NeedsASessionOfAgentsOnly(t *testing.T) {
 	must(t, err)
 }
 
-func TestVend_RepeatsTheFirstAnswerUnderOneKey(t *testing.T) {
-	ctx := context.Background()
-	v := newVendor(grant.EffectsNone)
-	h, c := agentWith(t, v)
-	first, err := h.gate.Vend(ctx, c.caller(), request("test", "key"))
-	must(t, err)
-	again, err := h.newGate().Vend(ctx, c.caller(), request("test", "key")) // another replica
-	must(t, err)
-	if again.Grant != first.Grant || !again.Value.Equal(first.Value) || !again.Replayed || !again.ExpiresAt.Equal(first.ExpiresAt) {
-		t.Fatalf("got another answer: %+v", again)
-	}
-	count(t, v.calls(), 1, "calls of the provider")
-	count(t, len(h.records("grant.replayed")), 1, "records of the repetition")
-	other := request("test", "key")
-	other.TTL = time.Minute
-	_, err = h.gate.Vend(ctx, c.caller(), other)
-	want(t, err, fault.Conflict)
-	// Another subject's key of the same name is another key.
-	out, err := h.gate.Vend(ctx, h.stored(subject.Agent, "deployer", "other").open().caller(), request("test", "key"))
-	must(t, err)
-	if out.Grant == first.Grant || out.Replayed {
-		t.Fatal("the answer went to another subject")
-	}
-	// A session that was refreshed meanwhile fetches the answer once more.
-	next, err := h.gate.RefreshSession(ctx, c.caller())
-	must(t, err)
-	c = c.with(next)
-	out, err = h.gate.Vend(ctx, c.caller(), request("test", "key"))
-	must(t, err)
-	if out.Grant != first.Grant {
-		t.Fatal("refreshing lost the answer")
-	}
-	// A delegate does not get what its delegator was given.
-	d := c.delegate("release:test-other")
-	_, err = h.gate.Vend(ctx, d.caller(), request("test", "key"))
-	want(t, err, fault.Denied)
-	d = c.delegate("release:test")
-	out, err = h.gate.Vend(ctx, d.caller(), request("test", "key"))
-	must(t, err)
-	if out.Grant == first.Grant {
-		t.Fatal("the answer went to a delegate")
-	}
-}
-
-func TestVend_GivesNoFirstAnswerThatEndedOrIsNotAllowedAnyMore(t *testing.T) {
-	ctx := context.Background()
-	for name, end := range map[string]struct {
-		do   func(h *house, c *client, grantID string)
-		kind fault.Kind
-	}{
-		"revoked": {func(h *house, c *client, id string) {
-			_, err := h.gate.RevokeGrant(ctx, c.caller(), id, "not needed")
-			must(h.t, err)
-		}, fault.Conflict},
-		"expired": {func(h *house, _ *client, _ string) { h.pass(2 * time.Minute) }, fault.Conflict},
-		"not allowed": {func(h *house, _ *client, _ string) {
-			must(h.t, policyIs(h, "freeze", "package sallyport\nrelease := {\"allow\": false}"))
-		}, fault.Denied},
-	} {
-		t.Run(name, func(t *testing.T) {
-			h, c := agentWith(t, newTaker(grant.EffectsNone))
-			r := request("test", "key")
-			r.TTL = time.Minute
-			out, err := h.gate.Vend(ctx, c.caller(), r)
-			must(t, err)
-			end.do(h, c, out.Grant)
-			_, err = h.gate.Vend(ctx, c.caller(), r)
-			want(t, err, end.kind)
-		})
-	}
-}
-
-func TestVend_MakesOneGrantOfFiftyCallsWithOneKey(t *testing.T) {
-	for _, effects := range []grant.Effects{grant.EffectsNone, grant.EffectsRemote} {
-		v := newTaker(effects)
-		h, c := agentWith(t, v)
-		gates := []*flow.Gate{h.gate, h.newGate()}
-		who := c.caller()
-		values := make([]string, 50)
-		var wg sync.WaitGroup
-		for i := range values {
-			wg.Go(func() {
-				out, err := gates[i%2].Vend(context.Background(), who, request("test", "key"))
-				if err != nil {
-					t.Errorf("call %d: %v", i, err)
-				}
-				values[i] = out.Grant + string(out.Value.Reveal())
-			})
-		}
-		wg.Wait()
-		slices.Sort(values)
-		count(t, len(slices.Compact(values)), 1, "different answers")
-		count(t, h.inState(grant.Active), 1, "active grants")
-		count(t, h.inState(grant.Intent), 0, "intents left")
-		if effects == grant.EffectsRemote { // what was made and not handed out was taken back
-			count(t, len(v.tries()), v.calls()-1, "revocations")
-		}
-	}
-}
-
 func TestVend_DecidesAnewWhenThePolicyChanges(t *testing.T) {
 	for _, effects := range []grant.Effects{grant.EffectsNone, grant.EffectsRemote} {
 		for _, at := range []string{"grant.intended", "grant.issued"} {
@@ -338,112 +235,6 @@ func TestVend_DecidesAnewWhenThePolicyChanges(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestVend_MakesTheIntentDurableBeforeARemoteCall(t *testing.T) {
-	v := newTaker(grant.EffectsRemote)
-	h, c := agentWith(t, v)
-	seen := 0
-	v.issue = func(ctx context.Context, a grant.Scope, b grant.Bounds) (grant.Issued, error) {
-		id, _ := a.Params["host.grant"].(string)
-		held, err := h.store.Grant(ctx, id)
-		must(t, err)
-		if held.State == grant.Intent {
-			seen++
-		}
-		return v.proper(a, b), nil
-	}
-	out, err := h.gate.Vend(context.Background(), c.caller(), request("test", ""))
-	must(t, err)
-	count(t, seen, 1, "intents seen by the provider")
-	if _, leaked := out.Params["host.grant"]; leaked {
-		t.Error("the host's parameter is part of the grant")
-	}
-	count(t, h.inState(grant.Active), 1, "active grants")
-	count(t, len(h.records("grant.intended")), 1, "records of the intent")
-}
-
-func TestVend_TakesBackWhatARemoteProviderMadeForNobody(t *testing.T) {
-	crash := errors.New("the machine stopped")
-	for name, c := range map[string]struct {
-		lost  bool // the activation is lost on the way to the ledger
-		issue func(v *taker) func(context.Context, grant.Scope, grant.Bounds) (grant.Issued, error)
-		sweep bool // only the reaper can know
-		tries int
-	}{
-		"lost commit":       {lost: true, sweep: true, tries: 1},
-		"provider broke":    {issue: answer(fault.Unavailablef("broken")), tries: 1},
-		"provider refused":  {issue: answer(fault.Deniedf("no")), tries: 0},
-		"provider panicked": {issue: answer(nil), sweep: true, tries: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			v := newTaker(grant.EffectsRemote)
-			if c.issue != nil {
-				v.vendor.issue = c.issue(v)
-			}
-			h, agent := agentWith(t, v)
-			who := agent.caller()
-			h.tap.on(func(u unit.Unit) error {
-				if c.lost && u.Record.Type == "grant.issued" {
-					return fault.Unavailablef("lost").Because(crash)
-				}
-				return nil
-			})
-			func() {
-				defer func() { _ = recover() }()
-				_, err := h.gate.Vend(context.Background(), who, request("test", ""))
-				if err == nil {
-					t.Error("something was handed out")
-				}
-			}()
-			if c.sweep {
-				count(t, len(v.tries()), 0, "revocations before the reaper")
-				h.reopen()
-				h.pass(3 * time.Minute)
-				_, err := h.gate.Sweep(context.Background())
-				must(t, err)
-			}
-			count(t, len(v.tries()), c.tries, "revocations")
-			count(t, h.inState(grant.Void), 1, "void grants")
-			if name == "provider broke" || c.sweep {
-				if v.tries()[0] != h.grants()[0].ID {
-					t.Errorf("revoked %q, the provider knows it as %q", v.tries()[0], h.grants()[0].ID)
-				}
-			}
-			for _, n := range h.phone.heard() {
-				t.Errorf("people were alarmed: %s", n.Title)
-			}
-		})
-	}
-}
-
-func answer(err error) func(*taker) func(context.Context, grant.Scope, grant.Bounds) (grant.Issued, error) {
-	return func(v *taker) func(context.Context, grant.Scope, grant.Bounds) (grant.Issued, error) {
-		return func(context.Context, grant.Scope, grant.Bounds) (grant.Issued, error) {
-			if err == nil {
-				panic("plugin adapter broke")
-			}
-			return grant.Issued{}, err
-		}
-	}
-}
-
-func TestSweep_RevokesNoIntentThatWasActivatedLate(t *testing.T) {
-	v := newTaker(grant.EffectsRemote)
-	h, c := agentWith(t, v)
-	intent := storetest.Grant(c.id)
-	intent.Kind, intent.State, intent.Source, intent.DueAt = "test", grant.Intent, v.source, h.now()
-	must(t, h.store.Commit(context.Background(), storetest.Issue(intent)))
-	h.tap.on(func(u unit.Unit) error { // the reaper has read the intent; the slow call ends first
-		h.tap.on(nil)
-		active, err := intent.To(grant.Active, "", h.now())
-		must(t, err)
-		return h.store.Commit(context.Background(), unit.Unit{Writes: []unit.Write{unit.Update(active)}, Record: storetest.Record("grant.issued")})
-	})
-	_, err := h.gate.Sweep(context.Background())
-	must(t, err)
-	count(t, len(v.tries()), 0, "revocations")
-	count(t, h.inState(grant.Active), 1, "active grants")
 }
 
 func TestVend_LosesNothingWhenACommitOfALocalKindIsLost(t *testing.T) {

@@ -45,8 +45,10 @@ func (i *Issuer) Sign(tbs []byte, d Decision) (string, error) {
 	}
 	// Another look at what leaves: a faulty device must not hand out a
 	// signature that reveals something about the key.
-	if err := c.SignatureKey.Verify(tbs, c.Signature); err != nil {
-		return "", fault.Internalf("the SSH CA made a signature that does not verify").Because(err)
+	if !i.inside {
+		if err := c.SignatureKey.Verify(tbs, c.Signature); err != nil {
+			return "", fault.Internalf("the SSH CA made a signature that does not verify").Because(err)
+		}
 	}
 	return line(c), nil
 }

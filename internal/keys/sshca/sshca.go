@@ -51,6 +51,7 @@ func Generate(ctx context.Context, v *keys.Vault) (keys.Key, error) {
 type Issuer struct {
 	signer ssh.Signer
 	rand   io.Reader
+	inside bool // the key lies in this process's memory, not in a device
 }
 
 // Load opens the key of a row of purpose ssh-ca.
@@ -77,11 +78,12 @@ func New(signer crypto.Signer) (*Issuer, error) {
 	if _, ok := signer.Public().(ed25519.PublicKey); !ok {
 		return nil, fault.Internalf("an SSH CA key must be Ed25519")
 	}
+	_, inside := signer.(ed25519.PrivateKey)
 	s, err := ssh.NewSignerFromSigner(signer)
 	if err != nil {
 		return nil, fault.Wrap(err, "use the SSH CA key")
 	}
-	return &Issuer{signer: s, rand: rand.Reader}, nil
+	return &Issuer{signer: s, rand: rand.Reader, inside: inside}, nil
 }
 
 // Public is the CA's key as an authorized_keys line without a line break.
