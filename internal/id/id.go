@@ -17,6 +17,7 @@ var (
 	mu      sync.Mutex
 	last    uint64 // milliseconds of the newest id
 	entropy = ulid.Monotonic(rand.Reader, 0)
+	given   = ulid.Monotonic(rand.Reader, 0) // for [At], whose times go to and fro
 )
 
 // New returns a fresh ULID of 26 characters. Ids made by one process increase
@@ -35,8 +36,18 @@ func New() string {
 }
 
 // At returns a fresh ULID whose time part is t, which must lie between 1970 and
-// the year 10889. Ids of one millisecond have no order. Safe for concurrent use.
-func At(t time.Time) string { return ulid.MustNew(ulid.Timestamp(t), rand.Reader).String() }
+// the year 10889. Of ids that follow each other with the same millisecond each
+// is greater than the one before. Safe for concurrent use.
+func At(t time.Time) string {
+	mu.Lock()
+	defer mu.Unlock()
+	u, err := ulid.New(ulid.Timestamp(t), given)
+	if err != nil { // the 80 random bits of this millisecond are used up
+		given = ulid.Monotonic(rand.Reader, 0)
+		u = ulid.MustNew(ulid.Timestamp(t), given)
+	}
+	return u.String()
+}
 
 // Derived returns the id that belongs to a text: always the same one, in the form
 // of a ULID whose time means nothing. Different texts have different ids, as far

@@ -42,6 +42,9 @@ func TestAt_KeepsItsTime(t *testing.T) {
 		if !ok || got.UnixMilli() != ms || !id.Valid(s) || len(s) != 26 {
 			r.Fatalf("%d became %s, %v", ms, s, got)
 		}
+		if next := id.At(time.UnixMilli(ms)); next <= s {
+			r.Fatalf("%s follows %s", next, s)
+		}
 	})
 }
 

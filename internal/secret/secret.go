@@ -20,30 +20,41 @@ const Redacted = "[redacted]"
 
 // Bytes is a secret byte string. The zero value is empty and ready to use.
 // Copies share the same memory, so Wipe clears all of them.
-type Bytes struct{ b []byte }
+//
+// The bytes lie behind a pointer because fmt goes past every method of a value
+// for %p and prints what it finds: an address, then.
+type Bytes struct {
+	_ [0]func() // not comparable: == would compare addresses
+	b *[]byte
+}
 
 // New takes ownership of b: the caller must not use it afterwards.
-func New(b []byte) Bytes { return Bytes{b} }
+func New(b []byte) Bytes { return Bytes{b: &b} }
 
 // FromString copies s, which stays in memory until it is collected; prefer
 // reading secrets as bytes.
-func FromString(s string) Bytes { return Bytes{[]byte(s)} }
+func FromString(s string) Bytes { return New([]byte(s)) }
 
 // Reveal gives the bytes themselves, not a copy. Keep them inside the smallest
 // scope and hand them to nothing that may print.
-func (s Bytes) Reveal() []byte { return s.b }
+func (s Bytes) Reveal() []byte {
+	if s.b == nil {
+		return nil
+	}
+	return *s.b
+}
 
 // Len is the number of bytes.
-func (s Bytes) Len() int { return len(s.b) }
+func (s Bytes) Len() int { return len(s.Reveal()) }
 
 // Wipe overwrites the bytes with zeros.
-func (s Bytes) Wipe() { clear(s.b) }
+func (s Bytes) Wipe() { clear(s.Reveal()) }
 
 // Equal compares in constant time for equal lengths.
-func (s Bytes) Equal(o Bytes) bool { return subtle.ConstantTimeCompare(s.b, o.b) == 1 }
+func (s Bytes) Equal(o Bytes) bool { return subtle.ConstantTimeCompare(s.Reveal(), o.Reveal()) == 1 }
 
 // SHA256 is the digest of the bytes.
-func (s Bytes) SHA256() [32]byte { return sha256.Sum256(s.b) }
+func (s Bytes) SHA256() [32]byte { return sha256.Sum256(s.Reveal()) }
 
 // Format prints the redaction under every verb and flag.
 func (s Bytes) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Redacted) }
