@@ -84,20 +84,20 @@ func TestServer_DrainsOnSIGTERM(t *testing.T) {
 	for range 16 {
 		loads.Go(func() {
 			for {
-				got, err := vendOver(client, w.Main, session.Token.Reveal(), "")
+				got, err := w.Vend(client, session.Token.Reveal(), "")
 				mu.Lock()
 				switch {
-				case err == nil && got.status == http.StatusCreated:
-					released = append(released, got.grant)
+				case err == nil && got.Status == http.StatusCreated:
+					released = append(released, got.Grant)
 				case err == nil:
-					odd = append(odd, fmt.Sprintf("status %d: %s", got.status, got.body))
+					odd = append(odd, fmt.Sprintf("status %d: %s", got.Status, got.Body))
 				case !stopping.Load():
 					odd = append(odd, err.Error())
 				case !errors.Is(err, syscall.ECONNREFUSED) && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "reset by peer") && !strings.Contains(err.Error(), "server sent GOAWAY"):
 					odd = append(odd, err.Error())
 				}
 				mu.Unlock()
-				if err != nil || got.status != http.StatusCreated {
+				if err != nil || got.Status != http.StatusCreated {
 					return
 				}
 			}

@@ -24,7 +24,7 @@ import (
 // any identity, to an agent with certificate and session, to the same with its
 // certificate alone, to an auditor, and to an administrator.
 type row struct {
-	id, method, path, body                string
+	id, method, path, body                 string
 	nobody, agent, bare, auditor, operator int
 }
 
@@ -69,7 +69,7 @@ func object(members ...any) string {
 var questionInput = map[string]any{
 	"action": "enrol", "subject": map[string]any{"kind": "agent", "role": "deployer"},
 	"evidence": map[string]any{"kind": "join-token", "verified": true, "role": "deployer"},
-	"context": map[string]any{"time": "2026-01-02T03:04:05Z", "door": "rest"},
+	"context":  map[string]any{"time": "2026-01-02T03:04:05Z", "door": "rest"},
 }
 
 const (
