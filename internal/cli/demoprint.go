@@ -107,7 +107,7 @@ func (d *demo) kept() *demoKept {
 			d.exe + " policy get " + demoPolicy,
 			d.exe + " plugin status",
 		},
-		End: fmt.Sprintf("kill %d; rm -r %s", d.server.pid(), d.dir),
+		End: fmt.Sprintf("kill %d; while kill -0 %[1]d 2>/dev/null; do sleep 0.1; done; rm -r %s", d.server.pid(), d.dir),
 	}
 	if d.agent != nil {
 		k.Try = append(k.Try,
