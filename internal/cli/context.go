@@ -119,18 +119,21 @@ func (s *shell) open(home, name string) (*identity, error) {
 	return c, nil
 }
 
-// keep writes a new context, and makes it the current one if there is none.
+// keep writes a new context, as a whole or not at all, and makes it the current
+// one if there is none.
 func (s *shell) keep(home string, c identity, certificate, key, ca []byte) error {
-	if !contextName.MatchString(c.Name) {
-		return fault.Invalidf("a context has a name of letters, digits, dots, dashes and underscores")
+	if err := s.free(home, c.Name); err != nil {
+		return err
 	}
-	at := filepath.Join(home, contextsDir, c.Name)
-	if err := os.MkdirAll(filepath.Join(home, contextsDir), 0o700); err != nil {
-		return fileFault(home, err)
+	all := filepath.Join(home, contextsDir)
+	if err := os.MkdirAll(all, 0o700); err != nil {
+		return fileFault(all, err)
 	}
-	if err := os.Mkdir(at, 0o700); err != nil {
-		return fileFault(at, err)
+	temp, err := os.MkdirTemp(all, ".new-*")
+	if err != nil {
+		return fileFault(all, err)
 	}
+	defer func() { _ = os.RemoveAll(temp) }() // nothing is there any more when all went well
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return fault.Wrap(err, "encode context")
@@ -142,9 +145,12 @@ func (s *shell) keep(home string, c identity, certificate, key, ca []byte) error
 	}{
 		{"key.pem", key, 0o600}, {"cert.pem", certificate, 0o644}, {"ca.pem", ca, 0o644}, {"context.json", append(text, '\n'), 0o644},
 	} {
-		if err := create(filepath.Join(at, f.name), f.data, f.mode); err != nil {
+		if err := create(filepath.Join(temp, f.name), f.data, f.mode); err != nil {
 			return err
 		}
+	}
+	if err := os.Rename(temp, filepath.Join(all, c.Name)); err != nil {
+		return fileFault(filepath.Join(all, c.Name), err)
 	}
 	if _, err := os.Stat(filepath.Join(home, currentFile)); errors.Is(err, fs.ErrNotExist) {
 		return choose(home, c.Name)

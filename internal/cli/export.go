@@ -111,20 +111,30 @@ func (r remote) Leaves(ctx context.Context, from uint64, n int) ([][]byte, error
 	if err != nil {
 		return nil, err
 	}
+	leaves := split(bundle)
+	skip := int(from % audit.TileWidth) //nolint:gosec // below 256
+	if len(leaves) != width || skip+n > width {
+		return nil, fault.Unavailablef("the server's bundle of records %d is damaged", index)
+	}
+	return leaves[skip : skip+n], nil
+}
+
+// split takes a bundle apart: 16 bits of length, big endian, and the record
+// (c2sp.org/tlog-tiles, log entries). It gives nothing if anything is left over.
+func split(bundle []byte) [][]byte {
 	var leaves [][]byte
-	for len(bundle) >= 2 {
+	for len(bundle) > 0 {
+		if len(bundle) < 2 {
+			return nil
+		}
 		length := int(binary.BigEndian.Uint16(bundle))
 		if len(bundle)-2 < length {
-			break
+			return nil
 		}
 		leaves = append(leaves, bundle[2:2+length])
 		bundle = bundle[2+length:]
 	}
-	skip := int(from % audit.TileWidth) //nolint:gosec // below 256
-	if len(bundle) > 0 || len(leaves) != width || skip+n > width {
-		return nil, fault.Unavailablef("the server's bundle of records %d is damaged", index)
-	}
-	return leaves[skip : skip+n], nil
+	return leaves
 }
 
 // progress shows, on a terminal, how far something is that takes longer than a

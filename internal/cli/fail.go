@@ -42,15 +42,28 @@ func describe(err error) failure {
 		}
 	} else {
 		f.Detail, f.RetryAfter = fault.Public(err), int64(fault.RetryAfter(err)/time.Second)
-		if kind == fault.Internal { // there is no caller to hide it from: this is the operator's own machine
+		switch kind { // there is no caller to hide it from: this is the operator's own machine
+		case fault.Internal:
 			f.Detail = err.Error()
-		}
-		if kind == fault.Unavailable {
-			f.Detail = err.Error()
+		case fault.Unavailable:
+			if root := deepest(err).Error(); !strings.Contains(f.Detail, root) {
+				f.Detail += ": " + root
+			}
 		}
 	}
 	f.Kind, f.Exit = kind.String(), exits[kind]
 	return f
+}
+
+// deepest is the cause behind all others.
+func deepest(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
 }
 
 // advice says what to do next, where the server's own words do not.

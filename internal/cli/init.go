@@ -134,6 +134,7 @@ func (p plan) config() []byte {
 func (s *shell) welcome(dir, name string, cfg app.Config, made app.Founded, home string) error {
 	c := identity{Name: name, URL: address(cfg.Listen.Main.Address), Subject: made.Operator, Kind: "operator"}
 	if err := s.keep(dir, c, []byte(made.Certificate), made.Private.Reveal(), []byte(made.CA)); err != nil {
+		s.warn("the server is set up, and the operator's credential was not kept; make another with: sallyport auth recover --name NAME")
 		return err
 	}
 	out := founded{
