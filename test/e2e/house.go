@@ -102,7 +102,7 @@ func (h *House) writeConfig() error {
 }
 
 // Replica is another node of an installation on PostgreSQL: the same key file,
-// database and authority, and a data directory of its own.
+// database, authority and operator, and a data directory of its own.
 func (h *House) Replica(dir, dsn string) (*House, error) {
 	twin, err := prepare(h.Programs, dir, Options{DSN: dsn, Config: without(h.config, "data_dir", "listen", "storage")})
 	if err != nil {
@@ -118,6 +118,9 @@ func (h *House) Replica(dir, dsn string) (*House, error) {
 	}
 	if err := os.WriteFile(filepath.Join(dir, "keys", "kek"), key, 0o600); err != nil {
 		return nil, fmt.Errorf("write key file: %w", err)
+	}
+	if err := os.CopyFS(filepath.Join(dir, "contexts"), os.DirFS(filepath.Join(h.Dir, "contexts"))); err != nil {
+		return nil, fmt.Errorf("copy operator's context: %w", err)
 	}
 	return twin, nil
 }

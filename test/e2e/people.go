@@ -79,7 +79,7 @@ func (s *Server) Equip(ctx context.Context) error {
 	return nil
 }
 
-// Install sends the package to this node.
+// Install sends the package to this node. The error is the SDK's.
 func (s *Server) Install(ctx context.Context) error {
 	operator, err := s.Client(s.House.Operator)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Server) Install(ctx context.Context) error {
 	}
 	defer func() { _ = pack.Close() }()
 	if _, err := operator.InstallPlugin(ctx, pack); err != nil {
-		return fmt.Errorf("install plugin: %w", err)
+		return err //nolint:wrapcheck // callers ask for its kind
 	}
 	return nil
 }
