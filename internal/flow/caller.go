@@ -89,10 +89,18 @@ func (g *Gate) again(ctx context.Context, c Caller) (Caller, error) {
 	return c, c.standing()
 }
 
+// recogniseCertificate reads the subject before its certificate. The order
+// counts: whoever revokes the certificate raises the subject's version, so a
+// revocation between the two reads is either seen here or missed by the check of
+// this version in the unit.
 func (g *Gate) recogniseCertificate(ctx context.Context, cert *x509.Certificate, c *Caller) error {
 	who, err := g.Authority.Identify(cert)
 	if err != nil {
 		return fault.Unauthenticatedf("the client certificate is not one of ours, or has expired: enrol again").Because(err)
+	}
+	holder, err := g.Store.Subject(ctx, who.Subject)
+	if err != nil {
+		return unknown(err, "read subject of certificate")
 	}
 	row, err := g.Store.Certificate(ctx, who.Serial)
 	switch {
@@ -105,13 +113,10 @@ func (g *Gate) recogniseCertificate(ctx context.Context, cert *x509.Certificate,
 	case row.Subject != who.Subject || row.Fingerprint != who.Fingerprint || !row.Good(g.Now()):
 		return fault.Unauthenticatedf("the client certificate was revoked, or has expired: enrol again")
 	}
-	if c.Subject, err = g.Store.Subject(ctx, who.Subject); err != nil {
-		return unknown(err, "read subject of certificate")
-	}
-	if c.Subject.Kind != who.Kind {
+	if holder.Kind != who.Kind {
 		return fault.Unauthenticatedf("the client certificate names another kind of subject")
 	}
-	c.Certificate = cert
+	c.Subject, c.Certificate = holder, cert
 	return nil
 }
 
@@ -147,8 +152,15 @@ func (g *Gate) recogniseSession(ctx context.Context, session token.Session, c *C
 			return fault.Unauthenticatedf("the session that delegated this one was revoked: ask for another")
 		}
 	}
-	c.Subject, c.Session = holder, session
-	return nil
+	c.Session = session
+	if c.Certificate == nil || session.Delegated() {
+		c.Subject = holder
+		return nil
+	}
+	// The certificate was judged by the subject as it was read before it: a later
+	// version must not stand for that judgement. If it has changed since, the
+	// check in the unit misses and all is read again.
+	return Caller{Subject: holder}.standing()
 }
 
 // slack is how much longer than it counts a used nonce is remembered: clocks of

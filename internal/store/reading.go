@@ -107,6 +107,20 @@ func one[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, rest
 	return list[0], nil
 }
 
+// kept reads a row by its id, from memory where that is as good.
+func kept[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, id string) (T, error) {
+	key := tableName + "/" + id
+	row, found, epoch := recall[T](&s.identities, key)
+	if found {
+		return row, nil
+	}
+	row, err := one[T, P](ctx, s, noun, tableName, "WHERE id = $1", id)
+	if err == nil {
+		s.identities.remember(epoch, map[string]any{key: row})
+	}
+	return row, err
+}
+
 // where builds a condition of the filters that are set.
 type where struct {
 	parts []string

@@ -43,6 +43,7 @@ func (e *sqliteEngine) open() error {
 		return e.s.explain(fault.Wrap(err, "read end of ledger"))
 	}
 	e.next = n[0]
+	e.s.identities.keepIdentities()
 	return nil
 }
 
@@ -115,6 +116,7 @@ func (e *sqliteEngine) together(batch []*job) error {
 	if err := e.end(); err != nil {
 		return err
 	}
+	e.s.identities.forget(batch)
 	answer(batch, nil)
 	return nil
 }
@@ -153,6 +155,7 @@ func (e *sqliteEngine) apart(batch []*job) error {
 		}
 		return e.refuse(good, err)
 	}
+	e.s.identities.forget(good)
 	answer(good, nil)
 	return nil
 }

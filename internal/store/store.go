@@ -81,13 +81,14 @@ type Store struct {
 	lock      *dirLock
 	reserve   *reserve
 
-	mac     atomic.Pointer[MAC]
-	broken  atomic.Int64 // rows that did not match their MAC
-	ledger  atomic.Pointer[ledgerKeys]
-	barred  atomic.Pointer[fault.Error] // why nothing may be committed
-	note    *noteFile
-	grown   *bell // rings when the head moved
-	arrived *bell // rings when a record was committed
+	mac        atomic.Pointer[MAC]
+	broken     atomic.Int64 // rows that did not match their MAC
+	ledger     atomic.Pointer[ledgerKeys]
+	barred     atomic.Pointer[fault.Error] // why nothing may be committed
+	identities identities
+	note       *noteFile
+	grown      *bell // rings when the head moved
+	arrived    *bell // rings when a record was committed
 
 	waiting atomic.Int64 // records committed here since the integrator last looked
 	clock   clock

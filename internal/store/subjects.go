@@ -10,7 +10,7 @@ import (
 
 // Subject reads a subject by its id.
 func (s *Store) Subject(ctx context.Context, id string) (subject.Subject, error) {
-	return one[subject.Subject](ctx, s, "subject", "subjects", "WHERE id = $1", id)
+	return kept[subject.Subject](ctx, s, "subject", "subjects", id)
 }
 
 // SubjectByName reads the one subject of a kind that has this name and is
@@ -36,7 +36,7 @@ func (s *Store) Subjects(ctx context.Context, f subject.Filter) ([]subject.Subje
 
 // Certificate reads a certificate by its serial in lower-case hex.
 func (s *Store) Certificate(ctx context.Context, serial string) (subject.Certificate, error) {
-	return one[subject.Certificate](ctx, s, "certificate", "certificates", "WHERE id = $1", serial)
+	return kept[subject.Certificate](ctx, s, "certificate", "certificates", serial)
 }
 
 // CertificatesOf lists the certificates of a subject that are neither revoked
@@ -60,6 +60,19 @@ func (s *Store) SessionsOf(ctx context.Context, subjectID string) ([]subject.Ses
 
 // Caller reads a session and its subject as of one moment.
 func (s *Store) Caller(ctx context.Context, session string) (subject.Session, subject.Subject, error) {
+	who, whose, found, epoch := s.identities.recallCaller(session)
+	if found {
+		return who, whose, nil
+	}
+	who, whose, err := s.readCaller(ctx, session)
+	if err != nil {
+		return subject.Session{}, subject.Subject{}, err
+	}
+	s.identities.remember(epoch, map[string]any{"sessions/" + who.ID: who, "subjects/" + whose.ID: whose})
+	return who, whose, nil
+}
+
+func (s *Store) readCaller(ctx context.Context, session string) (subject.Session, subject.Subject, error) {
 	st, bt := s.catalogue.tables["sessions"], s.catalogue.tables["subjects"]
 	var who subject.Session
 	var whose subject.Subject
