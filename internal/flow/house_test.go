@@ -323,6 +323,17 @@ func want(t testing.TB, err error, kind fault.Kind) {
 	}
 }
 
+// patiently repeats what is temporarily unavailable: on a busy machine, under
+// the race detector, a policy may take longer than a request allows it.
+func patiently(do func() error) (err error) {
+	for range 50 {
+		if err = do(); !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+	}
+	return err
+}
+
 func count(t testing.TB, got, wanted int, what string) {
 	t.Helper()
 	if got != wanted {

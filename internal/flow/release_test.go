@@ -133,6 +133,9 @@ func TestVend_RefusesWhatAProviderMustNotAnswer(t *testing.T) {
 				count(t, h.inState(grant.Active)+h.inState(grant.Intent), 0, "live grants")
 				if effects == grant.EffectsRemote { // taken back at once
 					count(t, len(v.tries()), 1, "revocations")
+					if !strings.HasPrefix(v.tries()[0], "handle-") {
+						t.Errorf("revoked by %q, not by the handle", v.tries()[0])
+					}
 					count(t, h.inState(grant.Void), 1, "void grants")
 				}
 			})

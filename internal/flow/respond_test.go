@@ -119,7 +119,11 @@ func TestReport_MakesOneRevocationOfTenAtATime(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 10 {
 		wg.Go(func() {
-			r, err := gates[i%2].Report(context.Background(), who, leak(string(out.Value.Reveal())))
+			var r flow.Reaction
+			err := patiently(func() (err error) {
+				r, err = gates[i%2].Report(context.Background(), who, leak(string(out.Value.Reveal())))
+				return err
+			})
 			if err != nil || len(r.Matches) != 1 {
 				t.Errorf("report %d: %v, %v", i, r, err)
 			}

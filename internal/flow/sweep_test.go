@@ -190,8 +190,15 @@ func TestRecordStrangers_IsBoundedAndLosesNothing(t *testing.T) {
 		_, err := h.gate.Authenticate(ctx, flow.Presented{Token: "nonsense", Address: address})
 		want(t, err, fault.Unauthenticated)
 	}
-	down := func(unit.Unit) error { return fault.Unavailablef("the disk is full") }
-	total := 0
+	total, meanwhile := 0, 0
+	down := func(unit.Unit) error {
+		for range 3000 { // more come while the ledger is asked
+			meanwhile++
+			knock("198.51.100." + strconv.Itoa(meanwhile))
+			total++
+		}
+		return fault.Unavailablef("the disk is full")
+	}
 	for round := range 3 {
 		for i := range 5000 {
 			knock("2001:db8::" + strconv.Itoa(round) + ":" + strconv.Itoa(i))
