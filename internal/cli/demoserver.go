@@ -68,8 +68,8 @@ func (d *demo) serve(ctx context.Context, n *demoNotes) error {
 		if d.server.gone() {
 			return false, fault.Unavailablef("the server ended: %s", strings.TrimSpace(d.server.said()))
 		}
-		text, err := os.ReadFile(ready)
-		return err == nil && json.Unmarshal(text, &bound) == nil, nil //nolint:nilerr // not written yet
+		text, err := os.ReadFile(ready)                               //nolint:gosec // in the demo's folder
+		return err == nil && json.Unmarshal(text, &bound) == nil, nil // else it is not written yet
 	})
 	if err != nil {
 		return err

@@ -117,7 +117,7 @@ LogLevel VERBOSE
 
 func (d *demo) startSSHD(ctx context.Context, daemon string) error {
 	if os.Geteuid() == 0 { // where sshd separates its privileges
-		if err := os.Mkdir("/run/sshd", 0o755); err == nil {
+		if err := os.Mkdir("/run/sshd", 0o755); err == nil { //nolint:gosec // as the service makes it
 			d.undo = append(d.undo, func() { _ = os.Remove("/run/sshd") })
 		}
 	}
