@@ -213,3 +213,8 @@ func (w *world) leakIsRecorded(leaked, safe string, agent person) {
 		w.t.Errorf("the other grant is %s", g.State)
 	}
 }
+
+// leak is a report of a credential's value.
+func leak(c sallyport.Credential) sallyport.Leak {
+	return sallyport.Leak{Value: c.Value, Source: "scanner", Location: "a public repository"}
+}
