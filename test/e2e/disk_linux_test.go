@@ -49,6 +49,7 @@ func full(t *testing.T, name string) {
 // What gives is refused with the reason, what takes away works, and with room
 // again everything does.
 func TestFullDisk_StillTakesAway(t *testing.T) {
+	quick(t)
 	disk := filepath.Join(t.TempDir(), "disk")
 	mounted(t, disk, "-t", "tmpfs", "-o", "size=64m", "none")
 	w := equipped(t, Options{DataDir: filepath.Join(disk, "data")})

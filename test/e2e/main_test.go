@@ -72,6 +72,14 @@ func need(t *testing.T, ok bool, what string) {
 	t.Skipf("skipped: needs %s", what)
 }
 
+// quick skips what takes long when only a quick look is wanted (-short).
+func quick(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: takes long")
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

@@ -107,6 +107,7 @@ func TestReplicas_AreOneHouse(t *testing.T) {
 // goes on, takes over what a single node does at a time, and nothing that
 // anybody got is lost.
 func TestReplicas_SurviveEachOther(t *testing.T) {
+	quick(t)
 	a, b := pair(t, "survivors")
 	ctx := t.Context()
 	agent := a.enrol("agent", "deployer", "build-7")

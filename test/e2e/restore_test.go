@@ -27,6 +27,7 @@ func exits(t *testing.T, what string, err error, code int, said ...string) {
 // TestRestore_MustBeDeclared puts a backup in the place of the database. The
 // server must not pretend that nothing had happened.
 func TestRestore_MustBeDeclared(t *testing.T) {
+	quick(t)
 	w := equipped(t, Options{})
 	ctx := t.Context()
 	agent := w.enrol("agent", "deployer", "build-7")
