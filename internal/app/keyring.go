@@ -104,7 +104,8 @@ func (k *keyring) openSessions(ctx context.Context, rows []keys.Key, now time.Ti
 		if err != nil {
 			return err
 		}
-		key := token.Key{ID: row.ID, NotBefore: row.Created, RetireAt: retires(row)}
+		// A token counts time in whole seconds.
+		key := token.Key{ID: row.ID, NotBefore: row.Created.Truncate(time.Second), RetireAt: retires(row)}
 		key.Public, _ = private.Public().(ed25519.PublicKey)
 		if row.State == keys.Active {
 			key.Seed = seed(private)

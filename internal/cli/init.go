@@ -117,7 +117,7 @@ func (p plan) write(path string) (ours bool, err error) {
 // config is the text of a new configuration.
 func (p plan) config() []byte {
 	var b bytes.Buffer
-	b.WriteString("# Configuration of a Sallyport server; docs/configuration.md has every member.\n" +
+	b.WriteString("# Configuration of a Sallyport server; docs/operating.md has every member.\n" +
 		"# Check a change with: sallyport config check\n" +
 		"data_dir: data\n" +
 		"kek:\n  file: keys/kek # keep a copy elsewhere: without it the data are lost\n")

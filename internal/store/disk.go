@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
@@ -22,8 +20,11 @@ func lockDir(dir string) (*dirLock, error) {
 	if err != nil {
 		return nil, unwritable(dir, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor is small
+	if err := lockFile(f); err != nil {
 		err = errors.Join(err, f.Close())
+		if _, ok := errors.AsType[*fault.Error](err); ok {
+			return nil, err
+		}
 		return nil, fault.Unavailablef("the data directory %s is in use by another process: stop it first, or use PostgreSQL for several", dir).Because(err)
 	}
 	return &dirLock{f}, nil
@@ -52,18 +53,14 @@ func (r *reserve) fill() error {
 	}
 	f, err := os.OpenFile(r.path(), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		if errors.Is(err, unix.ENOSPC) {
+		if noSpace(err) {
 			r.used.Store(true)
 			return nil
 		}
 		return unwritable(r.dir, err)
 	}
-	err = unix.Fallocate(int(f.Fd()), 0, 0, r.size) //nolint:gosec // a descriptor is small
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		_, err = f.WriteAt(make([]byte, r.size), 0)
-	}
-	err = errors.Join(err, f.Close())
-	if errors.Is(err, unix.ENOSPC) {
+	err = errors.Join(allocate(f, r.size), f.Close())
+	if noSpace(err) {
 		r.used.Store(true)
 		return fault.Wrap(os.Remove(r.path()), "give up reserve")
 	}
@@ -89,8 +86,7 @@ func (r *reserve) refill() {
 	if r.size <= 0 || !r.used.Load() {
 		return
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(r.dir, &fs); err != nil || int64(fs.Bavail)*fs.Bsize < 2*r.size { //nolint:gosec // sizes of disks
+	if free, err := freeSpace(r.dir); err != nil || free < 2*r.size {
 		return
 	}
 	if err := r.fill(); err == nil && !r.used.Load() {

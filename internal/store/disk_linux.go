@@ -1,0 +1,34 @@
+package store
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockFile holds a file for one process; it fails at once if another has it.
+func lockFile(f *os.File) error {
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec,wrapcheck // a descriptor is small; the caller explains
+}
+
+// allocate gives a file its space, really and not only in name.
+func allocate(f *os.File, size int64) error {
+	err := unix.Fallocate(int(f.Fd()), 0, 0, size) //nolint:gosec // a descriptor is small
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = f.WriteAt(make([]byte, size), 0)
+	}
+	return err //nolint:wrapcheck // the caller explains
+}
+
+// noSpace reports whether an error means a full disk.
+func noSpace(err error) bool { return errors.Is(err, unix.ENOSPC) }
+
+// freeSpace is how many bytes a folder's file system can still take.
+func freeSpace(dir string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, err //nolint:wrapcheck // the caller explains
+	}
+	return int64(fs.Bavail) * fs.Bsize, nil //nolint:gosec // sizes of disks
+}
