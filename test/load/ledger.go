@@ -92,6 +92,10 @@ func diskFloors(ctx context.Context, o options) (diskFloor, error) {
 
 // commits drives the store and then waits for the integrator.
 func commits(ctx context.Context, s *store.Store, o options, cpu func() (time.Duration, error)) (result, error) {
+	before, err := written()
+	if err != nil {
+		return result{}, err
+	}
 	running, stop := context.WithCancel(ctx)
 	integrated := make(chan error, 1)
 	go func() { integrated <- s.Integrate(running) }()
@@ -107,6 +111,7 @@ func commits(ctx context.Context, s *store.Store, o options, cpu func() (time.Du
 		}}.run(ctx)
 	var r result
 	r.take(sampled)
+	after, unread := written()
 	begin := time.Now()
 	pending, failed := s.PendingCount(ctx)
 	r.figure("pending_at_end", float64(pending))
@@ -117,8 +122,11 @@ func commits(ctx context.Context, s *store.Store, o options, cpu func() (time.Du
 	r.figure("integrated_after_ms", milliseconds(time.Since(begin)))
 	head, headErr := s.Head(ctx)
 	r.figure("ledger_size", float64(head.Size))
+	if head.Size > 0 && o.driver != store.PostgreSQL { // where another process writes
+		r.figure("written_bytes_per_unit", float64(after-before)/float64(head.Size)) // warming up included, on both sides
+	}
 	stop()
-	return r, errors.Join(err, failed, headErr, <-integrated)
+	return r, errors.Join(err, unread, failed, headErr, <-integrated)
 }
 
 // issue is a release without outside effects, about as large as a real one.

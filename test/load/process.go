@@ -130,3 +130,19 @@ func parseResident(status string) (int64, error) {
 	}
 	return 0, errors.New("the process status names no memory")
 }
+
+// written is how many bytes this process has handed to the kernel for files
+// and connections.
+func written() (int64, error) {
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0, fmt.Errorf("read bytes written: %w", err)
+	}
+	_, rest, _ := strings.Cut(string(text), "wchar: ")
+	digits, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read bytes written: %w", err)
+	}
+	return n, nil
+}
