@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/unit"
@@ -93,7 +94,9 @@ func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, 
 func (g *Gate) admits(ctx context.Context, c Caller, under loaded, newcomer subject.Subject) error {
 	newcomer.State = subject.Registered
 	who := Caller{Subject: newcomer, Via: c.Via, Address: c.Address, Method: c.Method}
-	d, err := under.set.Decide(ctx, "admit", g.facts(who, enrolment(newcomer.Role)))
+	d, err := patiently(ctx, func() (policy.Decision, error) {
+		return under.set.Decide(ctx, "admit", g.facts(who, enrolment(newcomer.Role)))
+	})
 	if err != nil {
 		return fault.Wrap(err, "decide admit")
 	}

@@ -79,15 +79,26 @@ func (a attesting) useNonce() unit.Write {
 		"kbs/"+a.handshake.Nonce.ID(), unit.Micros(a.handshake.Expires.Add(slack)))
 }
 
-// refuse records a failed attempt with its reason and uses up the nonce.
+// refuse records a failed attempt with its reason and uses up the nonce. Anybody
+// can ask for challenges, so a flood of bad evidence is counted like every other
+// refusal of a stranger, and only the nonces are used up.
 func (a attesting) refuse(ctx context.Context, cause error) error {
-	err := a.gate.commit(ctx, unit.Unit{
+	if !a.gate.strangers.ofEvidence() {
+		a.gate.strangers.add(a.address)
+		return a.spent(a.gate.Ledger.Commit(ctx, unit.Unit{Writes: []unit.Write{a.useNonce()}}), cause)
+	}
+	return a.spent(a.gate.commit(ctx, unit.Unit{
 		Writes: []unit.Write{a.useNonce()},
 		Record: audit.Record{
 			Type: "workload.refused", Outcome: audit.Denied, Actor: a.actor(""), Reasons: []string{fault.Public(cause)},
 			Data: map[string]string{"tee": string(a.handshake.TEE)},
 		},
-	})
+	}), cause)
+}
+
+// spent is the answer to an attempt that was refused for a cause, after its
+// nonce was used up.
+func (a attesting) spent(err, cause error) error {
 	if fault.Is(err, fault.Conflict) {
 		return fault.Unauthenticatedf("this challenge was answered already, begin a new handshake").Because(cause)
 	}
@@ -176,7 +187,9 @@ func (g *Gate) appraise(ctx context.Context, set *policy.Set, verdict *evidence.
 	for i := range verdict.Devices {
 		d := &verdict.Devices[i]
 		name := "default_" + string(d.Class)
-		appraisal, err := set.Appraise(ctx, name, d.Annotated, g.Guests.References)
+		appraisal, err := patiently(ctx, func() (policy.Appraisal, error) {
+			return set.Appraise(ctx, name, d.Annotated, g.Guests.References)
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -273,3 +273,33 @@ func TestGuest_ExpiresWithItsToken(t *testing.T) {
 	_, err = h.gate.ReleaseResource(ctx, who, attested, []string{"a", "b", "c"}, nil)
 	want(t, err, fault.Unavailable)
 }
+
+// Anybody can ask for challenges: a flood of bad evidence must not fill the
+// ledger, and still each nonce is good once.
+func TestAttest_CountsAFloodOfBadEvidence(t *testing.T) {
+	ctx := context.Background()
+	h := newHouse(t)
+	g := h.guest()
+	const flood = 100
+	var last string
+	for range flood {
+		cookie, _ := g.evidence()
+		_, err := h.gate.Attest(ctx, cookie, []byte("{}"), "192.0.2.66")
+		want(t, err, fault.Invalid)
+		last = cookie
+	}
+	if n := len(h.records("workload.refused")); n == 0 || n > 64 {
+		t.Fatalf("%d refusals have a record of their own", n)
+	}
+	_, err := h.gate.Attest(ctx, last, []byte("{}"), "192.0.2.66")
+	want(t, err, fault.Unauthenticated) // its nonce is used up all the same
+	must(t, h.gate.RecordStrangers(ctx))
+	counted := h.records("stranger.refused")
+	if len(counted) == 0 || counted[len(counted)-1].Data["192.0.2.66"] == "" {
+		t.Fatalf("the others are not counted: %+v", counted)
+	}
+	cookie, body := g.evidence()
+	if _, err := h.gate.Attest(ctx, cookie, body, "192.0.2.50"); err != nil {
+		t.Fatalf("good evidence after a flood: %v", err)
+	}
+}

@@ -91,7 +91,7 @@ func (g *Gate) allowed(ctx context.Context, c Caller, verb string, r audit.Recor
 		if err != nil {
 			return decided{}, err
 		}
-		d, err := under.set.Decide(ctx, verb, g.facts(c, in))
+		d, err := patiently(ctx, func() (policy.Decision, error) { return under.set.Decide(ctx, verb, g.facts(c, in)) })
 		if err != nil {
 			return decided{}, fault.Wrap(err, "decide %s", verb)
 		}
@@ -108,6 +108,17 @@ func (g *Gate) allowed(ctx context.Context, c Caller, verb string, r audit.Recor
 			return decided{}, g.refuse(ctx, r, "policy does not allow this to role "+c.Subject.Role)
 		}
 	}
+}
+
+// patiently asks policy once more when it ran out of its time: evaluating takes
+// microseconds, so what is late is a machine that stood still. A second delay is
+// an answer of its own.
+func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	answer, err := ask()
+	if fault.Is(err, fault.Unavailable) && ctx.Err() == nil {
+		return ask()
+	}
+	return answer, err
 }
 
 // within demands that a narrowed session covers what it is used for, whatever

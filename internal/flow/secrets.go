@@ -7,6 +7,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/resource"
 	"github.com/sallyport-project/sallyport/internal/seal"
 	"github.com/sallyport-project/sallyport/internal/secret"
@@ -43,7 +44,9 @@ func (g *Gate) ReleaseResource(
 		record := audit.Record{
 			Type: "resource.released", Actor: c.actor(), Subject: c.Subject.ID, Target: path, Data: map[string]string{"token": attested.ID},
 		}
-		d, err := under.set.ResourceAllowed(ctx, "resource", segments, query, attested.Claims)
+		d, err := patiently(ctx, func() (policy.Decision, error) {
+			return under.set.ResourceAllowed(ctx, "resource", segments, query, attested.Claims)
+		})
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "decide resource")
 		}

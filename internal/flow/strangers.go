@@ -18,8 +18,22 @@ import (
 const mostAddresses = 4096
 
 type strangers struct {
-	mu     sync.Mutex
-	counts map[string]int64
+	mu       sync.Mutex
+	counts   map[string]int64
+	evidence int // refused attestations that were recorded one by one in this interval
+}
+
+// mostEvidence is how many refused attestations have a record of their own in
+// one interval; of the others the count per address stands for them.
+const mostEvidence = 64
+
+// ofEvidence reports whether a refused attestation may still be recorded by
+// itself.
+func (s *strangers) ofEvidence() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.evidence++
+	return s.evidence <= mostEvidence
 }
 
 func newStrangers() *strangers { return &strangers{counts: map[string]int64{}} }
@@ -41,7 +55,7 @@ func (s *strangers) take() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	counts := s.counts
-	s.counts = map[string]int64{}
+	s.counts, s.evidence = map[string]int64{}, 0
 	return counts
 }
 

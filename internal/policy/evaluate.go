@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -169,11 +170,15 @@ func (f facts) Read(_ context.Context, _ storage.Transaction, path storage.Path)
 		v = f.root
 	}
 	for _, step := range path {
-		o, ok := v.(ast.Object)
-		if !ok {
-			return nil, &storage.Error{Code: storage.NotFoundErr, Message: "no such fact"}
+		var t *ast.Term
+		switch v := v.(type) {
+		case ast.Object:
+			t = v.Get(ast.StringTerm(step))
+		case *ast.Array: // data["resource-path"][0]: the engine asks with the index as text
+			if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < v.Len() {
+				t = v.Elem(i)
+			}
 		}
-		t := o.Get(ast.StringTerm(step))
 		if t == nil {
 			return nil, &storage.Error{Code: storage.NotFoundErr, Message: "no such fact"}
 		}

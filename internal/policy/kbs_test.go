@@ -57,6 +57,9 @@ func TestSet_ResourceAllowed(t *testing.T) {
 		claims map[string]any
 		want   bool
 	}{
+		{"path by its index", "package policy\nallow if data[\"resource-path\"][0] == \"team-a\"", "resource", path, nil, snpClaims(), true},
+		{"path by another index", "package policy\nallow if data[\"resource-path\"][1] == \"team-a\"", "resource", path, nil, snpClaims(), false},
+		{"path by an index beyond its end", "package policy\nallow if not data[\"resource-path\"][3]", "resource", path, nil, snpClaims(), true},
 		{"default allows a real TEE", resourceText, "resource", path, nil, snpClaims(), true},
 		{"default refuses the sample TEE", resourceText, "resource", path, nil, submods("sample", "affirming"), false},
 		{"default refuses a sample device beside a real TEE", resourceText, "resource", path, nil, mixed, false},

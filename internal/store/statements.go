@@ -16,7 +16,7 @@ var written = []statementText{
 	{name: "fingerprints.insert", args: 2, sql: "INSERT INTO fingerprints (fp, grant_id) VALUES ($1, $2)"},
 	{name: "fingerprints.delete_for_grant", args: 1, sql: "DELETE FROM fingerprints WHERE grant_id = $1"},
 
-	{name: "nonces.insert", args: 2, sql: "INSERT INTO nonces (id, expires) VALUES ($1, $2)"},
+	{name: "nonces.insert", args: 2, quiet: true, sql: "INSERT INTO nonces (id, expires) VALUES ($1, $2)"},
 	{name: "nonces.expire", args: 1, quiet: true, sql: "DELETE FROM nonces WHERE expires <= $1"},
 	{name: "outcomes.expire", args: 1, quiet: true, sql: "DELETE FROM outcomes WHERE expires <= $1"},
 	{name: "sessions.expire", args: 1, quiet: true, sql: "DELETE FROM sessions WHERE expires <= $1"},
