@@ -81,27 +81,33 @@ func TestVerify_NamesTheDamage(t *testing.T) {
 	}{
 		"byte of a record": {
 			func(f fstest.MapFS) { f["tile/entries/001"].Data[2+50] ^= 1 },
-			[]string{kind(audit.BadRecord, "tile/entries/001")}, []uint64{256},
+			[]string{kind(audit.BadRecord, "tile/entries/001")},
+			[]uint64{256},
 		},
 		"byte of a record in the last bundle": {
 			func(f fstest.MapFS) { f["tile/entries/002.p/188"].Data[2+50] ^= 1 },
-			[]string{kind(audit.BadRecord, "tile/entries/002.p/188")}, []uint64{512},
+			[]string{kind(audit.BadRecord, "tile/entries/002.p/188")},
+			[]uint64{512},
 		},
 		"byte of a full tile": {
 			func(f fstest.MapFS) { f["tile/0/001"].Data[5*32] ^= 1 },
-			[]string{kind(audit.BadTile, "tile/0/001")}, []uint64{256},
+			[]string{kind(audit.BadTile, "tile/0/001")},
+			[]uint64{256},
 		},
 		"byte of the last tile": {
 			func(f fstest.MapFS) { f["tile/0/002.p/188"].Data[5*32] ^= 1 },
-			[]string{kind(audit.BadTile, "tile/0/002.p/188")}, []uint64{512},
+			[]string{kind(audit.BadTile, "tile/0/002.p/188")},
+			[]uint64{512},
 		},
 		"byte of the upper tile": {
 			func(f fstest.MapFS) { f["tile/1/000.p/2"].Data[33] ^= 1 },
-			[]string{kind(audit.BadTile, "tile/1/000.p/2")}, []uint64{0},
+			[]string{kind(audit.BadTile, "tile/1/000.p/2")},
+			[]uint64{0},
 		},
 		"upper and last tile": {
 			func(f fstest.MapFS) { f["tile/1/000.p/2"].Data[33] ^= 1; f["tile/0/002.p/188"].Data[5*32] ^= 1 },
-			[]string{kind(audit.BadTile, "tile/1/000.p/2"), kind(audit.BadTile, "tile/0/002.p/188")}, []uint64{0, 512},
+			[]string{kind(audit.BadTile, "tile/1/000.p/2"), kind(audit.BadTile, "tile/0/002.p/188")},
+			[]uint64{0, 512},
 		},
 		"record and its hash": {
 			func(f fstest.MapFS) {
@@ -109,27 +115,33 @@ func TestVerify_NamesTheDamage(t *testing.T) {
 				h := audit.HashLeaf(first(f["tile/entries/000"].Data))
 				copy(f["tile/0/000"].Data, h[:])
 			},
-			[]string{kind(audit.BadTile, "tile/0/000"), kind(audit.NoRecord, "tile/entries/000")}, []uint64{0, 0},
+			[]string{kind(audit.BadTile, "tile/0/000"), kind(audit.NoRecord, "tile/entries/000")},
+			[]uint64{0, 0},
 		},
 		"checkpoint gone": {
 			func(f fstest.MapFS) { delete(f, "checkpoint") },
-			[]string{kind(audit.NoCheckpoint, "checkpoint")}, nil,
+			[]string{kind(audit.NoCheckpoint, "checkpoint")},
+			nil,
 		},
 		"byte of the checkpoint": {
 			func(f fstest.MapFS) { f["checkpoint"].Data[30] ^= 1 },
-			[]string{kind(audit.BadCheckpoint, "checkpoint")}, nil,
+			[]string{kind(audit.BadCheckpoint, "checkpoint")},
+			nil,
 		},
 		"bundle gone": {
 			func(f fstest.MapFS) { delete(f, "tile/entries/001") },
-			[]string{kind(audit.Missing, "tile/entries/001")}, []uint64{256},
+			[]string{kind(audit.Missing, "tile/entries/001")},
+			[]uint64{256},
 		},
 		"tile gone": {
 			func(f fstest.MapFS) { delete(f, "tile/0/000") },
-			[]string{kind(audit.Missing, "tile/0/000")}, []uint64{0},
+			[]string{kind(audit.Missing, "tile/0/000")},
+			[]uint64{0},
 		},
 		"upper tile gone": {
 			func(f fstest.MapFS) { delete(f, "tile/1/000.p/2") },
-			[]string{kind(audit.Missing, "tile/1/000.p/2")}, []uint64{0},
+			[]string{kind(audit.Missing, "tile/1/000.p/2")},
+			[]uint64{0},
 		},
 		"tile gone and record altered": {
 			func(f fstest.MapFS) { delete(f, "tile/0/001"); f["tile/entries/001"].Data[2+50] ^= 1 },
@@ -138,29 +150,35 @@ func TestVerify_NamesTheDamage(t *testing.T) {
 		},
 		"bundle cut": {
 			func(f fstest.MapFS) { cut(f, "tile/entries/002.p/188", 1) },
-			[]string{kind(audit.Truncated, "tile/entries/002.p/188")}, []uint64{699},
+			[]string{kind(audit.Truncated, "tile/entries/002.p/188")},
+			[]uint64{699},
 		},
 		"tile cut": {
 			func(f fstest.MapFS) { cut(f, "tile/0/001", 32) },
-			[]string{kind(audit.Truncated, "tile/0/001")}, []uint64{256},
+			[]string{kind(audit.Truncated, "tile/0/001")},
+			[]uint64{256},
 		},
 		"tile grown": {
 			func(f fstest.MapFS) {
 				f["tile/0/002.p/188"].Data = append(f["tile/0/002.p/188"].Data, make([]byte, 32)...)
 			},
-			[]string{kind(audit.Malformed, "tile/0/002.p/188")}, []uint64{512},
+			[]string{kind(audit.Malformed, "tile/0/002.p/188")},
+			[]uint64{512},
 		},
 		"bytes behind a bundle": {
 			func(f fstest.MapFS) { f["tile/entries/000"].Data = append(f["tile/entries/000"].Data, 0) },
-			[]string{kind(audit.Extra, "tile/entries/000")}, []uint64{256},
+			[]string{kind(audit.Extra, "tile/entries/000")},
+			[]uint64{256},
 		},
 		"a bundle too many": {
 			func(f fstest.MapFS) { f["tile/entries/003"] = f["tile/entries/001"] },
-			[]string{kind(audit.Extra, "tile/entries/003")}, nil,
+			[]string{kind(audit.Extra, "tile/entries/003")},
+			nil,
 		},
 		"a partial tile too many": {
 			func(f fstest.MapFS) { f["tile/0/000.p/3"] = f["tile/0/000"] },
-			[]string{kind(audit.Extra, "tile/0/000.p/3")}, nil,
+			[]string{kind(audit.Extra, "tile/0/000.p/3")},
+			nil,
 		},
 	}
 	for name, tt := range tests {

@@ -23,8 +23,10 @@ type order struct {
 
 func TestStrict_Decodes(t *testing.T) {
 	in := ` {"name":"a","count":7,"big":"18446744073709551615","key":"aGk=","parts":[{"name":"b"}],"any":{"x":[1,"2",null]}} `
-	want := order{Name: "a", Count: 7, Big: math.MaxUint64, Key: []byte("hi"), Parts: []order{{Name: "b"}},
-		Any: map[string]any{"x": []any{1.0, "2", nil}}}
+	want := order{
+		Name: "a", Count: 7, Big: math.MaxUint64, Key: []byte("hi"), Parts: []order{{Name: "b"}},
+		Any: map[string]any{"x": []any{1.0, "2", nil}},
+	}
 	for name, decode := range map[string]func([]byte, int, int, any) error{"strict": canon.Strict, "lenient": canon.Lenient} {
 		var got order
 		if err := decode([]byte(in), len(in), 3, &got); err != nil {

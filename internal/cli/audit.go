@@ -73,8 +73,10 @@ func (s *shell) showRecords(list []sallyport.Record) error {
 		if err != nil {
 			return fault.Wrap(err, "read record %d", e.Position)
 		}
-		rows = append(rows, []string{strconv.FormatUint(e.Position, 10), when(r.At), r.Type, string(r.Outcome),
-			strings.TrimSpace(r.Actor.Kind + " " + first(r.Actor.Subject, r.Actor.Via)), first(r.Target, r.Grant, r.Subject), r.ID})
+		rows = append(rows, []string{
+			strconv.FormatUint(e.Position, 10), when(r.At), r.Type, string(r.Outcome),
+			strings.TrimSpace(r.Actor.Kind + " " + first(r.Actor.Subject, r.Actor.Via)), first(r.Target, r.Grant, r.Subject), r.ID,
+		})
 	}
 	return s.rows([]string{"POSITION", "AT", "TYPE", "OUTCOME", "ACTOR", "CONCERNS", "ID"}, rows)
 }

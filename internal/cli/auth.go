@@ -38,8 +38,10 @@ func whoami(s *shell) *cobra.Command {
 				return err
 			}
 			return s.print(me, func() error {
-				pairs := []string{"name", me.Subject.Name, "id", me.Subject.ID, "kind", me.Subject.Kind, "role", me.Subject.Role,
-					"team", me.Subject.Team, "state", me.Subject.State}
+				pairs := []string{
+					"name", me.Subject.Name, "id", me.Subject.ID, "kind", me.Subject.Kind, "role", me.Subject.Role,
+					"team", me.Subject.Team, "state", me.Subject.State,
+				}
 				if me.Session != nil {
 					pairs = append(pairs, "session", me.Session.ID, "expires", when(me.Session.ExpiresAt), "scopes", strings.Join(me.Session.Scopes, " "))
 				}

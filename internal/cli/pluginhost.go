@@ -168,8 +168,10 @@ func pluginStatus(s *shell) *cobra.Command {
 			return s.print(picked, func() error {
 				var rows [][]string
 				for _, p := range picked {
-					rows = append(rows, []string{p.Name, p.Version, p.State, p.Reason, strconv.Itoa(p.Starts), strconv.Itoa(p.Crashes),
-						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), p.Detail})
+					rows = append(rows, []string{
+						p.Name, p.Version, p.State, p.Reason, strconv.Itoa(p.Starts), strconv.Itoa(p.Crashes),
+						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), p.Detail,
+					})
 				}
 				return s.rows([]string{"NAME", "VERSION", "STATE", "REASON", "STARTS", "CRASHES", "CALLS", "FAILURES", "SANDBOX", "DETAIL"}, rows)
 			})

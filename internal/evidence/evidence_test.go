@@ -320,8 +320,17 @@ func TestVector_StatusIsTheWorst(t *testing.T) {
 		}
 	}
 	for _, bad := range []map[string]any{
-		nil, {}, {"hardwear": 2}, {"hardware": "2"}, {"hardware": 2.5}, {"hardware": 128}, {"hardware": -129},
-		{"hardware": 1e300}, {"hardware": nil}, {"hardware": true}, {"hardware": json.Number("x")},
+		nil,
+		{},
+		{"hardwear": 2},
+		{"hardware": "2"},
+		{"hardware": 2.5},
+		{"hardware": 128},
+		{"hardware": -129},
+		{"hardware": 1e300},
+		{"hardware": nil},
+		{"hardware": true},
+		{"hardware": json.Number("x")},
 	} {
 		if _, err := NewVector(bad); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%v: %v", bad, err)

@@ -103,6 +103,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Invalidf and its siblings make a fault of the kind in their name.
 func Invalidf(format string, args ...any) *Error { return New(Invalid, format, args...) }
+
 func Unauthenticatedf(format string, args ...any) *Error {
 	return New(Unauthenticated, format, args...)
 }

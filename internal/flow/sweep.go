@@ -144,7 +144,8 @@ func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking
 	}
 	next, err := revoking.To(grant.Revoked, revoking.Reason, g.Now())
 	if err == nil {
-		err = g.commit(ctx, unit.Unit{Urgent: true,
+		err = g.commit(ctx, unit.Unit{
+			Urgent: true,
 			Writes: append([]unit.Write{unit.Update(next)}, g.tell(next, "provider")...),
 			Record: audit.Record{Type: "grant.revoked", Actor: actor, Subject: next.Subject, Grant: next.ID, Data: map[string]string{"kind": next.Kind}},
 		})

@@ -33,17 +33,23 @@ func TestSet_Decide(t *testing.T) {
 	}{
 		{"denies without documents", nil, request(), Decision{Reasons: []string{"no policy allows this"}}},
 		{
-			"denies when nobody has an opinion", []Document{doc("a", sshAllow)},
-			request(object{"subject": object{"role": "reader"}}), Decision{Reasons: []string{"no policy allows this"}},
+			"denies when nobody has an opinion",
+			[]Document{doc("a", sshAllow)},
+			request(object{"subject": object{"role": "reader"}}),
+			Decision{Reasons: []string{"no policy allows this"}},
 		},
 		{
-			"allows within bounds", []Document{doc("a", sshAllow)}, request(),
+			"allows within bounds",
+			[]Document{doc("a", sshAllow)},
+			request(),
 			Decision{Allow: true, Documents: []string{"a@1"}, Reasons: []string{"deployer"}, Bounds: Bounds{
 				Kind: "ssh-user-cert", MaxTTL: 15 * time.Minute, MaxParams: object{"principals": []any{"deploy", "root"}},
 			}},
 		},
 		{
-			"denies when one vetoes", []Document{doc("a", sshAllow), freeze}, request(),
+			"denies when one vetoes",
+			[]Document{doc("a", sshAllow), freeze},
+			request(),
 			Decision{Documents: []string{"a@1", "freeze@1"}, Reasons: []string{"freeze"}},
 		},
 		{
@@ -60,22 +66,26 @@ func TestSet_Decide(t *testing.T) {
 		{
 			"denies when kinds disagree",
 			[]Document{doc("a", sshAllow), doc("b", `release := {"allow": true, "bounds": {"kind": "github-pat", "max_ttl_seconds": 60}}`)},
-			request(), Decision{Documents: []string{"a@1", "b@1"}, Reasons: []string{"the policies allow different kinds"}},
+			request(),
+			Decision{Documents: []string{"a@1", "b@1"}, Reasons: []string{"the policies allow different kinds"}},
 		},
 		{
-			"denies a kind that was not asked for", []Document{doc("a", sshAllow)},
+			"denies a kind that was not asked for",
+			[]Document{doc("a", sshAllow)},
 			request(object{"request": object{"kind": "github-pat"}}),
 			Decision{Documents: []string{"a@1"}, Reasons: []string{"the policies allow another kind of credential"}},
 		},
 		{
-			"denies a release that names no kind", []Document{doc("a", sshAllow)},
+			"denies a release that names no kind",
+			[]Document{doc("a", sshAllow)},
 			request(object{"request": object{"kind": nil}}),
 			Decision{Documents: []string{"a@1"}, Reasons: []string{"the policies allow another kind of credential"}},
 		},
 		{
 			"does not let documents share rules",
 			[]Document{doc("a", "trusted := true\nrespond := {\"allow\": false} if false"), doc("b", `release := {"allow": true, "bounds": {"kind": "ssh-user-cert", "max_ttl_seconds": 60}} if data.sallyport.trusted`)},
-			request(), Decision{Reasons: []string{"no policy allows this"}},
+			request(),
+			Decision{Reasons: []string{"no policy allows this"}},
 		},
 	}
 	for _, tt := range tests {

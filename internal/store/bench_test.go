@@ -72,7 +72,7 @@ func commits(b *testing.B, cfg store.Config) {
 	b.StopTimer()
 	stop()
 	b.ReportMetric(float64(written(b)-before)/float64(b.N), "B-written/unit")
-	b.ReportMetric(float64((spent()).Microseconds())/float64(b.N), "cpu-us/unit") // callers and load included
+	b.ReportMetric(float64(spent().Microseconds())/float64(b.N), "cpu-us/unit") // callers and load included
 	all := slices.Concat(times...)
 	slices.Sort(all)
 	if len(all) > 0 {

@@ -19,9 +19,20 @@ import (
 func TestCatalogue_AgreesWithRows(t *testing.T) {
 	c := newCatalogue(false)
 	rows := []unit.Row{
-		subject.Subject{}, subject.Certificate{}, subject.Session{}, subject.Passport{}, subject.Invitation{},
-		grant.Grant{}, resource.Resource{}, policy.Document{}, policy.Edition{}, plugin.Key{}, plugin.Installed{},
-		keys.Key{}, unit.Outcome{}, notify.Delivery{},
+		subject.Subject{},
+		subject.Certificate{},
+		subject.Session{},
+		subject.Passport{},
+		subject.Invitation{},
+		grant.Grant{},
+		resource.Resource{},
+		policy.Document{},
+		policy.Edition{},
+		plugin.Key{},
+		plugin.Installed{},
+		keys.Key{},
+		unit.Outcome{},
+		notify.Delivery{},
 	}
 	if len(rows) != len(c.tables) {
 		t.Errorf("%d kinds of row, %d tables", len(rows), len(c.tables))

@@ -122,7 +122,8 @@ func (m *Minter) Mint(v evidence.Verdict) (string, time.Time, error) {
 	}
 	payload, err := json.Marshal(earClaims{
 		m.cfg.Profile, now.Unix(), expires.Unix(), m.cfg.Issuer,
-		earVerifier{m.cfg.Build, m.cfg.Developer}, submods,
+		earVerifier{m.cfg.Build, m.cfg.Developer},
+		submods,
 	})
 	if err != nil {
 		return "", time.Time{}, fault.Wrap(err, "encode attestation token")

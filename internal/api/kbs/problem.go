@@ -16,7 +16,8 @@ type failure struct {
 	cause   error
 }
 
-func refused(v evidence.Variant, detail string) failure  { return failure{variant: v, detail: detail} }
+func refused(v evidence.Variant, detail string) failure { return failure{variant: v, detail: detail} }
+
 func notFound(v evidence.Variant, detail string) failure { return failure{variant: v, detail: detail} }
 
 // because shows what a fault says in public, under one variant.
