@@ -154,7 +154,7 @@ func (s *tale) loadAndKill() {
 		s.server.Kill()
 		s.t.Fatalf("nothing was released: %v\n%s", s.callers[0].failed, s.server.LastLog())
 	}
-	time.Sleep(time.Duration(rand.Int64N(int64(400 * time.Millisecond)))) //nolint:gosec // chance, not secrecy
+	time.Sleep(time.Duration(rand.Int64N(int64(400 * time.Millisecond))))
 	s.server.Kill()
 	work.Wait()
 	for _, c := range s.callers {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -62,15 +63,23 @@ func TestDoors_RefuseHostileBodies(t *testing.T) {
 	agent, err := s.agent.client.OpenSession(t.Context(), nil)
 	must(t, err)
 	operations := []shown{
-		{method: "POST", path: "/v1/enrol"}, {method: "POST", path: "/v1/renew"}, {method: "POST", path: "/v1/sessions"},
-		{method: "POST", path: "/v1/invitations"}, {method: "POST", path: "/v1/subjects/" + s.victim.Subject.ID + "/lock"},
+		{method: "POST", path: "/v1/enrol"},
+		{method: "POST", path: "/v1/renew"},
+		{method: "POST", path: "/v1/sessions"},
+		{method: "POST", path: "/v1/invitations"},
+		{method: "POST", path: "/v1/subjects/" + s.victim.Subject.ID + "/lock"},
 		{method: "POST", path: "/v1/certificates/" + s.victim.Serial + "/revoke"},
 		{method: "POST", path: "/v1/credentials", certificate: &s.agent.Certificate, token: agent.Token.Reveal()},
 		{method: "POST", path: "/v1/sessions/delegate", certificate: &s.agent.Certificate, token: agent.Token.Reveal()},
-		{method: "POST", path: "/v1/credentials/" + s.victimGrant + "/revoke"}, {method: "POST", path: "/v1/leaks"},
-		{method: "PUT", path: "/v1/policies/base"}, {method: "POST", path: "/v1/policies/explain"}, {method: "POST", path: "/v1/publishers"},
-		{method: "POST", path: "/kbs/v0/auth"}, {method: "POST", path: "/kbs/v0/attest"},
-		{method: "POST", path: "/kbs/v0/resource-policy"}, {method: "POST", path: "/kbs/v0/attestation-policy"},
+		{method: "POST", path: "/v1/credentials/" + s.victimGrant + "/revoke"},
+		{method: "POST", path: "/v1/leaks"},
+		{method: "PUT", path: "/v1/policies/base"},
+		{method: "POST", path: "/v1/policies/explain"},
+		{method: "POST", path: "/v1/publishers"},
+		{method: "POST", path: "/kbs/v0/auth"},
+		{method: "POST", path: "/kbs/v0/attest"},
+		{method: "POST", path: "/kbs/v0/resource-policy"},
+		{method: "POST", path: "/kbs/v0/attestation-policy"},
 	}
 	for _, o := range operations {
 		if o.certificate == nil {
@@ -204,7 +213,7 @@ func TestDoors_BoundRequests(t *testing.T) {
 		}
 	})
 	large := strings.NewReader(strings.Repeat("a", 9<<20))
-	res, err := http.Post("http://"+plain+"/kbs/v0/auth", "application/json", large) //nolint:noctx // ours
+	res, err := http.Post("http://"+plain+"/kbs/v0/auth", "application/json", large)
 	if err == nil {
 		defer func() { _ = res.Body.Close() }()
 		if res.StatusCode != http.StatusRequestEntityTooLarge {
@@ -246,15 +255,14 @@ func refusesHead(t *testing.T, conn net.Conn, text string) {
 var refusal = regexp.MustCompile(`^HTTP/1\.[01] (4\d\d|501)`)
 
 func isTimeout(err error) bool {
-	e, ok := err.(net.Error) //nolint:errorlint // a read's own
-	return ok && e.Timeout()
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // free is an address of loopback that nobody listened on just now: the ready
 // file names no further listeners.
 func free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
@@ -262,7 +270,7 @@ func free(t testing.TB) string {
 
 func dialPlain(t testing.TB, address string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", address) //nolint:noctx // loopback
+	conn, err := net.Dial("tcp", address)
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn

@@ -51,11 +51,11 @@ func Found(ctx context.Context, p Programs, dir string, o Options) (*House, erro
 	if h.Operator, err = tls.LoadX509KeyPair(filepath.Join(at, "cert.pem"), filepath.Join(at, "key.pem")); err != nil {
 		return nil, fmt.Errorf("read operator's certificate: %w", err)
 	}
-	root, err := os.ReadFile(filepath.Join(at, "ca.pem"))
+	root, err := os.ReadFile(filepath.Join(at, "ca.pem")) //nolint:gosec // of this house
 	if err != nil {
 		return nil, fmt.Errorf("read authority: %w", err)
 	}
-	key, err := os.ReadFile(filepath.Join(dir, "ledger.pub"))
+	key, err := os.ReadFile(filepath.Join(dir, "ledger.pub")) //nolint:gosec // of this house
 	if err != nil {
 		return nil, fmt.Errorf("read ledger key: %w", err)
 	}
@@ -116,7 +116,7 @@ func (h *House) Replica(dir, dsn string) (*House, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
 		return nil, fmt.Errorf("make folder for key file: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "keys", "kek"), key, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "keys", "kek"), key, 0o600); err != nil { //nolint:gosec // of the twin
 		return nil, fmt.Errorf("write key file: %w", err)
 	}
 	if err := os.CopyFS(filepath.Join(dir, "contexts"), os.DirFS(filepath.Join(h.Dir, "contexts"))); err != nil {

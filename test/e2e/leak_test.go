@@ -72,7 +72,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 // open begins to receive, which may be long after its address was configured.
 func (r *receiver) open(t *testing.T) {
 	t.Helper()
-	l, err := net.Listen("tcp", r.address) //nolint:noctx // loopback
+	l, err := net.Listen("tcp", r.address)
 	must(t, err)
 	server := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(l) }()

@@ -56,7 +56,7 @@ func newStage(t *testing.T) *stage {
 func object(members ...any) string {
 	m := map[string]any{}
 	for i := 0; i < len(members); i += 2 {
-		m[members[i].(string)] = members[i+1] //nolint:forcetypeassert // of this file
+		m[members[i].(string)] = members[i+1]
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
@@ -293,7 +293,7 @@ func TestOpenRoutes_LimitAnAddress(t *testing.T) {
 	client := w.HTTP(nil)
 	limited := 0
 	for range 120 {
-		res, err := client.Get("https://" + w.Main + "/v1/ca") //nolint:noctx // the client has a timeout
+		res, err := client.Get("https://" + w.Main + "/v1/ca")
 		must(t, err)
 		_ = res.Body.Close()
 		if res.StatusCode == http.StatusTooManyRequests {

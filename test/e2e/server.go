@@ -44,7 +44,8 @@ func (h *House) Start(ctx context.Context) (*Server, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	defer func() { _ = out.Close() }()
-	s.cmd = exec.Command(h.Programs.Server, "serve", "--ready-file", ready) //nolint:gosec // ours
+	// The server outlives the context: only Kill and Stop end it.
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), h.Programs.Server, "serve", "--ready-file", ready) //nolint:gosec // ours
 	s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = h.environment(), out, out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
@@ -58,7 +59,7 @@ func (h *House) Start(ctx context.Context) (*Server, error) {
 func (s *Server) await(ctx context.Context, ready string) error {
 	late := time.After(StartTime)
 	for {
-		if text, err := os.ReadFile(ready); err == nil {
+		if text, err := os.ReadFile(ready); err == nil { //nolint:gosec // of this house
 			var bound struct{ Main, Operations string }
 			if err := json.Unmarshal(text, &bound); err != nil {
 				s.Kill()
