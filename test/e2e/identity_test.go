@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/audit"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
@@ -82,6 +83,16 @@ func TestIdentity_RefusesWhatProvesNothing(t *testing.T) {
 			t.Errorf("%s: got %d, %v, want 401: %s", name, got.status, err, got.body)
 		}
 	}
+	// Refusals of strangers are counted, and recorded from time to time and at the
+	// end: no request gets around that.
+	after := w.restart()
+	must(t, Eventually(5*time.Second, func() error {
+		list, err := after.Records(t.Context(), "stranger.refused")
+		if err == nil && (len(list) == 0 || list[0].Outcome != audit.Denied) {
+			err = fmt.Errorf("the refusals are not recorded: %+v", list)
+		}
+		return err
+	}))
 }
 
 // operatorID is the subject of the first operator.
