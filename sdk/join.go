@@ -82,6 +82,6 @@ func (t *JoinToken) split(b []byte) bool {
 	if err != nil || host == "" || port == "" || strings.ContainsAny(t.Address, "/?#@ \\") || expires == 0 || expires > 253402300799 { // the year 9999
 		return false
 	}
-	t.Expires = time.Unix(int64(expires), 0).UTC() //nolint:gosec // bounded above
+	t.Expires = time.Unix(int64(expires), 0).UTC()
 	return true
 }

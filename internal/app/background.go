@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -25,20 +26,20 @@ func (a *App) background(ctx context.Context) (wait func()) {
 				case <-time.After(pause):
 				}
 				if err := do(ctx); err != nil && ctx.Err() == nil {
-					a.log.ErrorContext(ctx, "work in the background failed and is repeated", "work", name, "err", err)
+					a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", name), slog.Any("err", err))
 				}
 			}
 		})
 	}
 	tasks.Go(func() {
 		if err := a.store.Integrate(ctx); err != nil && ctx.Err() == nil { // the store has failed, Run hears of it
-			a.log.ErrorContext(ctx, "the ledger stopped", "err", err)
+			a.log.ErrorContext(ctx, "the ledger stopped", slog.Any("err", err))
 		}
 	})
 	a.subscribe()
 	tasks.Go(func() {
 		if err := a.store.Relay(ctx); err != nil && ctx.Err() == nil {
-			a.log.ErrorContext(ctx, "the relay stopped", "err", err)
+			a.log.ErrorContext(ctx, "the relay stopped", slog.Any("err", err))
 		}
 	})
 	every(time.Second, "policies", a.gate.Reload)
@@ -62,7 +63,7 @@ func (a *App) subscribe() {
 		obs.AtMost("type", 128), obs.OneOf("outcome", string(audit.Done), string(audit.Denied), string(audit.Failed)))
 	a.store.Subscribe("metrics", func(ctx context.Context, position uint64, r audit.Record) error {
 		events.Inc(r.Type, string(r.Outcome))
-		a.log.DebugContext(ctx, "event", obs.KeyEvent, r.Type, "position", position, obs.KeySubject, r.Subject, obs.KeyGrant, r.Grant)
+		a.log.DebugContext(ctx, "event", slog.Any(obs.KeyEvent, r.Type), slog.Any("position", position), slog.Any(obs.KeySubject, r.Subject), slog.Any(obs.KeyGrant, r.Grant))
 		return nil
 	})
 }
@@ -72,7 +73,7 @@ func (a *App) repeat(ctx context.Context, name string, do func(context.Context) 
 	for ctx.Err() == nil {
 		n, err := do(ctx)
 		if err != nil && ctx.Err() == nil {
-			a.log.ErrorContext(ctx, "work in the background failed and is repeated", "work", name, "err", err)
+			a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", name), slog.Any("err", err))
 		}
 		if n > 0 && err == nil {
 			continue
@@ -92,7 +93,7 @@ func (a *App) housekeep(ctx context.Context) {
 		case <-time.After(time.Minute):
 		}
 		if err := a.gate.Housekeep(ctx); err != nil && ctx.Err() == nil {
-			a.log.ErrorContext(ctx, "work in the background failed and is repeated", "work", "housekeep", "err", err)
+			a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", "housekeep"), slog.Any("err", err))
 		}
 	}
 }

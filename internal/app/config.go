@@ -113,7 +113,7 @@ func Load(path string) (Config, error) {
 	if info.Size() > maxConfig {
 		return Config{}, fault.Invalidf("the configuration %s is larger than %d bytes", path, maxConfig)
 	}
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names it
 	if err != nil {
 		return Config{}, fault.Unavailablef("the configuration %s cannot be read", path).Because(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -26,13 +27,13 @@ const drain = 8 * time.Second
 func (a *App) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	servers, err := a.listen()
+	servers, err := a.listen(ctx)
 	if err != nil {
 		a.close(context.WithoutCancel(ctx))
 		return err
 	}
 	for _, w := range a.weak {
-		a.log.WarnContext(ctx, "a switch that weakens is on", "switch", w)
+		a.log.WarnContext(ctx, "a switch that weakens is on", slog.Any("switch", w))
 	}
 	for _, s := range servers {
 		go func() {
@@ -43,7 +44,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	background := a.background(ctx)
 	close(a.ready)
-	a.log.InfoContext(ctx, "serving", "main", a.bound["main"], "operations", a.bound["operations"])
+	a.log.InfoContext(ctx, "serving", slog.Any("main", a.bound["main"]), slog.Any("operations", a.bound["operations"]))
 	var failed error
 	select {
 	case <-ctx.Done():
@@ -70,17 +71,17 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) close(ctx context.Context) {
 	if a.host != nil {
 		if err := a.host.Close(ctx); err != nil {
-			a.log.WarnContext(ctx, "plugins did not stop in time", "err", err)
+			a.log.WarnContext(ctx, "plugins did not stop in time", slog.Any("err", err))
 		}
 	}
 	if a.gate != nil {
 		if err := a.gate.RecordStrangers(ctx); err != nil {
-			a.log.WarnContext(ctx, "the count of refused strangers was not recorded", "err", err)
+			a.log.WarnContext(ctx, "the count of refused strangers was not recorded", slog.Any("err", err))
 		}
 	}
 	if a.store != nil {
 		if err := a.store.Close(ctx); err != nil {
-			a.log.WarnContext(ctx, "the store did not close cleanly", "err", err)
+			a.log.WarnContext(ctx, "the store did not close cleanly", slog.Any("err", err))
 		}
 	}
 }
@@ -108,10 +109,10 @@ func (s server) serve() error {
 }
 
 // listen opens all listeners, or none.
-func (a *App) listen() ([]server, error) {
+func (a *App) listen(ctx context.Context) ([]server, error) {
 	var servers []server
 	add := func(name string, l Listener, handler http.Handler) error {
-		open, err := net.Listen("tcp", l.Address)
+		open, err := new(net.ListenConfig).Listen(ctx, "tcp", l.Address)
 		if err != nil {
 			return fault.Unavailablef("the address %s cannot be bound; is a server running there already?", l.Address).Because(err)
 		}

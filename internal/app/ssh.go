@@ -177,7 +177,7 @@ func (r sshRevocations) List(ctx context.Context) ([]byte, error) {
 		}
 		serials[key] = append(serials[key], serial)
 	}
-	list := sshca.KRL{Version: uint64(max(now.Unix(), 1)), Generated: now, Comment: "Sallyport"} //nolint:gosec // positive
+	list := sshca.KRL{Version: uint64(max(now.Unix(), 1)), Generated: now, Comment: "Sallyport"}
 	for key, line := range r.lines {
 		list.Revoked = append(list.Revoked, sshca.Revoked{CA: line, Serials: serials[key]})
 	}

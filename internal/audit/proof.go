@@ -34,12 +34,12 @@ func (n *nodes) hash(ctx context.Context, node compact.NodeID) (Hash, error) {
 	data, ok := n.seen[at]
 	if !ok {
 		var err error
-		if data, err = n.tiles.Tile(ctx, int(at.Level), at.Index); err != nil { //nolint:gosec // at most 7
+		if data, err = n.tiles.Tile(ctx, int(at.Level), at.Index); err != nil {
 			return Hash{}, fault.Wrap(err, "read tile %d of level %d", at.Index, at.Level)
 		}
 		n.seen[at] = data
 	}
-	from := int(first % TileWidth) //nolint:gosec // at most 255
+	from := int(first % TileWidth)
 	to := from + 1<<height
 	if err := checkTile(data, to); err != nil {
 		return Hash{}, err

@@ -69,7 +69,7 @@ func widthAt(size uint64, level int, index uint64) int {
 	if index > n/TileWidth {
 		return 0
 	}
-	return int(min(n-index*TileWidth, TileWidth)) //nolint:gosec // at most 256
+	return int(min(n-index*TileWidth, TileWidth))
 }
 
 // partials are the partial tiles of a tree, lowest level first: what must be
@@ -78,7 +78,7 @@ func partials(size uint64) []place {
 	var list []place
 	for level := range levels(size) {
 		n := count(size, level)
-		if w := int(n % TileWidth); w > 0 { //nolint:gosec // at most 255
+		if w := int(n % TileWidth); w > 0 {
 			list = append(list, place{level, n / TileWidth, w})
 		}
 	}
@@ -146,7 +146,7 @@ func expected(name string, size uint64) bool {
 		if err != nil || strconv.FormatUint(n, 10) != parts[1] {
 			return false
 		}
-		level = int(n) //nolint:gosec // three bits
+		level = int(n)
 	}
 	numbers := parts[2:]
 	if last := len(numbers) - 2; last >= 0 && strings.HasSuffix(numbers[last], ".p") {

@@ -83,7 +83,7 @@ func (w *worker) check(index uint64, width int, name string, tile []byte, res *b
 	text, end := string(w.file), 0 // one copy for all records
 	for i, leaf := range list {
 		end += 2 + len(leaf)
-		position := index*TileWidth + uint64(i) //nolint:gosec // below 256
+		position := index*TileWidth + uint64(i)
 		h := HashLeaf(leaf)
 		w.hashes = append(w.hashes, h[:]...)
 		if tile != nil && !bytes.Equal(h[:], tile[i*HashSize:(i+1)*HashSize]) {

@@ -71,7 +71,7 @@ func (t *tree) computed(level int, index uint64) []byte {
 	stored := t.stored[level].tile(index)
 	out := make([]byte, 0, len(stored))
 	for i := range len(stored) / HashSize {
-		child := index*TileWidth + uint64(i) //nolint:gosec // below 256
+		child := index*TileWidth + uint64(i)
 		var h Hash
 		if level > 1 {
 			if !t.stored[level-1].have[child] {
@@ -107,7 +107,7 @@ func (t *tree) judge() {
 		above = t.judgeLevel(level, above, border[level])
 	}
 	for i := range t.a.bundles {
-		t.judgeBundle(uint64(i), above, border[0]) //nolint:gosec // an index
+		t.judgeBundle(uint64(i), above, border[0])
 	}
 }
 
@@ -178,7 +178,7 @@ func (t *tree) judgeLevel(level int, above, partial []byte) []byte {
 	l := t.stored[level]
 	good := make([]byte, 0, len(l.data))
 	for i := range l.have {
-		index := uint64(i) //nolint:gosec // an index
+		index := uint64(i)
 		p := place{level, index, widthAt(t.a.c.Size, level, index)}
 		if p.width < TileWidth {
 			if len(partial) != p.width*HashSize { // missing, and nothing in its place

@@ -82,7 +82,7 @@ func (s *shell) renew(ctx context.Context, c *identity, cfg sallyport.Config) (p
 	}
 	done, err := lock(filepath.Join(c.folder, "renew.lock"), s.Now())
 	if err != nil {
-		return *cfg.Certificate, nil //nolint:nilerr // somebody else renews it now
+		return *cfg.Certificate, nil
 	}
 	defer done()
 	pair, _, err = s.exchange(ctx, c, cfg)

@@ -27,7 +27,7 @@ report of a leaked value finds it.`,
 
 // vending is what credential vend was asked for.
 type vending struct {
-	params, lists                      []string
+	params                             []string
 	paramsFile, publicKey, out, idempo string
 	ttl                                time.Duration
 	show                               bool

@@ -84,11 +84,11 @@ var _ audit.Source = remote{}
 
 // width is how many hashes a tile of the checkpoint has.
 func (r remote) width(level int, index uint64) (int, error) {
-	have := r.size >> (8 * level) //nolint:gosec // a level is small
+	have := r.size >> (8 * level)
 	if have <= index*audit.TileWidth {
 		return 0, fault.NotFoundf("the ledger has no tile %d of level %d", index, level)
 	}
-	return int(min(have-index*audit.TileWidth, audit.TileWidth)), nil //nolint:gosec // at most 256
+	return int(min(have-index*audit.TileWidth, audit.TileWidth)), nil
 }
 
 // Tile downloads one tile.
@@ -112,7 +112,7 @@ func (r remote) Leaves(ctx context.Context, from uint64, n int) ([][]byte, error
 		return nil, err
 	}
 	leaves := split(bundle)
-	skip := int(from % audit.TileWidth) //nolint:gosec // below 256
+	skip := int(from % audit.TileWidth)
 	if len(leaves) != width || skip+n > width {
 		return nil, fault.Unavailablef("the server's bundle of records %d is damaged", index)
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -75,8 +76,7 @@ func runAndTell(ctx context.Context, a *app.App, path string) error {
 	}
 	if err != nil {
 		stop(nil)
-		<-ended
-		return fault.Wrap(err, "write ready file")
+		return errors.Join(<-ended, fault.Wrap(err, "write ready file"))
 	}
 	return <-ended
 }

@@ -149,10 +149,11 @@ func descend(t map[string]any, path []string) (map[string]any, error) {
 		case map[string]any:
 			t = v
 		case []any:
-			last, ok := any(nil), false
+			var last any
 			if len(v) > 0 {
 				last = v[len(v)-1]
 			}
+			var ok bool
 			if t, ok = last.(map[string]any); !ok {
 				return nil, errTOML
 			}

@@ -86,7 +86,7 @@ func (h *house) makeKeys() {
 	ctx, at := context.Background(), file.Config{Path: filepath.Join(h.t.TempDir(), "kek"), DataDir: h.dir}
 	kek, err := file.Create(at)
 	must(h.t, err)
-	root := keys.Key{}
+	var root keys.Key
 	h.vault, root, err = keys.Create(ctx, keys.Config{KEK: kek, Now: h.now})
 	must(h.t, err)
 	h.rows = append(h.rows, root)

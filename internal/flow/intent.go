@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -68,6 +69,6 @@ func (v *vending) end(ctx context.Context, reason string) {
 	old, refused := *v.intent, v.refused
 	v.intent, v.refused = nil, false
 	if err := v.gate.reap(context.WithoutCancel(ctx), old, reason, refused); err != nil {
-		v.gate.Log.WarnContext(ctx, "an intent is left to the reaper", "grant", old.ID, "err", err)
+		v.gate.Log.WarnContext(ctx, "an intent is left to the reaper", slog.Any("grant", old.ID), slog.Any("err", err))
 	}
 }

@@ -151,11 +151,7 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		if err := plugin.CheckRoles(all, next.Name, next.Offer); err != nil {
 			return unit.Unit{}, err
 		}
-		record.Policy = d.Documents
-		record.Data = map[string]string{
-			"version": next.Package, "digest": next.Digest, "publisher": next.Publisher, "keys": strings.Join(next.KeyIDs, " "),
-			"kinds": strings.Join(next.Offer.Kinds, " "), "roles": strings.Join(next.Offer.Roles, " "),
-		}
+		record.Policy, record.Data = d.Documents, describe(next)
 		write := unit.Insert
 		if old != nil {
 			write = unit.Update
@@ -168,6 +164,14 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		return plugin.Installed{}, err
 	}
 	return next, g.ApplyPlugins(ctx)
+}
+
+// describe is what a record says of an installed package.
+func describe(p plugin.Installed) map[string]string {
+	return map[string]string{
+		"version": p.Package, "digest": p.Digest, "publisher": p.Publisher, "keys": strings.Join(p.KeyIDs, " "),
+		"kinds": strings.Join(p.Offer.Kinds, " "), "roles": strings.Join(p.Offer.Roles, " "),
+	}
 }
 
 // refusedPackage records that a package was refused, since somebody tried to

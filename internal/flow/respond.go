@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,7 +87,7 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	for _, candidate := range candidates {
 		m, err := g.react(ctx, c, candidate.ID, cause{text: s.Source})
 		if err != nil {
-			g.Log.ErrorContext(ctx, "a reported grant could not be dealt with", "grant", candidate.ID, "reason", fault.Public(err))
+			g.Log.ErrorContext(ctx, "a reported grant could not be dealt with", slog.Any("grant", candidate.ID), slog.Any("reason", fault.Public(err)))
 			failed = fault.Wrap(err, "respond for grant %s", candidate.ID)
 			continue
 		}
@@ -146,7 +147,7 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (
 	}
 	ended, failure, err := g.revokeAtProvider(ctx, c.actor(), *revoke)
 	if err != nil {
-		g.Log.ErrorContext(ctx, "the outcome of a revocation could not be recorded; it is repeated", "grant", grantID, "reason", fault.Public(err))
+		g.Log.ErrorContext(ctx, "the outcome of a revocation could not be recorded; it is repeated", slog.Any("grant", grantID), slog.Any("reason", fault.Public(err)))
 	}
 	m.State, m.Failed = ended.State, failure
 	return m, nil

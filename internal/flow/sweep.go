@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -202,7 +203,7 @@ func (g *Gate) revocationFailed(ctx context.Context, actor audit.Actor, old gran
 			Data:  map[string]string{"kind": old.Kind, "attempts": strconv.FormatInt(next.Attempts, 10)},
 		})...)
 	}
-	g.Log.ErrorContext(ctx, "a revocation failed and will be repeated", "grant", old.ID, "reason", fault.Public(cause))
+	g.Log.ErrorContext(ctx, "a revocation failed and will be repeated", slog.Any("grant", old.ID), slog.Any("reason", fault.Public(cause)))
 	return g.commit(ctx, u)
 }
 
@@ -240,7 +241,7 @@ func (g *Gate) deliverOne(ctx context.Context, d notify.Delivery) error {
 		d.Due = g.Now().Add(notify.Backoff(d.Attempts))
 	}
 	if err != nil {
-		g.Log.WarnContext(ctx, "a notification did not arrive", "channel", d.Channel, "notification", d.Message.ID, "reason", fault.Public(err))
+		g.Log.WarnContext(ctx, "a notification did not arrive", slog.Any("channel", d.Channel), slog.Any("notification", d.Message.ID), slog.Any("reason", fault.Public(err)))
 	}
 	return g.commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(d)}, Record: record})
 }

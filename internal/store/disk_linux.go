@@ -9,12 +9,12 @@ import (
 
 // lockFile holds a file for one process; it fails at once if another has it.
 func lockFile(f *os.File) error {
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec,wrapcheck // a descriptor is small; the caller explains
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:wrapcheck // a descriptor is small; the caller explains
 }
 
 // allocate gives a file its space, really and not only in name.
 func allocate(f *os.File, size int64) error {
-	err := unix.Fallocate(int(f.Fd()), 0, 0, size) //nolint:gosec // a descriptor is small
+	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		_, err = f.WriteAt(make([]byte, size), 0)
 	}

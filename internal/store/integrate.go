@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -34,7 +35,7 @@ func (s *Store) Integrate(ctx context.Context) error {
 		in.lease.release(last)
 		if kept, ok := s.note.last(); ok {
 			if err := s.note.keep(kept, true); err != nil {
-				s.log.ErrorContext(last, "the last checkpoint was not kept", "err", err)
+				s.log.ErrorContext(last, "the last checkpoint was not kept", slog.Any("err", err))
 			}
 		}
 	}()
@@ -44,7 +45,7 @@ func (s *Store) Integrate(ctx context.Context) error {
 				s.fail(err)
 				return err
 			}
-			s.log.WarnContext(ctx, "the integrator will try again", "err", err)
+			s.log.WarnContext(ctx, "the integrator will try again", slog.Any("err", err))
 			in.builder = nil
 			pause(ctx, integrateEvery)
 		}

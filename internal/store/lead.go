@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -16,7 +17,7 @@ func (s *Store) Lead(ctx context.Context, name string, do func(ctx context.Conte
 	for ctx.Err() == nil {
 		held, err := l.hold(ctx)
 		if err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "a lease cannot be asked for", "lease", name, "err", err)
+			s.log.WarnContext(ctx, "a lease cannot be asked for", slog.Any("lease", name), slog.Any("err", err))
 		}
 		if held {
 			s.leadWhile(ctx, l, do)

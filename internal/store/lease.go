@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -63,7 +64,7 @@ func (l *lease) hold(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	l.held, l.epoch, l.renewed = true, epoch+1, now
-	l.s.log.InfoContext(ctx, "this node has a lease", "lease", l.name, "epoch", l.epoch)
+	l.s.log.InfoContext(ctx, "this node has a lease", slog.Any("lease", l.name), slog.Any("epoch", l.epoch))
 	return true, nil
 }
 
@@ -77,7 +78,7 @@ func (l *lease) renew(ctx context.Context, now time.Time) (bool, error) {
 		l.renewed = now
 	case fault.Is(err, fault.Conflict) || now.Sub(l.renewed) > leaseSafe:
 		l.held, l.seenAt = false, time.Time{}
-		l.s.log.WarnContext(ctx, "this node has lost a lease", "lease", l.name, "epoch", l.epoch)
+		l.s.log.WarnContext(ctx, "this node has lost a lease", slog.Any("lease", l.name), slog.Any("epoch", l.epoch))
 		if fault.Is(err, fault.Conflict) {
 			err = nil
 		}
@@ -97,7 +98,7 @@ func (l *lease) release(ctx context.Context) {
 	}
 	l.held = false
 	if err := l.s.submit(ctx, l.s.own(l.s.do("leases.release", -1, l.name, l.holder, l.epoch))); err != nil {
-		l.s.log.InfoContext(ctx, "a lease was not given back", "lease", l.name, "err", err)
+		l.s.log.InfoContext(ctx, "a lease was not given back", slog.Any("lease", l.name), slog.Any("err", err))
 	}
 }
 

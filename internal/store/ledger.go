@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"log/slog"
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -175,11 +176,11 @@ func (s *Store) entries(ctx context.Context, clause string, args ...any) ([]audi
 			}
 			have = at
 		}
-		k := int(e.Position%audit.TileWidth) * audit.HashSize //nolint:gosec // at most 255
+		k := int(e.Position%audit.TileWidth) * audit.HashSize
 		hash := audit.HashLeaf(e.Leaf)
 		if k+audit.HashSize > len(tile) || !bytes.Equal(tile[k:k+audit.HashSize], hash[:]) {
 			s.broken.Add(1)
-			s.log.ErrorContext(ctx, "a record of the ledger is damaged and is not served", "position", e.Position)
+			s.log.ErrorContext(ctx, "a record of the ledger is damaged and is not served", slog.Any("position", e.Position))
 			return nil, fault.Internalf("record %d of the ledger is damaged", e.Position)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -85,7 +86,7 @@ func (n *noteFile) write(note string) error {
 		return fault.Wrap(err, "make state directory")
 	}
 	name := filepath.Join(n.dir, noteName)
-	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // in the state directory
 	if err != nil {
 		return fault.Wrap(err, "write checkpoint")
 	}
@@ -143,7 +144,7 @@ func (s *Store) guard(ctx context.Context) error {
 			return err
 		}
 	} else if head.Size > 0 {
-		s.log.WarnContext(ctx, "no checkpoint was kept on this node, the database is taken as it is", "size", head.Size)
+		s.log.WarnContext(ctx, "no checkpoint was kept on this node, the database is taken as it is", slog.Any("size", head.Size))
 	}
 	return s.note.keep(head, true)
 }

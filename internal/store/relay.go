@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -102,7 +103,7 @@ func (s *Store) follow(ctx context.Context, guard step, sub subscription) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			s.log.WarnContext(ctx, "a subscriber of the ledger will see a record again", "subscriber", sub.name, "position", next, "err", err)
+			s.log.WarnContext(ctx, "a subscriber of the ledger will see a record again", slog.Any("subscriber", sub.name), slog.Any("position", next), slog.Any("err", err))
 			known = false
 			pause(ctx, relayRetry)
 		case n == 0:

@@ -133,7 +133,7 @@ func TestSQLite_FailedSync(t *testing.T) {
 	}
 	for _, when := range []string{"40", "80+", "150"} {
 		dir := t.TempDir()
-		cmd := exec.Command(tracer, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=fsync,fdatasync", //nolint:gosec // constant
+		cmd := exec.Command(tracer, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=fsync,fdatasync",
 			"-e", "inject=fsync,fdatasync:error=EIO:when="+when, os.Args[0], "-test.run=TestSQLite_FailedSyncWorker", "-test.v")
 		cmd.Env = append(os.Environ(), "STORE_WORKER="+dir)
 		out, err := cmd.CombinedOutput()

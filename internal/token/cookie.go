@@ -109,7 +109,7 @@ func (c *Cookies) Seal(h Handshake) (string, error) {
 		return "", fault.Unavailablef("no handshake key is active, an operator must rotate the keys")
 	}
 	key := (*c.keys.Load())[i]
-	head := append([]byte{cookieFormat, byte(len(key.ID))}, key.ID...)
+	head := append([]byte{cookieFormat, byte(len(key.ID))}, key.ID...) //nolint:gosec // keyID allows 64
 	head = append(head, make([]byte, saltSize)...)
 	if _, err := rand.Read(head[len(head)-saltSize:]); err != nil {
 		return "", fault.Wrap(err, "draw salt")

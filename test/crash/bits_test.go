@@ -39,7 +39,7 @@ func TestBits_FlippedBitsAreNeverServed(t *testing.T) {
 	note, err := os.ReadFile(filepath.Join(dir, "last-checkpoint"))
 	noError(t, err)
 
-	chance := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // chance, not secrecy
+	chance := rand.New(rand.NewPCG(7, 7))
 	detected := 0
 	for round := range 4 * *rounds {
 		bad := append([]byte{}, data...)

@@ -53,7 +53,7 @@ func TestKill_PostgreSQL(t *testing.T) {
 // acknowledgement, and returns what was acknowledged.
 func killed(t *testing.T, dir, dsn string) []string {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this binary
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), workerDir+"="+dir, workerDSN+"="+dsn, workerUnits+"=0")
 	out, err := cmd.StdoutPipe()
 	noError(t, err)
@@ -66,7 +66,7 @@ func killed(t *testing.T, dir, dsn string) []string {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if acks == nil {
-			time.AfterFunc(time.Duration(rand.Int64N(int64(120*time.Millisecond))), func() { _ = cmd.Process.Kill() }) //nolint:gosec // chance, not secrecy
+			time.AfterFunc(time.Duration(rand.Int64N(int64(120*time.Millisecond))), func() { _ = cmd.Process.Kill() })
 		}
 		if strings.HasPrefix(lines.Text(), "ACK ") {
 			acks = append(acks, lines.Text())

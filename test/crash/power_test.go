@@ -57,7 +57,7 @@ func recorded(t *testing.T, unsafe string) *recording {
 		t.Skip("skipped: needs strace")
 	}
 	dir, trace := t.TempDir(), filepath.Join(t.TempDir(), "trace")
-	cmd := exec.Command(tracer, "-f", "-qq", "-xx", "-y", "-s", "1048576", "-o", trace, //nolint:gosec // constant
+	cmd := exec.Command(tracer, "-f", "-qq", "-xx", "-y", "-s", "1048576", "-o", trace,
 		"-e", "trace=pwrite64,write,fsync,fdatasync,ftruncate,rename,renameat,renameat2,unlink,unlinkat",
 		"-e", "signal=none", os.Args[0])
 	cmd.Env = append(os.Environ(), workerDir+"="+dir, workerUnsafe+"="+unsafe, workerUnits+"=240")
@@ -79,7 +79,7 @@ func recorded(t *testing.T, unsafe string) *recording {
 // point, and returns what was acknowledged before it.
 func (rec *recording) cut(t *testing.T, seed uint64) (string, []string) {
 	t.Helper()
-	chance := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // chance, not secrecy
+	chance := rand.New(rand.NewPCG(seed, 1))
 	point := chance.IntN(len(rec.ops) + 1)
 	if seed == 0 {
 		point = len(rec.ops)

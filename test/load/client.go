@@ -165,7 +165,7 @@ func (c *connection) chunks() error {
 		if err != nil {
 			return fmt.Errorf("read chunk: %w", err)
 		}
-		if err := c.read(int(n)); err != nil { //nolint:gosec // 31 bits
+		if err := c.read(int(n)); err != nil {
 			return err
 		}
 		if line, err = c.r.ReadSlice('\n'); err != nil || len(bytes.TrimRight(line, "\r\n")) != 0 {

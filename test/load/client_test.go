@@ -22,13 +22,13 @@ func TestConnection_ReadsEveryFraming(t *testing.T) {
 		w.WriteHeader(http.StatusCreated)
 		for part := range strings.SplitSeq(long, "5") {
 			_, _ = w.Write([]byte(part))
-			w.(http.Flusher).Flush() //nolint:errcheck // net/http's writer flushes
+			w.(http.Flusher).Flush()
 		}
 	})
 	server := httptest.NewUnstartedServer(mux)
 	server.StartTLS()
 	defer server.Close()
-	config := &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com", MinVersion: tls.VersionTLS13} //nolint:errcheck // httptest's own
+	config := &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com", MinVersion: tls.VersionTLS13}
 	c, err := dial(t.Context(), server.Listener.Addr().String(), config)
 	if err != nil {
 		t.Fatal(err)

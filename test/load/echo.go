@@ -57,7 +57,7 @@ func echoServer(in io.Reader, out io.Writer) error {
 		config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
 		config.ClientCAs.AddCert(root)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // bound for the whole run
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

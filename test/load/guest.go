@@ -69,7 +69,8 @@ func resources(ctx context.Context, s *server, o options) (sample, error) {
 			c.close()
 		}
 	}()
-	return drive{conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu,
+	return drive{
+		conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu,
 		open: func(ctx context.Context, _ int) (call, error) {
 			key, token, err := attest(ctx, s, config)
 			if err != nil {
@@ -92,7 +93,8 @@ func resources(ctx context.Context, s *server, o options) (sample, error) {
 				}
 				return err
 			}, nil
-		}}.run(ctx)
+		},
+	}.run(ctx)
 }
 
 // attest makes a guest with a key of its own and runs the handshake.

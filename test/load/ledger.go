@@ -99,7 +99,8 @@ func commits(ctx context.Context, s *store.Store, o options, cpu func() (time.Du
 	running, stop := context.WithCancel(ctx)
 	integrated := make(chan error, 1)
 	go func() { integrated <- s.Integrate(running) }()
-	sampled, err := drive{conns: o.conns, warm: o.warm, duration: o.duration, cpu: cpu,
+	sampled, err := drive{
+		conns: o.conns, warm: o.warm, duration: o.duration, cpu: cpu,
 		open: func(context.Context, int) (call, error) {
 			of, session := id.New(), id.New()
 			return func(ctx context.Context) error {
@@ -108,7 +109,8 @@ func commits(ctx context.Context, s *store.Store, o options, cpu func() (time.Du
 				}
 				return nil
 			}, nil
-		}}.run(ctx)
+		},
+	}.run(ctx)
 	var r result
 	r.take(sampled)
 	after, unread := written()

@@ -211,8 +211,15 @@ func TestResult_IsJudged(t *testing.T) {
 
 func TestProgram_RefusesWrongUse(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"nothing"}, {"ledger", "more"}, {"ledger", "--conns", "-1"}, {"ledger", "--conns", "100000"}, {"ledger", "--duration", "0s"},
-		{"ledger", "--duration", "24h"}, {"ledger", "--driver", "paper"}, {"ledger", "--unknown"},
+		{},
+		{"nothing"},
+		{"ledger", "more"},
+		{"ledger", "--conns", "-1"},
+		{"ledger", "--conns", "100000"},
+		{"ledger", "--duration", "0s"},
+		{"ledger", "--duration", "24h"},
+		{"ledger", "--driver", "paper"},
+		{"ledger", "--unknown"},
 	} {
 		var out, log bytes.Buffer
 		if code := program(t.Context(), args, &out, &log); code != 2 || log.Len() == 0 || out.Len() != 0 {

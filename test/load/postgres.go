@@ -16,7 +16,7 @@ func postmaster(dsn string) (int, error) {
 		if !ok {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+		text, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid")) //nolint:gosec // ours
 		if err != nil {
 			return 0, fmt.Errorf("find PostgreSQL's process: %w", err)
 		}

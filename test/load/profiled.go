@@ -46,10 +46,10 @@ func serveProfiled(args []string) error {
 	}
 	text, err := json.Marshal(map[string]string{"main": a.Address("main"), "operations": a.Address("operations")})
 	if err == nil {
-		err = os.WriteFile(args[3]+".new", text, 0o600)
+		err = os.WriteFile(args[3]+".new", text, 0o600) //nolint:gosec // the user names it
 	}
 	if err == nil {
-		err = os.Rename(args[3]+".new", args[3])
+		err = os.Rename(args[3]+".new", args[3]) //nolint:gosec // the user names it
 	}
 	if err != nil {
 		stop()

@@ -107,7 +107,7 @@ const (
 // start runs the server and waits until it says that it is ready.
 func (in *installation) start(ctx context.Context) (*server, error) {
 	ready := filepath.Join(in.dir, "ready.json")
-	if err := os.RemoveAll(ready); err != nil {
+	if err := os.RemoveAll(ready); err != nil { //nolint:gosec // ours
 		return nil, fmt.Errorf("remove ready file: %w", err)
 	}
 	s := &server{in: in, log: &tail{}, ended: make(chan error, 1)}

@@ -126,7 +126,8 @@ func (v vended) drive(ctx context.Context, s *server, agents []agent, o options)
 			c.close()
 		}
 	}()
-	return drive{conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu,
+	return drive{
+		conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu,
 		open: func(ctx context.Context, i int) (call, error) {
 			a := agents[i%len(agents)]
 			c, err := dial(ctx, s.main, a.tls)
@@ -150,7 +151,8 @@ func (v vended) drive(ctx context.Context, s *server, agents []agent, o options)
 				}
 				return err
 			}, nil
-		}}.run(ctx)
+		},
+	}.run(ctx)
 }
 
 // number writes n into a field of digits.

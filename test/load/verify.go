@@ -133,7 +133,7 @@ func export(ctx context.Context, dir string) (string, error) {
 	}
 	tiles, tree := shelf{}, &audit.Builder{}
 	for from := 0; from < exported; from += audit.TileWidth {
-		leaves, err := tiles.Leaves(ctx, uint64(from), min(audit.TileWidth, exported-from)) //nolint:gosec // not negative
+		leaves, err := tiles.Leaves(ctx, uint64(from), min(audit.TileWidth, exported-from))
 		if err != nil {
 			return "", err
 		}
@@ -182,7 +182,7 @@ func (s shelf) Tile(_ context.Context, level int, index uint64) ([]byte, error) 
 func (shelf) Leaves(_ context.Context, from uint64, n int) ([][]byte, error) {
 	list := make([][]byte, n)
 	for i := range list {
-		leaf, err := madeUp(from + uint64(i)).Leaf() //nolint:gosec // below 256
+		leaf, err := madeUp(from + uint64(i)).Leaf()
 		if err != nil {
 			return nil, fmt.Errorf("write record: %w", err)
 		}

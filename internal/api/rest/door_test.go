@@ -288,7 +288,7 @@ func TestVend_ChecksTheIdempotencyKey(t *testing.T) {
 	c := h.plain(&who)
 	const body = `{"kind":"ssh-user-cert","ttl_seconds":60}`
 	for _, bad := range []string{"", strings.Repeat("k", 129), "a b", "ä"} {
-		if res, _ := h.send(t, c, http.MethodPost, "/v1/credentials", "application/json", strings.NewReader(body), "Idempotency-Key", bad); res.StatusCode != 400 {
+		if res, _ := h.send(t, c, http.MethodPost, "/v1/credentials", "application/json", strings.NewReader(body), "Idempotency-Key", bad); res.StatusCode != http.StatusBadRequest {
 			t.Errorf("%q: status %d", bad, res.StatusCode)
 		}
 	}

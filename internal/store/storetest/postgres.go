@@ -51,7 +51,7 @@ func NewServer() (*Server, string, error) {
 		}
 		uid, _ := strconv.Atoi(u.Uid)
 		gid, _ := strconv.Atoi(u.Gid)
-		p.cred = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}} //nolint:gosec // ids of the system
+		p.cred = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 		if err := os.Chown(p.dir, uid, gid); err != nil {
 			return nil, "", err
 		}
@@ -69,7 +69,7 @@ func NewServer() (*Server, string, error) {
 func (p *Server) data() string { return filepath.Join(p.dir, "data") }
 
 func (p *Server) run(name string, args ...string) error {
-	cmd := exec.Command(filepath.Join(p.bin, name), args...) //nolint:gosec // constant names
+	cmd := exec.Command(filepath.Join(p.bin, name), args...) //nolint:noctx // initdb and pg_ctl end by themselves
 	cmd.SysProcAttr, cmd.Dir = p.cred, p.dir
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
