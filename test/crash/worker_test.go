@@ -18,7 +18,16 @@ import (
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-var rounds = flag.Int("rounds", 50, "how often a process is killed, or the power cut")
+var rounds = flag.Int("rounds", wanted(), "how often a process is killed, or the power cut")
+
+// wanted are the ROUNDS of the environment, as make crash sets them, or enough
+// for a change.
+func wanted() int {
+	if n, err := strconv.Atoi(os.Getenv("ROUNDS")); err == nil && n > 0 {
+		return n
+	}
+	return 50
+}
 
 // The environment that makes this binary a worker.
 const (
