@@ -29,14 +29,18 @@ func pair(t *testing.T, name string) (a, b *world) {
 	twin, err := h.Replica(filepath.Join(t.TempDir(), "twin"), p.DSN(name))
 	must(t, err)
 	b = start(t, twin)
-	// The decision to run a plugin is shared, its files are not. A node that has
-	// the decision already keeps the files and answers Conflict; it looks for
-	// them when it starts.
-	if err := b.Install(t.Context()); sallyport.Is(err, sallyport.Conflict) {
-		b = b.restart()
-	} else {
+	// The decision to run a plugin is shared, its files are not: a node that knows
+	// the decision keeps the files, and may say that the plugin is installed.
+	if err := b.Install(t.Context()); !sallyport.Is(err, sallyport.Conflict) {
 		must(t, err)
 	}
+	must(t, Eventually(15*time.Second, func() error {
+		status, err := b.admin.Status(t.Context())
+		if err == nil && (len(status.Plugins) != 1 || status.Plugins[0].State != "ready") {
+			err = fmt.Errorf("the plugins of the second node: %+v", status.Plugins)
+		}
+		return err
+	}))
 	return a, b
 }
 
