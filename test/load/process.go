@@ -53,18 +53,23 @@ func parseStat(text string) (stat, error) {
 
 // processTime is the processor time of a process and all below it so far.
 func processTime(pid int) (time.Duration, error) {
+	own, below, err := processTimes(pid)
+	return own + below, err
+}
+
+// processTimes parts a process's own time from that of all below it.
+func processTimes(pid int) (own, below time.Duration, err error) {
 	all, err := processes()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if _, ok := all[pid]; !ok {
-		return 0, fmt.Errorf("process %d has ended", pid)
+		return 0, 0, fmt.Errorf("process %d has ended", pid)
 	}
-	var sum time.Duration
-	for _, p := range family(all, pid) {
-		sum += all[p].cpu
+	for _, p := range family(all, pid)[1:] {
+		below += all[p].cpu
 	}
-	return sum, nil
+	return all[pid].cpu, below, nil
 }
 
 func processes() (map[int]stat, error) {

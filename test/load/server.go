@@ -97,6 +97,7 @@ type server struct {
 	operations string        // host:port
 	started    time.Duration // from exec until all listeners are open
 	ended      chan error
+	plugins    [2]time.Duration // their processor time at the last two calls of cpu
 }
 
 const (
@@ -172,8 +173,13 @@ func (s *server) stop() error {
 	return failed
 }
 
-// cpu is the processor time of the server and its plugins.
-func (s *server) cpu() (time.Duration, error) { return processTime(s.cmd.Process.Pid) }
+// cpu is the processor time of the server and its plugins. It notes the share
+// of the plugins at the last two calls.
+func (s *server) cpu() (time.Duration, error) {
+	own, below, err := processTimes(s.cmd.Process.Pid)
+	s.plugins[0], s.plugins[1] = s.plugins[1], below
+	return own + below, err
+}
 
 // admin is a client with the operator's certificate.
 func (s *server) admin() (*sallyport.Client, error) {

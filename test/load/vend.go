@@ -103,6 +103,9 @@ func (v vended) measure(ctx context.Context, o options) (r result, err error) {
 				return err
 			}
 			r.take(all)
+			if n := len(all.times); n > 0 {
+				r.figure("plugin_cpu_us_per_request", float64((s.plugins[1]-s.plugins[0]).Microseconds())/float64(n))
+			}
 			r.figure("c1_requests_per_s", single.perSecond())
 			r.figure("c1_p50_ms", milliseconds(quantile(single.times, 0.5)))
 			r.figure("c1_p99_ms", milliseconds(quantile(single.times, 0.99)))
