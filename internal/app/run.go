@@ -51,7 +51,8 @@ func (a *App) Run(ctx context.Context) error {
 		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 			failed = cause
 		}
-	case failed = <-a.store.Failed():
+	case cause := <-a.store.Failed():
+		failed = fault.Unavailablef("the store failed while writing: what was not answered may or may not have happened; start the server again").Because(cause)
 	}
 	a.log.InfoContext(ctx, "stopping")
 	stopping, end := context.WithTimeout(context.WithoutCancel(ctx), drain)

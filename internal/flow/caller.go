@@ -127,6 +127,9 @@ func (g *Gate) recogniseToken(ctx context.Context, p Presented, c *Caller) error
 	if err != nil {
 		return err // Unauthenticated, and says what to do
 	}
+	if p.Proof != "" && session.KeyThumb == "" {
+		return fault.Unauthenticatedf("this session is bound to a certificate: send its token as Bearer, without a DPoP proof")
+	}
 	return g.recogniseSession(ctx, session, c)
 }
 

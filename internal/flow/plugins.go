@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"io"
 	"strings"
 	"time"
@@ -103,7 +104,8 @@ func (g *Gate) Publishers(ctx context.Context, c Caller) ([]plugin.Key, error) {
 
 // InstallPlugin verifies a package against the trusted publishers, stores it
 // and starts it. A package whose role and kind are served by another plugin is
-// refused with both names.
+// refused with both names. Installing what is installed gives this node the files
+// and changes nothing else.
 func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plugin.Installed, error) {
 	record := audit.Record{Type: "plugin.installed", Actor: c.actor(), Data: map[string]string{}}
 	if _, err := g.inspected(ctx, c, "install", record, "plugin", ""); err != nil {
@@ -143,7 +145,8 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 			}
 		}
 		if old != nil && old.State == plugin.Active && old.Digest == entry.Digest {
-			return unit.Unit{}, fault.Conflictf("plugin %s %s is installed already", old.Name, old.Package)
+			next = *old
+			return unit.Unit{}, errInstalled
 		}
 		if next, err = plugin.NewInstalled(entry, old, c.Subject.ID, g.Now().UTC()); err != nil {
 			return unit.Unit{}, err
@@ -160,11 +163,16 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 			unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", trusted),
 			unit.Do("generations.bump", 1, "the plugins have changed, try again", "plugins", installed))}, nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errInstalled) {
 		return plugin.Installed{}, err
 	}
 	return next, g.ApplyPlugins(ctx)
 }
+
+// errInstalled ends an installation that was decided before, on this node or on
+// another: its files are in the store of this node now, and there is nothing to
+// decide.
+var errInstalled = errors.New("installed already")
 
 // describe is what a record says of an installed package.
 func describe(p plugin.Installed) map[string]string {

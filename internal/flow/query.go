@@ -125,6 +125,14 @@ func (g *Gate) PolicyVersions(ctx context.Context, c Caller, name string) ([]pol
 	return versions, err
 }
 
+// Oversee lets an operator, of whatever role, see how the server does.
+func (g *Gate) Oversee(ctx context.Context, c Caller) error {
+	if c.Subject.Kind == subject.Operator && !c.Session.Delegated() {
+		return nil
+	}
+	return g.refuse(ctx, audit.Record{Type: "status.read", Actor: c.actor(), Subject: c.Subject.ID}, "the status is for operators")
+}
+
 // Audit lets an auditor read the ledger: on nil the caller may use the reader
 // for records, tiles, checkpoint and proofs.
 func (g *Gate) Audit(ctx context.Context, c Caller, action string) (Records, error) {

@@ -55,8 +55,9 @@ func (s *Store) GrantsByFingerprint(ctx context.Context, fingerprints []string) 
 }
 
 // GrantsDue lists the grants that the sweeper must look at, the oldest first.
+// Damaged rows are left out.
 func (s *Store) GrantsDue(ctx context.Context, now time.Time, limit int) ([]grant.Grant, error) {
-	return many[grant.Grant](ctx, s, "grants",
+	return sound[grant.Grant](ctx, s, "grants",
 		"WHERE due > 0 AND due <= $1 ORDER BY due, id LIMIT $2", unit.Micros(now), page(limit))
 }
 

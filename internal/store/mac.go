@@ -104,12 +104,30 @@ func (s *Store) believe(ctx context.Context, t *table, r *raw, row scanned) erro
 		if fault.Is(err, fault.Unavailable) {
 			return err
 		}
-		s.broken.Add(1)
-		s.log.LogAttrs(ctx, slog.LevelError, "a stored row is damaged and is not served",
-			slog.String("table", t.name), slog.String("row", r.texts[0]), slog.Any("err", err))
+		s.reportDamage(ctx, t.name, r.texts[0], err)
 		return fault.Internalf("row %.128q of %s is damaged", r.texts[0], t.name).Because(err)
 	}
 	return fault.Wrap(row.Scan(r.scan), "read row of %s", t.name)
+}
+
+// mostDamaged bounds the memory of what was reported already.
+const mostDamaged = 1 << 16
+
+// reportDamage counts and logs a damaged row once for as long as the store is
+// open, however often it is met.
+func (s *Store) reportDamage(ctx context.Context, table, row string, err error) {
+	s.damageMu.Lock()
+	known := s.damage[table+"/"+row]
+	if !known && len(s.damage) < mostDamaged {
+		s.damage[table+"/"+row] = true
+	}
+	s.damageMu.Unlock()
+	if known {
+		return
+	}
+	s.broken.Add(1)
+	s.log.LogAttrs(ctx, slog.LevelError, "a stored row is damaged and is not served",
+		slog.String("table", table), slog.String("row", row), slog.Any("err", err))
 }
 
 func (s *Store) genuine(t *table, r *raw) error {

@@ -72,26 +72,41 @@ type rowOf[T any] interface {
 }
 
 // many reads rows of one table. The rest of the query begins after the table's
-// name and is made of constants.
+// name and is made of constants. One damaged row fails the whole read: what was
+// asked for cannot be answered truly.
 func many[T any, P rowOf[T]](ctx context.Context, s *Store, tableName, rest string, args ...any) ([]T, error) {
+	return list[T, P](ctx, s, false, tableName, rest, args...)
+}
+
+// sound reads rows of one table and leaves damaged ones out, which are counted
+// and logged. It is for lists of work, where one damaged row must not keep all
+// others from being done.
+func sound[T any, P rowOf[T]](ctx context.Context, s *Store, tableName, rest string, args ...any) ([]T, error) {
+	return list[T, P](ctx, s, true, tableName, rest, args...)
+}
+
+func list[T any, P rowOf[T]](ctx context.Context, s *Store, skip bool, tableName, rest string, args ...any) ([]T, error) {
 	t := s.catalogue.tables[tableName]
-	var list []T
+	var found []T
 	r := newRaw(t)
 	err := s.query(ctx, "SELECT "+t.list()+" FROM "+tableName+" "+rest, args, func(rows *sql.Rows) error {
 		if err := rows.Scan(r.dest...); err != nil {
 			return s.unreadable(ctx, err)
 		}
 		var v T
-		if err := s.believe(ctx, t, r, P(&v)); err != nil {
-			return err
+		err := s.believe(ctx, t, r, P(&v))
+		if skip && fault.Is(err, fault.Internal) {
+			return nil
 		}
-		list = append(list, v)
-		return nil
+		if err == nil {
+			found = append(found, v)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return list, nil
+	return found, nil
 }
 
 // one reads one row, or NotFound with the noun that is missing.

@@ -57,6 +57,14 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	if err := s.reserve.fill(); err != nil {
 		return err
 	}
+	// SQLite gives its log and index the mode of the database.
+	f, err := os.OpenFile(filepath.Join(dir, databaseFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return unwritable(dir, err)
+	}
+	if err := f.Close(); err != nil {
+		return unwritable(dir, err)
+	}
 	if err := s.migrateSQLite(ctx); err != nil {
 		return err
 	}

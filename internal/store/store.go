@@ -83,6 +83,8 @@ type Store struct {
 
 	mac        atomic.Pointer[MAC]
 	broken     atomic.Int64 // rows that did not match their MAC
+	damageMu   sync.Mutex
+	damage     map[string]bool // table/id of those that were reported
 	ledger     atomic.Pointer[ledgerKeys]
 	barred     atomic.Pointer[fault.Error] // why nothing may be committed
 	identities identities
@@ -165,7 +167,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, now: cfg.Now, node: id.New(), postgres: cfg.Driver == PostgreSQL,
-		grown: newBell(), arrived: newBell(), failed: make(chan error, 1),
+		damage: map[string]bool{}, grown: newBell(), arrived: newBell(), failed: make(chan error, 1),
 	}
 	s.catalogue = newCatalogue(s.postgres)
 	s.queue = newQueue(cfg.Queue)
@@ -256,7 +258,7 @@ func (s *Store) fail(err error) {
 	})
 }
 
-// Broken counts the rows that were not served because of their MAC.
+// Broken counts the rows that were not served because of their MAC, each once.
 func (s *Store) Broken() int64 { return s.broken.Load() }
 
 // bell wakes everybody who waits.

@@ -191,8 +191,7 @@ func TestRoutes_AnswerWhoAsks(t *testing.T) {
 				t.Errorf("%s: %s %s answers %d, want %d: %s", c.name, r.method, r.path, got.status, c.want(r), got.body)
 			}
 			s.wellFormed(r, got)
-			// The status is refused by the door itself, which has no record to name.
-			if denied := got.status == http.StatusForbidden && r.id != "read-status"; denied || strings.Contains(got.body, "AdminAuthAccess") && q.certificate != nil {
+			if got.status == http.StatusForbidden || strings.Contains(got.body, "AdminAuthAccess") && q.certificate != nil {
 				named := recordName.FindStringSubmatch(got.body)
 				if named == nil {
 					t.Errorf("%s: %s %s is refused without a record: %s", c.name, r.method, r.path, got.body)

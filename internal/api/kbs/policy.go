@@ -59,7 +59,7 @@ func (d door) setPolicy(w http.ResponseWriter, r *http.Request, read readPolicy)
 	}
 	var b policyBody
 	if err := canon.Strict(body, maxPolicyBody, 8, &b); err != nil {
-		d.fail(w, r, because(evidence.SerdeError, err))
+		d.fail(w, r, failure{evidence.SerdeError, "send an object with policy, and policy_id for an attestation policy", err})
 		return
 	}
 	source, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(b.Policy, "="))

@@ -24,6 +24,8 @@ type Gate interface {
 	Documents
 	Vault
 	Packages
+	// Oversee lets an operator see how the server does.
+	Oversee(ctx context.Context, c flow.Caller) error
 	// Audit lets the caller read the ledger.
 	Audit(ctx context.Context, c flow.Caller, action string) (flow.Records, error)
 }

@@ -329,6 +329,13 @@ func (g *gate) RemovePlugin(_ context.Context, _ flow.Caller, name string) error
 	return g.called("RemovePlugin", name)
 }
 
+func (g *gate) Oversee(_ context.Context, c flow.Caller) error {
+	if c.Subject.Kind != subject.Operator || c.Session.Delegated() {
+		return fault.Deniedf("the status is for operators")
+	}
+	return nil
+}
+
 func (g *gate) Audit(_ context.Context, _ flow.Caller, action string) (flow.Records, error) {
 	return g.records, g.called("Audit", action)
 }

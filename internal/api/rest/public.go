@@ -3,9 +3,6 @@ package rest
 import (
 	"context"
 	"net/http"
-
-	"github.com/sallyport-project/sallyport/internal/fault"
-	"github.com/sallyport-project/sallyport/internal/subject"
 )
 
 // Status is how the server does.
@@ -58,8 +55,8 @@ func (d *Door) public() []route {
 }
 
 func (d *Door) status(ctx context.Context, x *exchange, _ none) (Status, error) {
-	if x.caller.Subject.Kind != subject.Operator || x.caller.Session.Delegated() {
-		return Status{}, fault.Deniedf("the status is for operators")
+	if err := d.cfg.Gate.Oversee(ctx, x.caller); err != nil {
+		return Status{}, err
 	}
 	s, err := d.cfg.Status(ctx)
 	s.Weak = filled(s.Weak)
