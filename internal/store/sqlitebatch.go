@@ -21,6 +21,7 @@ type sqliteEngine struct {
 
 	mu      sync.Mutex // held for each batch, and by a checkpoint that must be alone
 	w       *connection
+	bulk    *bulk
 	batches atomic.Int64 // since the last checkpoint
 	records [len(recordChunks)]string
 	args    []any
@@ -37,7 +38,7 @@ func (e *sqliteEngine) open() error {
 	if err != nil {
 		return e.s.explain(err)
 	}
-	e.w, e.records = w, recordTexts()
+	e.w, e.records, e.bulk = w, recordTexts(), newBulk()
 	n, err := w.numbers("SELECT coalesce(max(position), -1) + 1 FROM ledger")
 	if err != nil || len(n) != 1 {
 		return e.s.explain(fault.Wrap(err, "read end of ledger"))
@@ -105,10 +106,14 @@ func (e *sqliteEngine) together(batch []*job) error {
 	if err := e.begin(); err != nil {
 		return err
 	}
+	e.bulk.reset()
 	for _, j := range batch {
-		if err := e.steps(j); err != nil {
+		if err := e.steps(j, e.bulk); err != nil {
 			return e.rollback(err)
 		}
+	}
+	if err := e.bulk.flush(e.w); err != nil {
+		return e.rollback(err)
 	}
 	if err := e.insertRecords(batch); err != nil {
 		return e.rollback(err)
@@ -165,7 +170,7 @@ func (e *sqliteEngine) alone(j *job) error {
 		return err
 	}
 	before := e.next
-	err := e.steps(j)
+	err := e.steps(j, nil)
 	if err == nil {
 		err = e.insertRecords([]*job{j})
 	}
@@ -185,12 +190,15 @@ func (e *sqliteEngine) alone(j *job) error {
 	return err
 }
 
-// steps runs the statements of a job.
-func (e *sqliteEngine) steps(j *job) error {
+// steps runs the statements of a job; what b takes over runs later.
+func (e *sqliteEngine) steps(j *job, b *bulk) error {
 	for i := range j.steps {
 		st := &j.steps[i]
 		var n int64
 		var err error
+		if b != nil && b.step(st) {
+			continue
+		}
 		if st.stmt.reads {
 			n, err = e.w.find(st.stmt.sql, st.args)
 		} else {
@@ -203,6 +211,9 @@ func (e *sqliteEngine) steps(j *job) error {
 			return fmt.Errorf("run %s: %w", st.stmt.name, err)
 		case st.rows >= 0 && n != st.rows:
 			return st.miss()
+		}
+		if b != nil {
+			b.held(st)
 		}
 	}
 	return nil
