@@ -58,7 +58,7 @@ func (s *Store) openSQLite(ctx context.Context) error {
 		return err
 	}
 	// SQLite gives its log and index the mode of the database.
-	f, err := os.OpenFile(filepath.Join(dir, databaseFile), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, databaseFile), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the state directory
 	if err != nil {
 		return unwritable(dir, err)
 	}
