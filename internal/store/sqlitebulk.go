@@ -28,9 +28,21 @@ type bulkTexts struct {
 	sql   [len(recordChunks)]string
 }
 
+// check is a step that reads a row by its name and version.
 type check struct {
-	stmt          *statement
-	first, second any
+	stmt    *statement
+	rows    int64 // how many it must find
+	name    string
+	version int64
+}
+
+func checkOf(st *step) (c check, ok bool) {
+	if !st.stmt.reads || len(st.args) != 2 {
+		return check{}, false
+	}
+	name, named := st.args[0].(string)
+	version, versioned := st.args[1].(int64)
+	return check{st.stmt, st.rows, name, version}, named && versioned
 }
 
 func newBulk() *bulk {
@@ -70,7 +82,8 @@ func (b *bulk) reset() {
 // step takes a step over, if it can, so that it need not be run now.
 func (b *bulk) step(st *step) bool {
 	if st.stmt.reads {
-		return len(st.args) == 2 && b.checked[check{st.stmt, st.args[0], st.args[1]}]
+		c, ok := checkOf(st)
+		return ok && b.checked[c]
 	}
 	b.written(st.stmt)
 	if t := b.forms(st.stmt); t.width == 0 || t.width != len(st.args) || st.rows > 1 {
@@ -85,8 +98,8 @@ func (b *bulk) step(st *step) bool {
 
 // held remembers a check that was made.
 func (b *bulk) held(st *step) {
-	if st.stmt.reads && len(st.args) == 2 {
-		b.checked[check{st.stmt, st.args[0], st.args[1]}] = true
+	if c, ok := checkOf(st); ok {
+		b.checked[c] = true
 	}
 }
 

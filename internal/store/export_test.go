@@ -1,0 +1,26 @@
+package store
+
+import "github.com/sallyport-project/sallyport/internal/unit"
+
+// Batch commits units as one batch, in this order, and gives the answer of each.
+func (s *Store) Batch(units ...unit.Unit) ([]error, error) {
+	batch := make([]*job, 0, len(units))
+	for _, u := range units {
+		j, err := s.prepare(u)
+		if err != nil {
+			return nil, err
+		}
+		batch = append(batch, j)
+	}
+	if err := s.engine.commit(batch); err != nil {
+		return nil, err
+	}
+	answers := make([]error, 0, len(units))
+	for _, j := range batch {
+		answers = append(answers, <-j.done)
+	}
+	return answers, nil
+}
+
+// Careful says whether the next batches begin with savepoints (SQLite).
+func (s *Store) Careful() bool { return s.engine.(*sqliteEngine).careful > 0 }
