@@ -159,9 +159,11 @@ func (d *demo) halfSent(ctx context.Context, n *demoNotes) (finish func() error,
 		return nil, fileFault(d.pack, err)
 	}
 	body, feed := io.Pipe()
+	var installed sallyport.InstalledPlugin
 	answered := make(chan error, 1)
 	go func() {
-		_, err := d.operator.InstallPlugin(ctx, body)
+		var err error
+		installed, err = d.operator.InstallPlugin(ctx, body)
 		_ = body.CloseWithError(io.ErrClosedPipe)
 		answered <- err
 	}()
@@ -178,12 +180,10 @@ func (d *demo) halfSent(ctx context.Context, n *demoNotes) (finish func() error,
 			return fault.Wrap(err, "send the other half")
 		}
 		_ = feed.Close()
-		err := <-answered
-		e, ok := errors.AsType[*sallyport.Error](err)
-		if !ok || e.Status == 0 {
-			return fault.Internalf("the request in flight was not answered: %v", err)
+		if err := <-answered; err != nil {
+			return fault.Wrap(err, "the answer to the request in flight")
 		}
-		n.say("the other half is sent, and answered all the same: %d %s", e.Status, e.Detail)
+		n.say("the other half is sent, and answered all the same: %s %s is %s", installed.Name, installed.Version, installed.State)
 		return nil
 	}, nil
 }
