@@ -271,10 +271,11 @@ func TestHost_PluginsDieWithTheHost(t *testing.T) {
 	}
 }
 
-// TestHost_Child is the host that [TestHost_PluginsDieWithTheHost] kills.
+// TestHost_Child is the host that [TestHost_PluginsDieWithTheHost] kills. By
+// itself it has nothing to test, which is no skip: those are counted.
 func TestHost_Child(t *testing.T) {
 	if os.Getenv(childHost) == "" {
-		t.Skip("only as a child of another test")
+		return
 	}
 	r := newRig(t, nil, testManifest("alpha"))
 	for range 100 { // work for other threads, so that the starting one is not the last
