@@ -12,6 +12,16 @@ func lockFile(f *os.File) error {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:wrapcheck // a descriptor is small; the caller explains
 }
 
+// syncData makes what was written to a file durable, with its size but without
+// its times.
+func syncData(f *os.File) error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); !errors.Is(err, unix.EINTR) {
+			return err //nolint:wrapcheck // the caller explains
+		}
+	}
+}
+
 // allocate gives a file its space, really and not only in name.
 func allocate(f *os.File, size int64) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)

@@ -100,6 +100,8 @@ func (e *postgresEngine) giveBack(c *pgx.Conn) {
 	e.idle = append(e.idle, c)
 }
 
+func (e *postgresEngine) finish() {}
+
 func (e *postgresEngine) close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -37,6 +37,7 @@ func (e *postgresEngine) together(c *pgx.Conn, batch []*job) error {
 	if err := end(c); err != nil {
 		return err
 	}
+	e.s.committed(batch)
 	answer(batch, nil)
 	return nil
 }
@@ -73,6 +74,7 @@ func (e *postgresEngine) apart(c *pgx.Conn, batch []*job) error {
 	if err := end(c); err != nil {
 		return e.settle(good, err, c)
 	}
+	e.s.committed(good)
 	answer(good, nil)
 	return nil
 }
@@ -94,6 +96,8 @@ func (e *postgresEngine) singly(c *pgx.Conn, batch []*job) error {
 			}
 			if err != nil {
 				err = sayPostgres(err)
+			} else {
+				e.s.committed([]*job{j})
 			}
 			j.answer(err)
 			break

@@ -83,6 +83,9 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	if err := e.w.exec("UPDATE leases SET holder = ''"); err != nil {
 		return s.explain(fault.Wrap(err, "clear leases"))
 	}
+	if e.syncer, err = openSyncer(e, dir); err != nil {
+		return s.explain(err)
+	}
 	return fault.Wrap(s.reader.PingContext(ctx), "open read connections")
 }
 

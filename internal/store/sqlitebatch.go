@@ -1,7 +1,9 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,10 +15,12 @@ import (
 
 // sqliteEngine writes through one connection. A batch first runs as one
 // transaction without savepoints; if anything in it fails it is rolled back and
-// its jobs run again, each in a savepoint (docs/decisions/0002).
+// its jobs run again, each in a savepoint (docs/decisions/0002). What callers
+// have committed is synced beside the next batch; see [syncer].
 type sqliteEngine struct {
 	s       *Store
 	reserve *reserve
+	syncer  *syncer
 	wal     string // path of the write-ahead log
 
 	mu      sync.Mutex // held for each batch, and by a checkpoint that must be alone
@@ -27,6 +31,7 @@ type sqliteEngine struct {
 	args    []any
 	next    int64 // position of the next record
 	start   int64 // what next was when the transaction began
+	full    bool  // SQLite itself syncs with COMMIT
 	careful int   // batches that still run with savepoints, because one failed lately
 }
 
@@ -38,7 +43,7 @@ func (e *sqliteEngine) open() error {
 	if err != nil {
 		return e.s.explain(err)
 	}
-	e.w, e.records, e.bulk = w, recordTexts(), newBulk()
+	e.w, e.records, e.bulk, e.full = w, recordTexts(), newBulk(), true
 	n, err := w.numbers("SELECT coalesce(max(position), -1) + 1 FROM ledger")
 	if err != nil || len(n) != 1 {
 		return e.s.explain(fault.Wrap(err, "read end of ledger"))
@@ -54,29 +59,47 @@ func (e *sqliteEngine) close() error {
 	if e.s.barred.Load() == nil && e.w != nil {
 		_, _ = e.w.numbers("PRAGMA wal_checkpoint(TRUNCATE)") // only saves the next start some work
 	}
-	return e.w.close()
+	err := e.w.close()
+	if e.syncer != nil {
+		err = errors.Join(err, e.syncer.close())
+	}
+	return err
 }
+
+// finish implements engine.
+func (e *sqliteEngine) finish() { close(e.syncer.flights) }
 
 // commit implements engine.
 func (e *sqliteEngine) commit(batch []*job) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	batch, err := e.execute(batch)
+	if err != nil {
+		e.s.fail(err)
+		answer(batch, e.s.barred.Load())
+	}
+	return err
+}
+
+// execute runs a batch, and returns it with the jobs that have joined it. An
+// error is fatal, and leaves jobs without an answer.
+func (e *sqliteEngine) execute(batch []*job) ([]*job, error) {
 	if batch = e.spare(batch); len(batch) == 0 {
-		return nil
+		return nil, nil
+	}
+	if err := e.syncWithCommit(slices.ContainsFunc(batch, func(j *job) bool { return j.internal })); err != nil {
+		return batch, err
 	}
 	if e.careful == 0 && !e.s.cfg.Savepoints {
-		err := e.together(batch)
-		if err == nil {
-			return nil
-		}
-		if fatal(err) {
-			return err
+		var err error
+		if batch, err = e.together(batch); err == nil || fatal(err) {
+			return batch, err
 		}
 		e.careful = carefulBatches
 	} else if e.careful > 0 {
 		e.careful--
 	}
-	return e.apart(batch)
+	return batch, e.apart(batch)
 }
 
 // spare keeps the reserved space for what takes something away: while it is in
@@ -101,29 +124,53 @@ func diskFull(err error) error {
 	return fault.Unavailablef("the disk is full: nothing can be recorded, so nothing can be given").Because(err).After(10 * time.Second)
 }
 
-// together runs all jobs in one transaction and answers them if it commits.
-func (e *sqliteEngine) together(batch []*job) error {
-	if err := e.begin(); err != nil {
+// syncWithCommit chooses who syncs: SQLite, before what it has committed can be
+// seen, or the syncer.
+func (e *sqliteEngine) syncWithCommit(full bool) error {
+	if full == e.full || e.s.cfg.Unsafe != "" {
+		return nil
+	}
+	mode := "NORMAL" // the log is synced before pages of it are copied, and by us
+	if full {
+		mode = "FULL"
+	}
+	if err := e.w.set("PRAGMA synchronous = " + mode); err != nil {
 		return err
+	}
+	e.full = full
+	return nil
+}
+
+// together runs all jobs in one transaction, and those that come while the last
+// one is on its way to the disk.
+func (e *sqliteEngine) together(batch []*job) (all []*job, err error) {
+	if err := e.begin(); err != nil {
+		return batch, err
 	}
 	e.bulk.reset()
-	for _, j := range batch {
-		if err := e.steps(j, e.bulk); err != nil {
-			return e.rollback(err)
+	for more := batch; ; {
+		for _, j := range more {
+			if err := e.steps(j, e.bulk); err != nil {
+				return batch, e.rollback(err)
+			}
 		}
+		if err := e.bulk.flush(e.w); err != nil {
+			return batch, e.rollback(err)
+		}
+		if err := e.insertRecords(more); err != nil {
+			return batch, e.rollback(err)
+		}
+		if e.full {
+			break
+		}
+		joined := e.s.queue.join(e.s.cfg.Batch - len(batch))
+		if len(joined) == 0 {
+			break
+		}
+		more = e.spare(joined)
+		batch = append(batch, more...)
 	}
-	if err := e.bulk.flush(e.w); err != nil {
-		return e.rollback(err)
-	}
-	if err := e.insertRecords(batch); err != nil {
-		return e.rollback(err)
-	}
-	if err := e.end(); err != nil {
-		return err
-	}
-	e.s.identities.forget(batch)
-	answer(batch, nil)
-	return nil
+	return batch, e.end(batch)
 }
 
 // begin opens a transaction and remembers where the ledger ended before it.
@@ -154,14 +201,9 @@ func (e *sqliteEngine) apart(batch []*job) error {
 			j.answer(e.say(err))
 		}
 	}
-	if err := e.end(); err != nil {
-		if fatal(err) {
-			return err
-		}
+	if err := e.end(good); err != nil {
 		return e.refuse(good, err)
 	}
-	e.s.identities.forget(good)
-	answer(good, nil)
 	return nil
 }
 
@@ -243,18 +285,31 @@ func (e *sqliteEngine) insertRecords(batch []*job) error {
 	return nil
 }
 
-// end commits. Once COMMIT has been tried only a full disk leaves no doubt: the
-// log is then shorter than the transaction.
-func (e *sqliteEngine) end() error {
+// end commits, and answers the jobs when they are durable. Once COMMIT has been
+// tried only a full disk leaves no doubt: the log is then shorter than the
+// transaction.
+func (e *sqliteEngine) end(batch []*job) error {
+	e.s.queue.landed()
+	if why := e.s.barred.Load(); why != nil { // the batch before was lost
+		answer(batch, why)
+		return e.rollback(nil)
+	}
 	err := e.w.exec("COMMIT")
-	if err == nil {
-		e.batches.Add(1)
-		return nil
-	}
-	if class(err) == full {
+	switch {
+	case err != nil && class(err) == full:
 		return e.rollback(&refusal{err})
+	case err != nil:
+		return &unknown{err}
 	}
-	return &unknown{err}
+	e.batches.Add(1)
+	e.s.identities.forget(batch)
+	e.s.committed(batch)
+	if e.full {
+		answer(batch, nil)
+	} else {
+		e.syncer.take(batch)
+	}
+	return nil
 }
 
 // rollback undoes the transaction and hands the error on. If even that fails

@@ -71,12 +71,17 @@ func (b *bulk) forms(s *statement) *bulkTexts {
 
 // reset forgets the last batch.
 func (b *bulk) reset() {
-	b.pending = b.pending[:0]
-	for s, rows := range b.rows {
-		clear(rows)
-		b.rows[s] = rows[:0]
-	}
+	b.drop()
 	clear(b.checked)
+}
+
+// drop forgets what was taken over.
+func (b *bulk) drop() {
+	for _, s := range b.pending {
+		clear(b.rows[s])
+		b.rows[s] = b.rows[s][:0]
+	}
+	b.pending = b.pending[:0]
 }
 
 // step takes a step over, if it can, so that it need not be run now.
@@ -115,6 +120,7 @@ func (b *bulk) written(s *statement) {
 
 // flush inserts what was taken over.
 func (b *bulk) flush(w *connection) error {
+	defer b.drop()
 	for _, s := range b.pending {
 		t, args := b.texts[s], b.rows[s]
 		for k, n := range recordChunks {

@@ -104,6 +104,17 @@ func (c *connection) exec(text string) error {
 	return err
 }
 
+// set runs a pragma that SQLite executes while it is prepared, so that it must
+// be prepared each time.
+func (c *connection) set(pragma string) error {
+	s, err := c.conn.Prepare(pragma)
+	if err != nil {
+		return fmt.Errorf("%s: %w", pragma, err)
+	}
+	_, err = s.Exec(nil) //nolint:staticcheck // the driver's statement, without arguments
+	return errors.Join(err, s.Close())
+}
+
 // numbers runs a pragma that answers one row of numbers.
 func (c *connection) numbers(text string) (out []int64, err error) {
 	p, err := c.prepare(text)

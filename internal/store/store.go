@@ -110,9 +110,11 @@ type ledgerKeys struct {
 
 // engine runs batches of jobs against one database.
 type engine interface {
-	// commit executes the jobs and answers each of them. An error is fatal for
-	// the store.
+	// commit executes the jobs and answers each of them, later perhaps. An error
+	// is fatal for the store.
 	commit(batch []*job) error
+	// finish is called when no batch comes any more.
+	finish()
 	close() error
 }
 
@@ -201,6 +203,7 @@ func (s *Store) start(ctx context.Context) error {
 		s.tasks.Go(s.write)
 	}
 	if c, ok := s.engine.(*sqliteEngine); ok {
+		s.tasks.Go(c.syncer.run)
 		s.tasks.Go(func() { c.checkpoints(run) })
 	}
 	return nil

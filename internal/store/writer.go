@@ -176,7 +176,7 @@ func (s *Store) write() {
 		runtime.Gosched() // lets those who were just answered come back into this batch
 		batch = s.queue.take(batch[:0], s.cfg.Batch)
 		if len(batch) == 0 {
-			return
+			break
 		}
 		if why := s.barred.Load(); why != nil {
 			answer(batch, why)
@@ -188,14 +188,18 @@ func (s *Store) write() {
 		if err := s.engine.commit(batch); err != nil {
 			s.fail(err)
 			answer(batch, s.barred.Load())
-			continue
 		}
-		s.waiting.Add(records(batch))
-		s.arrived.ring()
 	}
+	s.engine.finish()
 }
 
-// records counts the jobs that carry a record, those that failed included.
+// committed tells the integrator what is there.
+func (s *Store) committed(batch []*job) {
+	s.waiting.Add(records(batch))
+	s.arrived.ring()
+}
+
+// records counts the jobs that carry a record.
 func records(batch []*job) int64 {
 	n := int64(0)
 	for _, j := range batch {
@@ -229,6 +233,7 @@ type queue struct {
 	lanes  [3][]*job
 	most   int
 	closed bool
+	flying bool // a committed batch is on its way to the disk (SQLite)
 }
 
 const (
@@ -275,7 +280,12 @@ func (q *queue) take(batch []*job, n int) []*job {
 		}
 		q.some.Wait()
 	}
-	for lane := range q.lanes {
+	return q.move(batch, n, ownLane, urgentLane, usualLane)
+}
+
+// move takes jobs out of the lanes, in their order, until batch has n.
+func (q *queue) move(batch []*job, n int, lanes ...int) []*job {
+	for _, lane := range lanes {
 		k := min(n-len(batch), len(q.lanes[lane]))
 		batch = append(batch, q.lanes[lane][:k]...)
 		rest := copy(q.lanes[lane], q.lanes[lane][k:])
@@ -283,6 +293,40 @@ func (q *queue) take(batch []*job, n int) []*job {
 		q.lanes[lane] = q.lanes[lane][:rest]
 	}
 	return batch
+}
+
+// join returns up to n more jobs of callers while a committed batch is on its way
+// to the disk, waiting for them; none as soon as that has landed. Jobs of the
+// store itself do not join: they need a transaction of another kind.
+func (q *queue) join(n int) []*job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.flying && (n == 0 || len(q.lanes[urgentLane])+len(q.lanes[usualLane]) == 0) {
+		q.some.Wait()
+	}
+	if !q.flying {
+		return nil
+	}
+	return q.move(nil, n, urgentLane, usualLane)
+}
+
+// landed waits until no batch is on its way to the disk.
+func (q *queue) landed() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.flying {
+		q.some.Wait()
+	}
+}
+
+// fly says whether a batch is on its way to the disk.
+func (q *queue) fly(on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.flying = on
+	if !on {
+		q.some.Broadcast()
+	}
 }
 
 func (q *queue) close() {
