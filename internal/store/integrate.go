@@ -112,10 +112,14 @@ type takenRows struct {
 	hashes []audit.Hash
 }
 
-// take reads what no head covers. On SQLite the order is that of commits; on
+// take gets what no head covers. On SQLite the order is that of commits, and
+// most of it is still in memory; on
 // PostgreSQL it is that of ids among what is committed now, and a transaction
 // that commits later comes in a later round.
 func (in *integrator) take(ctx context.Context, h headRow) (takenRows, error) {
+	if hashes := in.s.tail.from(h.size, integrateMost); len(hashes) > 0 {
+		return takenRows{hashes: hashes}, nil
+	}
 	text, args := "SELECT position, '', leaf FROM ledger WHERE position >= $2 ORDER BY position LIMIT $1", []any{int64(integrateMost), h.size}
 	if in.s.postgres {
 		text, args = "SELECT 0, id, leaf FROM pending ORDER BY id LIMIT $1", args[:1]
@@ -180,6 +184,7 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 	if err := s.note.keep(next, false); err != nil {
 		return 0, err
 	}
+	s.tail.drop(h.size + int64(len(t.hashes)))
 	s.grown.ring()
 	return len(t.hashes), nil
 }
@@ -219,7 +224,7 @@ func (in *integrator) steps(h headRow, t takenRows, next audit.Checkpoint) []ste
 		steps = append(steps, s.do("pending.move", n, h.size, t.ids), s.do("pending.delete", n, t.ids))
 	}
 	if n > 0 {
-		for _, name := range []string{"ledger.index_ids", "ledger.index_grants", "ledger.index_subjects"} {
+		for _, name := range []string{"ledger.index_ids", "ledger.index_names"} {
 			steps = append(steps, s.do(name, -1, h.size, h.size+n))
 		}
 	}

@@ -96,12 +96,8 @@ func (s *Store) Leaves(ctx context.Context, from uint64, n int) ([][]byte, error
 	return list, err
 }
 
-// covered admits the records that the committed head covers; byName finds
-// records by an id that stands in them.
-const (
-	covered = "l.position < (SELECT size FROM heads WHERE name = 'ledger')"
-	byName  = " FROM ledger_names x JOIN ledger l ON l.position = x.position"
-)
+// covered admits the records that the committed head covers.
+const covered = "l.position < (SELECT size FROM heads WHERE name = 'ledger')"
 
 // Records lists records in their order, or the newest first. A record whose
 // bytes are not what the tree has at its place is not served: the fault is
@@ -125,19 +121,16 @@ func (s *Store) Records(ctx context.Context, f audit.Filter) ([]audit.Entry, err
 	} else if n > 0 {
 		w.and("l.type = ?", f.Type)
 	}
-	name := f.Grant
-	if name == "" {
-		name = f.Subject
-	}
-	if name != "" {
-		from, order = byName+" ", strings.Replace(order, "l.", "x.", 1)
-		w.and("x.name = ?", name)
+	if f.Subject != "" || f.Grant != "" {
+		from, order = " FROM ledger_names x JOIN ledger l ON l.position = x.position ", strings.Replace(order, "l.", "x.", 1)
 	}
 	if f.Subject != "" {
-		w.and("l.subject = ?", f.Subject)
+		w.and("x.name = ?", f.Subject)
+	} else if f.Grant != "" { // a record names the holder of its grant, or no subject
+		w.and("x.name IN ((SELECT subject FROM grants WHERE id = ?), ?)", f.Grant)
 	}
 	if f.Grant != "" {
-		w.and("l.grant_id = ?", f.Grant)
+		w.and("x.grant_id = ?", f.Grant)
 	}
 	w.parts = append(w.parts, covered)
 	clause := w.clause(order, f.Limit)
@@ -146,7 +139,8 @@ func (s *Store) Records(ctx context.Context, f audit.Filter) ([]audit.Entry, err
 
 // RecordByID reads a record by its id; NotFound until it has its place.
 func (s *Store) RecordByID(ctx context.Context, id string) (audit.Entry, error) {
-	list, err := s.entries(ctx, byName+" WHERE x.name = $1 AND l.id = $1 AND "+covered+" ORDER BY x.position LIMIT 1", id)
+	list, err := s.entries(ctx, " FROM ledger_spans x JOIN ledger l ON l.position >= x.tile * 256 AND l.position < x.tile * 256 + 256 "+
+		"WHERE x.low <= $1 AND x.high >= $1 AND l.id = $1 AND "+covered+" ORDER BY l.position LIMIT 1", id)
 	if err == nil && len(list) == 0 {
 		err = fault.NotFoundf("the ledger has no such record, or not yet")
 	}

@@ -303,6 +303,7 @@ func (e *sqliteEngine) end(batch []*job) error {
 	}
 	e.batches.Add(1)
 	e.s.identities.forget(batch)
+	e.s.tail.add(e.start, batch)
 	e.s.committed(batch)
 	if e.full {
 		answer(batch, nil)

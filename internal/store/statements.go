@@ -14,7 +14,6 @@ type statementText struct {
 // row that carries a MAC.
 var written = []statementText{
 	{name: "fingerprints.insert", args: 2, sql: "INSERT INTO fingerprints (fp, grant_id) VALUES ($1, $2)"},
-	{name: "fingerprints.delete_for_grant", args: 1, sql: "DELETE FROM fingerprints WHERE grant_id = $1"},
 
 	{name: "nonces.insert", args: 2, quiet: true, sql: "INSERT INTO nonces (id, expires) VALUES ($1, $2)"},
 	{name: "nonces.expire", args: 1, quiet: true, sql: "DELETE FROM nonces WHERE expires <= $1"},
@@ -70,23 +69,20 @@ var written = []statementText{
 			"FROM unnest($2::text[]) WITH ORDINALITY AS x (id, n) JOIN pending p ON p.id = x.id",
 	},
 	{name: "pending.delete", args: 1, quiet: true, sql: "DELETE FROM pending WHERE id = ANY($1::text[])"},
-	// Ids of records and of new grants ascend with the positions, so that these
-	// two go to the ends of their ranges; subjects are sorted first.
+	{
+		name: "ledger.index_names", args: 2, quiet: true,
+		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
+			"SELECT CASE WHEN subject <> '' THEN subject ELSE grant_id END, position, grant_id FROM ledger " +
+			"WHERE position >= $1 AND position < $2 AND (subject <> '' OR grant_id <> '') ORDER BY 1, 2",
+	},
 	{
 		name: "ledger.index_ids", args: 2, quiet: true,
-		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
-			"SELECT id, position, '' FROM ledger WHERE position >= $1 AND position < $2 ON CONFLICT DO NOTHING",
-	},
-	{
-		name: "ledger.index_grants", args: 2, quiet: true,
-		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
-			"SELECT grant_id, position, '' FROM ledger WHERE position >= $1 AND position < $2 AND grant_id <> '' ON CONFLICT DO NOTHING",
-	},
-	{
-		name: "ledger.index_subjects", args: 2, quiet: true,
-		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
-			"SELECT subject, position, grant_id FROM ledger WHERE position >= $1 AND position < $2 AND subject <> '' " +
-			"ORDER BY subject, position ON CONFLICT DO NOTHING",
+		sql: "INSERT INTO ledger_spans (tile, low, high) " +
+			"SELECT position / 256, min(id), max(id) FROM ledger WHERE position >= $1 AND position < $2 GROUP BY position / 256 " +
+			"ON CONFLICT (tile) DO UPDATE SET low = min(ledger_spans.low, excluded.low), high = max(ledger_spans.high, excluded.high)",
+		postgres: "INSERT INTO ledger_spans (tile, low, high) " +
+			"SELECT position / 256, min(id), max(id) FROM ledger WHERE position >= $1 AND position < $2 GROUP BY position / 256 " +
+			"ON CONFLICT (tile) DO UPDATE SET low = least(ledger_spans.low, excluded.low), high = greatest(ledger_spans.high, excluded.high)",
 	},
 	{
 		name: "tiles.write", args: 3, quiet: true,

@@ -92,6 +92,7 @@ type Store struct {
 	grown      *bell // rings when the head moved
 	arrived    *bell // rings when a record was committed
 
+	tail    tail
 	waiting atomic.Int64 // records committed here since the integrator last looked
 	clock   clock
 	subs    subscribers

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
@@ -34,6 +35,7 @@ type pendingRow struct {
 	id, subject, kind, grant string
 	at                       int64
 	leaf                     string
+	hash                     audit.Hash // of the leaf
 }
 
 // miss is the fault of a step that did not find what it demanded.
@@ -108,7 +110,7 @@ func (s *Store) prepare(u unit.Unit) (*job, error) {
 	}
 	j.record = &pendingRow{
 		id: u.Record.ID, subject: u.Record.Subject, kind: u.Record.Type, grant: u.Record.Grant,
-		at: unit.Micros(u.Record.At), leaf: string(leaf),
+		at: unit.Micros(u.Record.At), leaf: string(leaf), hash: audit.HashLeaf(leaf),
 	}
 	return j, nil
 }

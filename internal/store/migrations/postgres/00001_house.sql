@@ -186,7 +186,6 @@ CREATE TABLE fingerprints (
     grant_id TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (fp, grant_id)
 );
-CREATE INDEX fingerprints_grant ON fingerprints (grant_id);
 
 CREATE TABLE nonces (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
@@ -242,14 +241,22 @@ CREATE TABLE ledger (
     leaf TEXT COLLATE "C" NOT NULL
 );
 
--- Where a name stands in the ledger: ids of records, subjects and grants. The
--- integrator writes it for many records at once; indexes would touch pages of
--- their own in every commit.
+-- Whom a record concerns: the subject, or the grant where it names none. The
+-- integrator writes this for many records at once; an index would touch pages of
+-- its own in every commit.
 CREATE TABLE ledger_names (
     name TEXT COLLATE "C" NOT NULL,
     position BIGINT NOT NULL,
     grant_id TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (name, position)
+);
+
+-- The lowest and the highest id of a record below each tile. Ids grow with time,
+-- so that one id lies within the spans of few tiles.
+CREATE TABLE ledger_spans (
+    tile BIGINT NOT NULL PRIMARY KEY,
+    low TEXT COLLATE "C" NOT NULL,
+    high TEXT COLLATE "C" NOT NULL
 );
 
 CREATE TABLE tiles (

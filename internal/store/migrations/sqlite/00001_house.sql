@@ -86,7 +86,7 @@ CREATE TABLE grants (
     ended INTEGER NOT NULL,
     due INTEGER NOT NULL,
     mac BLOB NOT NULL
-);
+) WITHOUT ROWID;
 CREATE INDEX grants_due ON grants (due) WHERE due > 0;
 CREATE INDEX grants_revoked ON grants (kind, expires) WHERE state = 'revoked';
 
@@ -186,7 +186,6 @@ CREATE TABLE fingerprints (
     grant_id TEXT NOT NULL,
     PRIMARY KEY (fp, grant_id)
 ) WITHOUT ROWID;
-CREATE INDEX fingerprints_grant ON fingerprints (grant_id);
 
 CREATE TABLE nonces (
     id TEXT NOT NULL PRIMARY KEY,
@@ -234,15 +233,23 @@ CREATE TABLE ledger (
     leaf TEXT NOT NULL
 );
 
--- Where a name stands in the ledger: ids of records, subjects and grants. The
--- integrator writes it for many records at once; indexes would touch pages of
--- their own in every commit.
+-- Whom a record concerns: the subject, or the grant where it names none. The
+-- integrator writes this for many records at once; an index would touch pages of
+-- its own in every commit.
 CREATE TABLE ledger_names (
     name TEXT NOT NULL,
     position INTEGER NOT NULL,
     grant_id TEXT NOT NULL,
     PRIMARY KEY (name, position)
 ) WITHOUT ROWID;
+
+-- The lowest and the highest id of a record below each tile. Ids grow with time,
+-- so that one id lies within the spans of few tiles.
+CREATE TABLE ledger_spans (
+    tile INTEGER PRIMARY KEY,
+    low TEXT NOT NULL,
+    high TEXT NOT NULL
+);
 
 CREATE TABLE tiles (
     level INTEGER NOT NULL,
