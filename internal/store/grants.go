@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -18,11 +19,38 @@ func (s *Store) Grant(ctx context.Context, id string) (grant.Grant, error) {
 // found through the records that name them, in place or pending
 // (docs/decisions/0003).
 func (s *Store) Grants(ctx context.Context, f grant.Filter) ([]grant.Grant, error) {
+	if f.Subject == "" {
+		w := grantsWhere(f)
+		clause := w.clause("id", f.Limit)
+		return many[grant.Grant](ctx, s, "grants", clause, w.args...)
+	}
+	ids, err := s.grantsNamed(ctx, f.Subject)
+	if err != nil {
+		return nil, err
+	}
+	at, _ := slices.BinarySearch(ids, f.After)
+	var list []grant.Grant
+	most := int(page(f.Limit))
+	for some := range slices.Chunk(ids[at:], chunk) {
+		w := grantsWhere(f)
+		among(&w, "id", some)
+		clause := w.clause("id", most-len(list))
+		found, err := many[grant.Grant](ctx, s, "grants", clause, w.args...)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, found...); len(list) >= most {
+			break
+		}
+	}
+	return list, nil
+}
+
+func grantsWhere(f grant.Filter) where {
 	w := where{}
 	w.and("id > ?", f.After)
 	if f.Subject != "" {
 		w.and("subject = ?", f.Subject)
-		w.and("id IN (SELECT grant_id FROM ledger_names WHERE name = ? UNION SELECT grant_id FROM pending WHERE subject = ?)", f.Subject)
 	}
 	if f.Kind != "" {
 		w.and("kind = ?", f.Kind)
@@ -30,8 +58,7 @@ func (s *Store) Grants(ctx context.Context, f grant.Filter) ([]grant.Grant, erro
 	if f.State != "" {
 		w.and("state = ?", string(f.State))
 	}
-	clause := w.clause("id", f.Limit)
-	return many[grant.Grant](ctx, s, "grants", clause, w.args...)
+	return w
 }
 
 // maxFingerprints is the most entries that one lookup takes.

@@ -65,6 +65,7 @@ type integrator struct {
 	lease   *lease
 	builder *audit.Builder // nil when it must be restored
 	epoch   int64
+	named   int64 // runs whose names are written
 }
 
 // turn does one round: integrate if this node holds the lease, or else watch.
@@ -184,9 +185,10 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 	if err := s.note.keep(next, false); err != nil {
 		return 0, err
 	}
-	s.tail.drop(h.size + int64(len(t.hashes)))
+	size := h.size + int64(len(t.hashes))
+	s.tail.drop(size)
 	s.grown.ring()
-	return len(t.hashes), nil
+	return len(t.hashes), in.nameRuns(ctx, size)
 }
 
 // ready makes sure that the builder stands at the committed head and that the
@@ -211,7 +213,8 @@ func (in *integrator) ready(ctx context.Context, h headRow) error {
 		return fault.Wrap(err, "restore tree")
 	}
 	in.builder, in.epoch = b, h.epoch
-	return nil
+	in.named, err = in.s.runs(ctx)
+	return fault.Wrap(err, "read names of records")
 }
 
 func (in *integrator) steps(h headRow, t takenRows, next audit.Checkpoint) []step {
@@ -222,11 +225,6 @@ func (in *integrator) steps(h headRow, t takenRows, next audit.Checkpoint) []ste
 	}
 	if n > 0 && s.postgres {
 		steps = append(steps, s.do("pending.move", n, h.size, t.ids), s.do("pending.delete", n, t.ids))
-	}
-	if n > 0 {
-		for _, name := range []string{"ledger.index_ids", "ledger.index_names"} {
-			steps = append(steps, s.do(name, -1, h.size, h.size+n))
-		}
 	}
 	for _, tile := range in.builder.Changed() {
 		steps = append(steps, s.do("tiles.write", 1, int64(tile.Level), int64(tile.Index), tile.Data)) //nolint:gosec // below 2^53

@@ -5,7 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
-	"strings"
+	"slices"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -103,9 +103,17 @@ const covered = "l.position < (SELECT size FROM heads WHERE name = 'ledger')"
 // bytes are not what the tree has at its place is not served: the fault is
 // Internal and names the position.
 func (s *Store) Records(ctx context.Context, f audit.Filter) ([]audit.Entry, error) {
+	if f.Subject != "" || f.Grant != "" {
+		return s.recordsNamed(ctx, f)
+	}
+	w, order := recordsWhere(f)
+	return s.entries(ctx, w.clause(order, f.Limit), w.args...)
+}
+
+// recordsWhere is the condition of a filter, and the order.
+func recordsWhere(f audit.Filter) (where, string) {
 	w, order := where{}, "l.position"
 	first := int64(f.From) //nolint:gosec // below 2^53
-	from := " FROM ledger l "
 	switch {
 	case f.Newest && f.From > 0:
 		w.and("l.position < ?", first)
@@ -121,38 +129,84 @@ func (s *Store) Records(ctx context.Context, f audit.Filter) ([]audit.Entry, err
 	} else if n > 0 {
 		w.and("l.type = ?", f.Type)
 	}
-	if f.Subject != "" || f.Grant != "" {
-		from, order = " FROM ledger_names x JOIN ledger l ON l.position = x.position ", strings.Replace(order, "l.", "x.", 1)
-	}
 	if f.Subject != "" {
-		w.and("x.name = ?", f.Subject)
-	} else if f.Grant != "" { // a record names the holder of its grant, or no subject
-		w.and("x.name IN ((SELECT subject FROM grants WHERE id = ?), ?)", f.Grant)
+		w.and("l.subject = ?", f.Subject)
 	}
 	if f.Grant != "" {
-		w.and("x.grant_id = ?", f.Grant)
+		w.and("l.grant_id = ?", f.Grant)
 	}
 	w.parts = append(w.parts, covered)
-	clause := w.clause(order, f.Limit)
-	return s.entries(ctx, from+clause, w.args...)
+	return w, order
+}
+
+// recordsNamed lists the records of a subject or of a grant: those that the
+// names of runs point at, and those behind the runs.
+func (s *Store) recordsNamed(ctx context.Context, f audit.Filter) ([]audit.Entry, error) {
+	name := f.Grant
+	if name == "" {
+		name = f.Subject
+	}
+	positions, rest, err := s.named(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if f.Newest {
+		slices.Reverse(positions)
+	}
+	var list []audit.Entry
+	most := int(page(f.Limit))
+	more := func(restrict func(*where)) error {
+		w, order := recordsWhere(f)
+		restrict(&w)
+		found, err := s.entries(ctx, w.clause(order, most-len(list)), w.args...)
+		list = append(list, found...)
+		return err
+	}
+	behind := func() error { return more(func(w *where) { w.and("l.position >= ?", rest) }) }
+	if f.Newest {
+		err = behind()
+	}
+	for at := range slices.Chunk(positions, chunk) {
+		if err != nil || len(list) >= most {
+			return list, err
+		}
+		err = more(func(w *where) { among(w, "l.position", at) })
+	}
+	if !f.Newest && err == nil && len(list) < most {
+		err = behind()
+	}
+	return list, err
 }
 
 // RecordByID reads a record by its id; NotFound until it has its place.
 func (s *Store) RecordByID(ctx context.Context, id string) (audit.Entry, error) {
-	list, err := s.entries(ctx, " FROM ledger_spans x JOIN ledger l ON l.position >= x.tile * 256 AND l.position < x.tile * 256 + 256 "+
-		"WHERE x.low <= $1 AND x.high >= $1 AND l.id = $1 AND "+covered+" ORDER BY l.position LIMIT 1", id)
-	if err == nil && len(list) == 0 {
-		err = fault.NotFoundf("the ledger has no such record, or not yet")
-	}
+	positions, rest, err := s.named(ctx, id)
 	if err != nil {
 		return audit.Entry{}, err
 	}
-	return list[0], nil
+	places := []func(*where){func(w *where) { w.and("l.position >= ?", rest) }}
+	if len(positions) > 0 { // more than one only when a caller has committed one record twice
+		places = append(places, func(w *where) { among(w, "l.position", positions[:1]) })
+	}
+	for _, restrict := range slices.Backward(places) {
+		w := where{}
+		restrict(&w)
+		w.and("l.id = ?", id)
+		w.parts = append(w.parts, covered)
+		list, err := s.entries(ctx, w.clause("l.position", 1), w.args...)
+		if err != nil {
+			return audit.Entry{}, err
+		}
+		if len(list) > 0 {
+			return list[0], nil
+		}
+	}
+	return audit.Entry{}, fault.NotFoundf("the ledger has no such record, or not yet")
 }
 
 func (s *Store) entries(ctx context.Context, clause string, args ...any) ([]audit.Entry, error) {
 	var list []audit.Entry
-	err := s.query(ctx, "SELECT l.position, l.leaf"+clause, args, func(rows *sql.Rows) error {
+	err := s.query(ctx, "SELECT l.position, l.leaf FROM ledger l "+clause, args, func(rows *sql.Rows) error {
 		var e audit.Entry
 		err := rows.Scan(&e.Position, &e.Leaf)
 		list = append(list, e)

@@ -144,8 +144,13 @@ type where struct {
 
 // and adds a condition whose one "?" stands for the argument.
 func (w *where) and(condition string, arg any) {
+	w.parts = append(w.parts, strings.ReplaceAll(condition, "?", w.next(arg)))
+}
+
+// next adds an argument and gives its name.
+func (w *where) next(arg any) string {
 	w.args = append(w.args, arg)
-	w.parts = append(w.parts, strings.ReplaceAll(condition, "?", "$"+strconv.Itoa(len(w.args))))
+	return "$" + strconv.Itoa(len(w.args))
 }
 
 // clause is the text from WHERE to LIMIT.

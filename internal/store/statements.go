@@ -70,19 +70,8 @@ var written = []statementText{
 	},
 	{name: "pending.delete", args: 1, quiet: true, sql: "DELETE FROM pending WHERE id = ANY($1::text[])"},
 	{
-		name: "ledger.index_names", args: 2, quiet: true,
-		sql: "INSERT INTO ledger_names (name, position, grant_id) " +
-			"SELECT CASE WHEN subject <> '' THEN subject ELSE grant_id END, position, grant_id FROM ledger " +
-			"WHERE position >= $1 AND position < $2 AND (subject <> '' OR grant_id <> '') ORDER BY 1, 2",
-	},
-	{
-		name: "ledger.index_ids", args: 2, quiet: true,
-		sql: "INSERT INTO ledger_spans (tile, low, high) " +
-			"SELECT position / 256, min(id), max(id) FROM ledger WHERE position >= $1 AND position < $2 GROUP BY position / 256 " +
-			"ON CONFLICT (tile) DO UPDATE SET low = min(ledger_spans.low, excluded.low), high = max(ledger_spans.high, excluded.high)",
-		postgres: "INSERT INTO ledger_spans (tile, low, high) " +
-			"SELECT position / 256, min(id), max(id) FROM ledger WHERE position >= $1 AND position < $2 GROUP BY position / 256 " +
-			"ON CONFLICT (tile) DO UPDATE SET low = least(ledger_spans.low, excluded.low), high = greatest(ledger_spans.high, excluded.high)",
+		name: "ledger_names.write", args: 2, quiet: true,
+		sql: "INSERT INTO ledger_names (id, data) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
 	},
 	{
 		name: "tiles.write", args: 3, quiet: true,

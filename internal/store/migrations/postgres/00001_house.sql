@@ -241,22 +241,11 @@ CREATE TABLE ledger (
     leaf TEXT COLLATE "C" NOT NULL
 );
 
--- Whom a record concerns: the subject, or the grant where it names none. The
--- integrator writes this for many records at once; an index would touch pages of
--- its own in every commit.
+-- Where names stand in the ledger: ids of records, subjects and grants, for whole
+-- runs of records. An index would touch pages of its own in every commit.
 CREATE TABLE ledger_names (
-    name TEXT COLLATE "C" NOT NULL,
-    position BIGINT NOT NULL,
-    grant_id TEXT COLLATE "C" NOT NULL,
-    PRIMARY KEY (name, position)
-);
-
--- The lowest and the highest id of a record below each tile. Ids grow with time,
--- so that one id lies within the spans of few tiles.
-CREATE TABLE ledger_spans (
-    tile BIGINT NOT NULL PRIMARY KEY,
-    low TEXT COLLATE "C" NOT NULL,
-    high TEXT COLLATE "C" NOT NULL
+    id BIGINT NOT NULL PRIMARY KEY,
+    data BYTEA NOT NULL
 );
 
 CREATE TABLE tiles (

@@ -233,22 +233,11 @@ CREATE TABLE ledger (
     leaf TEXT NOT NULL
 );
 
--- Whom a record concerns: the subject, or the grant where it names none. The
--- integrator writes this for many records at once; an index would touch pages of
--- its own in every commit.
+-- Where names stand in the ledger: ids of records, subjects and grants, for whole
+-- runs of records. An index would touch pages of its own in every commit.
 CREATE TABLE ledger_names (
-    name TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    grant_id TEXT NOT NULL,
-    PRIMARY KEY (name, position)
-) WITHOUT ROWID;
-
--- The lowest and the highest id of a record below each tile. Ids grow with time,
--- so that one id lies within the spans of few tiles.
-CREATE TABLE ledger_spans (
-    tile INTEGER PRIMARY KEY,
-    low TEXT NOT NULL,
-    high TEXT NOT NULL
+    id INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
 );
 
 CREATE TABLE tiles (
