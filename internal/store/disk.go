@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -99,8 +100,8 @@ const (
 	checkpointPause   = 250 * time.Millisecond
 	checkpointBatches = 300              // batches after which it is worth while
 	checkpointIdle    = 20               // pauses after which it is done for fewer
-	walAnew           = 8 << 10          // pages after which the log begins anew
-	walLeft           = 1000             // pages that may be left to copy while the writer waits
+	walAnew           = 16 << 10         // pages after which the log begins anew
+	walLeft           = 256              // pages that may be left to copy while the writer waits
 	walHuge           = int64(256 << 20) // bytes above which the file is cut
 )
 
@@ -145,6 +146,10 @@ func (e *sqliteEngine) checkpoint(c *connection) error {
 		}
 		if len(n) < 3 || n[1] < walAnew {
 			return nil
+		}
+		// Otherwise the last copy, for which the writer waits, would sync them all.
+		if err := syncData(e.syncer.data); err != nil {
+			return &unknown{fmt.Errorf("sync database: %w", err)}
 		}
 		if n[1]-n[2] < walLeft {
 			break

@@ -86,7 +86,7 @@ CREATE TABLE grants (
     ended INTEGER NOT NULL,
     due INTEGER NOT NULL,
     mac BLOB NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX grants_due ON grants (due) WHERE due > 0;
 CREATE INDEX grants_revoked ON grants (kind, expires) WHERE state = 'revoked';
 
