@@ -11,23 +11,20 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// together sends BEGIN and every statement of the batch in one pipeline, checks
-// the counts, and commits in a second one. Jobs are answered when it commits.
+// together sends BEGIN and the statements of the batch in one pipeline, checks the
+// counts, and commits in a second one. Jobs are answered when it commits.
 func (e *postgresEngine) together(c *pgx.Conn, batch []*job) error {
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
-	for _, j := range batch {
-		queueSteps(b, j)
-	}
+	plan := newPgPlan(batch)
+	plan.queue(b)
 	records := e.queueRecords(b, batch)
 	err := e.results(c, b, func(r pgx.BatchResults) error {
 		if _, err := r.Exec(); err != nil {
 			return err //nolint:wrapcheck // classified by the caller
 		}
-		for _, j := range batch {
-			if err := checkSteps(r, j); err != nil {
-				return err
-			}
+		if err := plan.check(r); err != nil {
+			return err
 		}
 		return checkRecords(r, records)
 	})
@@ -173,15 +170,8 @@ func queueSteps(b *pgx.Batch, j *job) {
 
 func checkSteps(r pgx.BatchResults, j *job) error {
 	for i := range j.steps {
-		st := &j.steps[i]
-		tag, err := r.Exec()
-		switch {
-		case sqlState(err) == stateUnique:
-			return st.miss().Because(err)
-		case err != nil:
-			return fmt.Errorf("run %s: %w", st.stmt.name, err)
-		case st.rows >= 0 && tag.RowsAffected() != st.rows:
-			return st.miss()
+		if err := checkStep(r, &j.steps[i], j.steps[i].rows); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -43,7 +43,7 @@ type Config struct {
 	StateDir string       // where the last checkpoint is kept outside the database; Dir if empty
 
 	Readers int              // read connections, 4 if zero
-	Writers int              // writing connections, PostgreSQL only, 1 if zero, at most 4
+	Writers int              // writing connections, PostgreSQL only, 2 if zero, at most 4
 	Batch   int              // most units in one transaction, 256 if zero
 	Queue   int              // most units that wait, 4096 if zero
 	Reserve int64            // bytes kept for urgent units, 16 MiB if zero, none if negative; SQLite only
@@ -138,7 +138,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fault.Invalidf("the state directory is not set: the last checkpoint must be kept outside of PostgreSQL")
 	}
 	c.Readers = orDefault(c.Readers, 4)
-	c.Writers = min(orDefault(c.Writers, 1), 4)
+	c.Writers = min(orDefault(c.Writers, 2), 4)
 	c.Batch = orDefault(c.Batch, 256)
 	c.Queue = orDefault(c.Queue, 4096)
 	if c.Reserve == 0 {
