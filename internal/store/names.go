@@ -67,7 +67,7 @@ func (s *Store) namesOf(ctx context.Context, run int64) ([shards][]byte, error) 
 		out[i] = []byte{}
 	}
 	n, first := 0, run*runWidth
-	err := s.query(ctx, "SELECT position, id, subject, grant_id FROM ledger WHERE position >= $1 AND position < $2", []any{first, first + runWidth},
+	err := s.query(ctx, "SELECT position, id, subject, grant_id FROM ledger WHERE position >= $1 AND position < $2 ORDER BY position", []any{first, first + runWidth},
 		func(rows *sql.Rows) error {
 			var position int64
 			var names [3]string

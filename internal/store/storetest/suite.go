@@ -41,6 +41,7 @@ func Run(t *testing.T, e Engine) {
 		{"Reads/a caller is read as of one moment", callers},
 		{"MAC/a change in any column is noticed", everyColumn},
 		{"Ledger/positions are dense and follow commits", densePositions},
+		{"Ledger/names are found in runs and behind them", namesOfRuns},
 		{"Ledger/two integrators make one history", twoIntegrators},
 		{"Ledger/an export verifies and a changed leaf is named", exports},
 		{"Ledger/a changed record is not served", tamperedRecord},
