@@ -43,9 +43,20 @@ var knownExtensions = []string{
 // Validate refuses a decision that no certificate can follow safely. The fault
 // is Invalid and names the member.
 func (d Decision) Validate() error {
-	if _, err := parsePublic(d.PublicKey); err != nil {
-		return err
+	_, err := d.validate()
+	return err
+}
+
+// validate also gives the holder's key.
+func (d Decision) validate() (publicKey, error) {
+	holder, err := parsePublic(d.PublicKey)
+	if err != nil {
+		return publicKey{}, err
 	}
+	return holder, d.validateRest()
+}
+
+func (d Decision) validateRest() error {
 	switch {
 	case len(d.Principals) == 0 || len(d.Principals) > maxPrincipals:
 		return fault.Invalidf("an SSH certificate needs 1 to %d principals, not %d", maxPrincipals, len(d.Principals))

@@ -57,7 +57,7 @@ func (k KRL) Marshal() ([]byte, error) {
 	b = binary.BigEndian.AppendUint64(b, k.Version)
 	b = binary.BigEndian.AppendUint64(b, uint64(k.Generated.Unix())) //nolint:gosec // not negative
 	b = binary.BigEndian.AppendUint64(b, 0)                          // flags
-	b = appendString(b, nil)                                         // reserved
+	b = appendString(b, "")                                          // reserved
 	b = appendString(b, []byte(k.Comment))
 	var seen [][]byte
 	total := 0
@@ -66,15 +66,14 @@ func (k KRL) Marshal() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		wire := ca.Marshal()
-		if slices.ContainsFunc(seen, func(s []byte) bool { return bytes.Equal(s, wire) }) {
+		if slices.ContainsFunc(seen, func(s []byte) bool { return bytes.Equal(s, ca.wire) }) {
 			return nil, fault.Invalidf("a CA key comes twice in a revocation list")
 		}
-		seen = append(seen, wire)
+		seen = append(seen, ca.wire)
 		if total += len(r.Serials); total > maxKRLSerials {
 			return nil, fault.Invalidf("%d revoked serials are too many for a list: drop those of expired certificates", total)
 		}
-		section, err := certificateSection(wire, r.Serials)
+		section, err := certificateSection(ca.wire, r.Serials)
 		if err != nil {
 			return nil, err
 		}
@@ -96,16 +95,11 @@ func certificateSection(ca []byte, serials []uint64) ([]byte, error) {
 		return nil, fault.Invalidf("serial zero cannot be revoked: OpenSSH takes it for no serial")
 	}
 	b := appendString(nil, ca)
-	b = appendString(b, nil) // reserved
+	b = appendString(b, "") // reserved
 	for _, p := range plan(runs) {
 		b = appendString(append(b, p.kind), p.body())
 	}
 	return b, nil
-}
-
-func appendString(b, s []byte) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(s))) //nolint:gosec // bounded by maxKRLSerials
-	return append(b, s...)
 }
 
 // run is serials without a gap, both ends included.
@@ -181,5 +175,5 @@ func CAOf(certificate string) (ca string, serial uint64, err error) {
 	if !ok {
 		return "", 0, fault.Invalidf("this is a public key, not a certificate")
 	}
-	return line(c.SignatureKey), c.Serial, nil
+	return textLine(c.SignatureKey.Type(), c.SignatureKey.Marshal()), c.Serial, nil
 }

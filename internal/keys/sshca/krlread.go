@@ -2,7 +2,6 @@ package sshca
 
 import (
 	"cmp"
-	"encoding/binary"
 	"math/big"
 	"slices"
 	"time"
@@ -27,7 +26,7 @@ func (l *List) Revokes(ca string, serial uint64) bool {
 	if err != nil {
 		return false
 	}
-	runs := l.revoked[string(k.Marshal())]
+	runs := l.revoked[string(k.wire)]
 	// The first run that begins beyond the serial; the one before may hold it.
 	n, _ := slices.BinarySearchFunc(runs, serial, func(r run, s uint64) int {
 		if r.low <= s {
@@ -143,46 +142,6 @@ func (l *List) readSection(r *reader) error {
 	l.revoked[string(ca)] = joined(runs)
 	return nil
 }
-
-// reader cuts the members of the wire form apart. After a short read bad is
-// set, and everything is zero.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) take(n uint64) []byte {
-	if r.bad || uint64(len(r.b)) < n {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	out := r.b[:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) byte() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (r *reader) uint32() uint32 {
-	if b := r.take(4); b != nil {
-		return binary.BigEndian.Uint32(b)
-	}
-	return 0
-}
-
-func (r *reader) uint64() uint64 {
-	if b := r.take(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
-}
-
-func (r *reader) string() []byte { return r.take(uint64(r.uint32())) }
 
 // bitmap reads offset and mpint.
 func (r *reader) bitmap() []run {

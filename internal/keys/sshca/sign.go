@@ -2,6 +2,8 @@ package sshca
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ed25519"
 	"crypto/subtle"
 	"math"
 	"slices"
@@ -11,9 +13,6 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
-
-// MaxToBeSigned is the largest certificate that is looked at, in bytes.
-const MaxToBeSigned = 64 << 10
 
 // minNonce and maxNonce bound the nonce, by which the composer keeps the signed
 // bytes from being chosen freely by the holder; OpenSSH uses 32.
@@ -30,58 +29,35 @@ const (
 // differs from the decision is Denied. Both name the field, for the record and
 // the plugin's author.
 func (i *Issuer) Sign(tbs []byte, d Decision) (string, error) {
-	if err := d.Validate(); err != nil {
+	holder, err := d.validate()
+	if err != nil {
 		return "", err
 	}
 	c, err := parse(tbs)
 	if err != nil {
 		return "", err
 	}
-	if err := i.check(c, d); err != nil {
+	if err := i.check(c, holder, d); err != nil {
 		return "", err
 	}
-	if c.Signature, err = i.signer.Sign(i.rand, tbs); err != nil {
+	signature, err := i.signer.Sign(i.rand, tbs, crypto.Hash(0))
+	if err != nil {
 		return "", fault.Wrap(err, "sign an SSH certificate")
 	}
 	// Another look at what leaves: a faulty device must not hand out a
 	// signature that reveals something about the key.
-	if !i.inside {
-		if err := c.SignatureKey.Verify(tbs, c.Signature); err != nil {
-			return "", fault.Internalf("the SSH CA made a signature that does not verify").Because(err)
-		}
+	if !i.inside && !ed25519.Verify(i.key, tbs, signature) {
+		return "", fault.Internalf("the SSH CA made a signature that does not verify")
 	}
-	return line(c), nil
+	return textLine(c.form.certificate, signed(tbs, signature)), nil
 }
 
-// parse reads one certificate without its signature. What is read must encode
-// to the same bytes again, so nothing in them was skipped or read loosely.
-func parse(tbs []byte) (*ssh.Certificate, error) {
-	if len(tbs) == 0 || len(tbs) > MaxToBeSigned {
-		return nil, fault.Invalidf("the certificate to be signed has %d bytes, between 1 and %d are accepted", len(tbs), MaxToBeSigned)
-	}
-	// The library reads whole certificates only: lend it an empty signature,
-	// two strings of no length.
-	whole := append(append(make([]byte, 0, len(tbs)+12), tbs...), 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0)
-	k, err := ssh.ParsePublicKey(whole)
-	if err != nil {
-		return nil, fault.Invalidf("the bytes to be signed are not an OpenSSH certificate up to its signature key").Because(err)
-	}
-	c, ok := k.(*ssh.Certificate)
-	if !ok {
-		return nil, fault.Invalidf("the bytes to be signed are a key, not a certificate")
-	}
-	if !bytes.Equal(unsigned(c), tbs) {
-		return nil, fault.Invalidf("the certificate to be signed is not in canonical form")
-	}
-	return c, nil
-}
-
-// unsigned is the certificate's encoding up to the signature key.
-func unsigned(c *ssh.Certificate) []byte {
-	bare := *c
-	bare.Signature = nil
-	b := bare.Marshal()
-	return b[:len(b)-4] // the empty signature's length
+// signed adds a signature to the bytes that it is of: a string that holds the
+// algorithm and the signature, each as a string.
+func signed(tbs, signature []byte) []byte {
+	blob := appendString(make([]byte, 0, 8+len(ssh.KeyAlgoED25519)+len(signature)), ssh.KeyAlgoED25519)
+	blob = appendString(blob, signature)
+	return appendString(append(make([]byte, 0, len(tbs)+4+len(blob)), tbs...), blob)
 }
 
 // refuse names the field that deviates.
@@ -90,51 +66,47 @@ func refuse(field, format string, args ...any) error {
 }
 
 // check compares every field with the decision.
-func (i *Issuer) check(c *ssh.Certificate, d Decision) error {
-	holder, err := parsePublic(d.PublicKey)
-	if err != nil {
-		return err
-	}
+func (i *Issuer) check(c certificate, holder publicKey, d Decision) error {
 	switch {
-	case c.CertType != ssh.UserCert:
-		return refuse("type", "it is %d, only user certificates (1) are signed", c.CertType)
-	case subtle.ConstantTimeCompare(c.SignatureKey.Marshal(), i.signer.PublicKey().Marshal()) != 1:
+	case c.kind != ssh.UserCert:
+		return refuse("type", "it is %d, only user certificates (1) are signed", c.kind)
+	case subtle.ConstantTimeCompare(c.authority, i.wire) != 1:
 		return refuse("signature key", "it is not this CA's key, host.ca_public_key")
-	case !bytes.Equal(c.Key.Marshal(), holder.Marshal()):
+	case c.form.key != holder.algorithm || !bytes.Equal(c.key, holder.parts()):
 		return refuse("public key", "it is not the holder's key, host.public_key")
-	case c.Serial != d.Serial:
+	case c.serial != d.Serial:
 		return refuse("serial", "it must be host.serial")
-	case c.KeyId != d.KeyID:
+	case c.keyID != d.KeyID:
 		return refuse("key id", "it must be host.key_id")
-	case len(c.Nonce) < minNonce || len(c.Nonce) > maxNonce:
-		return refuse("nonce", "it has %d bytes, use 32 random ones", len(c.Nonce))
-	case bytes.Count(c.Nonce, c.Nonce[:1]) == len(c.Nonce):
+	case len(c.nonce) < minNonce || len(c.nonce) > maxNonce:
+		return refuse("nonce", "it has %d bytes, use 32 random ones", len(c.nonce))
+	case bytes.Count(c.nonce, c.nonce[:1]) == len(c.nonce):
 		return refuse("nonce", "its bytes are all the same, use 32 random ones")
-	case len(c.Reserved) > 0:
+	case len(c.reserved) > 0:
 		return refuse("reserved field", "it must be empty")
 	}
 	if err := checkWindow(c, d); err != nil {
 		return err
 	}
-	if err := checkPrincipals(c.ValidPrincipals, d); err != nil {
+	if err := checkPrincipals(c.principals, d); err != nil {
 		return err
 	}
-	if err := checkCritical(c.CriticalOptions, d); err != nil {
+	if err := checkCritical(c.critical, d); err != nil {
 		return err
 	}
-	return checkExtensions(c.Extensions, d)
+	return checkExtensions(c.extensions, d)
 }
 
-func checkWindow(c *ssh.Certificate, d Decision) error {
+func checkWindow(c certificate, d Decision) error {
 	after, before := d.ValidAfter.Unix(), d.ValidBefore.Unix()
 	switch {
-	case c.ValidBefore > math.MaxInt64 || c.ValidAfter > math.MaxInt64:
+	case c.before > math.MaxInt64 || c.after > math.MaxInt64:
 		return refuse("validity", "it has no end")
-	case int64(c.ValidAfter) < after:
-		return refuse("validity", "it begins at %d, before host.valid_after %d", c.ValidAfter, after)
-	case int64(c.ValidBefore) > before:
-		return refuse("validity", "it ends at %d, after host.valid_before %d", c.ValidBefore, before)
-	case c.ValidAfter >= c.ValidBefore:
+	case int64(c.after) < after:
+		return refuse("validity", "it begins at %d, before host.valid_after %d", c.after, after)
+	case int64(c.before) > before:
+		return refuse("validity", "it ends at %d, after host.valid_before %d", c.before, before)
+	case c.after >= c.before:
 		return refuse("validity", "it ends before it begins")
 	}
 	return nil
@@ -158,23 +130,28 @@ func checkPrincipals(principals []string, d Decision) error {
 // checkCritical wants every restriction of the decision and knows no others.
 // Naming fewer source addresses than granted is narrower and so allowed, also
 // where the decision leaves the source open.
-func checkCritical(options map[string]string, d Decision) error {
-	for name := range options {
-		if name != "source-address" && name != "force-command" {
-			return refuse("critical options", "%.64q is not known here", name)
+func checkCritical(options []option, d Decision) error {
+	var command, sources *option
+	for n, o := range options {
+		switch o.name {
+		case "force-command":
+			command = &options[n]
+		case "source-address":
+			sources = &options[n]
+		default:
+			return refuse("critical options", "%.64q is not known here", o.name)
 		}
 	}
-	if command, ok := options["force-command"]; command != d.ForceCommand || ok != (d.ForceCommand != "") {
+	if command == nil && d.ForceCommand != "" || command != nil && (command.value != d.ForceCommand || command.value == "") {
 		return refuse("force-command", "it must be exactly the granted one")
 	}
-	sources, ok := options["source-address"]
-	if !ok {
+	if sources == nil {
 		if d.SourceAddresses != nil {
 			return refuse("source-address", "it is missing")
 		}
 		return nil
 	}
-	list := strings.Split(sources, ",")
+	list := strings.Split(sources.value, ",")
 	if len(list) > maxSources {
 		return refuse("source-address", "it names more than %d", maxSources)
 	}
@@ -197,13 +174,13 @@ func checkCritical(options map[string]string, d Decision) error {
 	return nil
 }
 
-func checkExtensions(extensions map[string]string, d Decision) error {
-	for name, value := range extensions {
-		if !slices.Contains(d.Extensions, name) {
-			return refuse("extensions", "%.64q was not granted", name)
+func checkExtensions(extensions []option, d Decision) error {
+	for _, e := range extensions {
+		if !slices.Contains(d.Extensions, e.name) {
+			return refuse("extensions", "%.64q was not granted", e.name)
 		}
-		if value != "" {
-			return refuse("extensions", "%.64q must have no value", name)
+		if e.value != "" {
+			return refuse("extensions", "%.64q must have no value", e.name)
 		}
 	}
 	return nil
