@@ -31,6 +31,18 @@ type check func(ast.Value) string
 var (
 	answerMembers = map[string]check{"allow": checkAllow, "bounds": checkObject, "reasons": checkReasons}
 	boundsMembers = map[string]check{"kind": checkKind, "max_params": checkParams, "max_ttl_seconds": checkTTL}
+	boundsShape   = map[string]check{"kind": checkKind, "max_params": checkObject, "max_ttl_seconds": checkTTL}
+)
+
+// The members of an answer as the engine wants them named: made once, because
+// every vote is read by them.
+var (
+	allowTerm     = ast.StringTerm("allow")
+	reasonsTerm   = ast.StringTerm("reasons")
+	boundsTerm    = ast.StringTerm("bounds")
+	kindTerm      = ast.StringTerm("kind")
+	maxParamsTerm = ast.StringTerm("max_params")
+	maxTTLTerm    = ast.StringTerm("max_ttl_seconds")
 )
 
 // decodeAnswer reads the answer of a verb's rule. Every deviation is an error,
@@ -43,15 +55,15 @@ func decodeAnswer(verb string, answer ast.Value) (vote, error) {
 	if err := checkMembers("", o, answerMembers); err != nil {
 		return vote{}, err
 	}
-	allow := o.Get(ast.StringTerm("allow"))
+	allow := o.Get(allowTerm)
 	if allow == nil {
 		return vote{}, errors.New("allow is missing")
 	}
 	v := vote{allow: bool(allow.Value.(ast.Boolean))}
-	if r := o.Get(ast.StringTerm("reasons")); r != nil {
+	if r := o.Get(reasonsTerm); r != nil {
 		v.reasons, _ = texts(r.Value)
 	}
-	if b := o.Get(ast.StringTerm("bounds")); b != nil {
+	if b := o.Get(boundsTerm); b != nil {
 		bounds, err := decodeBounds(b.Value.(ast.Object))
 		if err != nil {
 			return vote{}, err
@@ -70,22 +82,22 @@ func decodeAnswer(verb string, answer ast.Value) (vote, error) {
 }
 
 func decodeBounds(o ast.Object) (Bounds, error) {
-	if err := checkMembers("bounds.", o, boundsMembers); err != nil {
+	if err := checkMembers("bounds.", o, boundsShape); err != nil {
 		return Bounds{}, err
 	}
 	var b Bounds
-	if k := o.Get(ast.StringTerm("kind")); k != nil {
+	if k := o.Get(kindTerm); k != nil {
 		b.Kind = string(k.Value.(ast.String))
 	}
-	if t := o.Get(ast.StringTerm("max_ttl_seconds")); t != nil {
+	if t := o.Get(maxTTLTerm); t != nil {
 		seconds, _ := t.Value.(ast.Number).Int64()
 		b.MaxTTL = time.Duration(seconds) * time.Second
 	}
-	if p := o.Get(ast.StringTerm("max_params")); p != nil {
-		b.MaxParams = map[string]any{}
-		p.Value.(ast.Object).Foreach(func(k, v *ast.Term) {
-			b.MaxParams[string(k.Value.(ast.String))], _ = param(v.Value)
-		})
+	if p := o.Get(maxParamsTerm); p != nil {
+		var why string
+		if b.MaxParams, why = params(p.Value); why != "" {
+			return Bounds{}, fmt.Errorf("bounds.max_params %s", why)
+		}
 	}
 	return b, nil
 }
@@ -158,23 +170,29 @@ func checkTTL(v ast.Value) string {
 }
 
 func checkParams(v ast.Value) string {
+	_, why := params(v)
+	return why
+}
+
+// params reads max_params, or says what is wrong with it.
+func params(v ast.Value) (out map[string]any, why string) {
 	o, ok := v.(ast.Object)
 	if !ok {
-		return "must be an object"
+		return nil, "must be an object"
 	}
 	if o.Len() > maxParams {
-		return fmt.Sprintf("has more than %d members", maxParams)
+		return nil, fmt.Sprintf("has more than %d members", maxParams)
 	}
-	why := ""
+	out = make(map[string]any, o.Len())
 	o.Foreach(func(k, v *ast.Term) {
 		key, named := k.Value.(ast.String)
 		if !named || key == "" || len(key) > maxText {
 			why = "has a member whose name is not a string"
-		} else if _, ok := param(v.Value); !ok {
+		} else if out[string(key)], ok = param(v.Value); !ok {
 			why = fmt.Sprintf("has a member %s that is not a list of strings, a string, a boolean or a finite number", strconv.Quote(cut(string(key))))
 		}
 	})
-	return why
+	return out, why
 }
 
 // param is a bound in plain form: []any of strings without repetition, float64,
@@ -197,13 +215,19 @@ func param(v ast.Value) (any, bool) {
 	if !ok || len(list) > maxItems {
 		return nil, false
 	}
-	out, seen := make([]any, 0, len(list)), make(map[string]bool, len(list))
+	return distinct(list)
+}
+
+// distinct gives each text once, in the order of their first; false if one is too
+// long.
+func distinct(list []string) ([]any, bool) {
+	out, seen := make([]any, 0, len(list)), make(map[string]struct{}, len(list))
 	for _, s := range list {
 		if len(s) > maxText {
 			return nil, false
 		}
-		if !seen[s] {
-			seen[s] = true
+		if _, twice := seen[s]; !twice {
+			seen[s] = struct{}{}
 			out = append(out, s)
 		}
 	}
@@ -221,8 +245,10 @@ func texts(v ast.Value) ([]string, bool) {
 	}
 	switch v := v.(type) {
 	case *ast.Array:
+		out = make([]string, 0, v.Len())
 		v.Foreach(add)
 	case ast.Set:
+		out = make([]string, 0, v.Len())
 		v.Foreach(add)
 	default:
 		return nil, false

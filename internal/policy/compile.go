@@ -27,7 +27,10 @@ func Compile(documents []Document, now func() time.Time) (*Set, error) {
 	if now == nil {
 		return nil, fault.Internalf("policies need a clock")
 	}
-	s := &Set{now: now, limit: Limit, appraisals: map[string]*program{}}
+	s := &Set{now: now, limit: Limit, reads: map[string]*reads{}, appraisals: map[string]*program{}}
+	for _, verb := range verbs {
+		s.reads[verb] = &reads{}
+	}
 	var broken problems
 	names := map[string]bool{}
 	for _, d := range sorted(documents) {
@@ -77,6 +80,11 @@ func (s *Set) add(p *program) error {
 		s.resource = p
 	default:
 		s.voters = append(s.voters, p)
+		for verb := range p.queries {
+			for _, m := range p.compiler.Modules {
+				s.reads[verb].note(m)
+			}
+		}
 	}
 	return nil
 }

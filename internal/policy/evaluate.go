@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
@@ -67,6 +68,7 @@ func (p *program) ask(ctx context.Context, entry string, q *question) (answer as
 		WithTime(q.at).
 		WithCancel(q.cancel).
 		WithBuiltins(q.builtins).
+		WithMetrics(metrics.NoOp()).
 		WithStrictBuiltinErrors(true)
 	for _, t := range q.tracers {
 		// Without the index also the rules that it would skip are seen.

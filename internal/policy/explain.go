@@ -53,7 +53,7 @@ type RuleTrace struct {
 // and says for each document how it voted, which of its rules succeeded, and at
 // which line the others failed.
 func (s *Set) Explain(ctx context.Context, verb string, input map[string]any) (Explanation, error) {
-	q, err := newQuestion(verb, input)
+	q, err := s.newQuestion(verb, input)
 	if err != nil {
 		return Explanation{}, err
 	}

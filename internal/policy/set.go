@@ -18,8 +18,9 @@ type Set struct {
 	now        func() time.Time
 	limit      time.Duration // Limit; longer in tests on busy machines
 	documents  []Document
-	voters     []*program // of kind sallyport, by name
-	resource   *program   // nil if there is none
+	voters     []*program        // of kind sallyport, by name
+	reads      map[string]*reads // of those that answer a verb, together
+	resource   *program          // nil if there is none
 	appraisals map[string]*program
 }
 
@@ -44,7 +45,7 @@ type Decision struct {
 // as deny. Faults: Invalid for an unknown verb and for an input that is no JSON
 // or has no time; Unavailable when [Limit] has passed or the caller went away.
 func (s *Set) Decide(ctx context.Context, verb string, input map[string]any) (Decision, error) {
-	q, err := newQuestion(verb, input)
+	q, err := s.newQuestion(verb, input)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -63,7 +64,7 @@ func (s *Set) Decide(ctx context.Context, verb string, input map[string]any) (De
 	return t.decision(), nil
 }
 
-func newQuestion(verb string, input map[string]any) (*question, error) {
+func (s *Set) newQuestion(verb string, input map[string]any) (*question, error) {
 	if !knownVerb(verb) {
 		return nil, fault.Invalidf("there is no verb %q; the verbs are %v", cut(verb), verbs)
 	}
@@ -71,7 +72,7 @@ func newQuestion(verb string, input map[string]any) (*question, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := term(input)
+	in, err := s.reads[verb].term(input)
 	if err != nil {
 		return nil, err
 	}
