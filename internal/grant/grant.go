@@ -11,9 +11,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
@@ -107,14 +109,27 @@ func (g Grant) Tagged(tag string) Grant {
 
 // Hash identifies the logical scope: two issuances of the same kind,
 // parameters and duration share it, whenever they were made. It is lower-case
-// hex of SHA-256 over the scope's JSON with sorted members.
+// hex of SHA-256 over {"kind","params","ttl_seconds"} in the form of RFC 8785;
+// empty if the parameters are no JSON values.
 func (s Scope) Hash() string {
-	b, err := json.Marshal(map[string]any{"kind": s.Kind, "params": s.Params, "ttl_seconds": int64(s.TTL / time.Second)})
-	if err != nil { // parameters are JSON values by contract
+	b, err := s.appendCanonical(make([]byte, 0, 512))
+	if err != nil {
 		return ""
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+func (s Scope) appendCanonical(b []byte) ([]byte, error) {
+	b, err := canon.AppendString(append(b, `{"kind":`...), s.Kind)
+	if err != nil {
+		return nil, fault.Wrap(err, "encode kind of scope")
+	}
+	if b, err = canon.AppendValue(append(b, `,"params":`...), s.Params); err != nil {
+		return nil, fault.Wrap(err, "encode parameters of scope")
+	}
+	b = strconv.AppendInt(append(b, `,"ttl_seconds":`...), int64(s.TTL/time.Second), 10)
+	return append(b, '}'), nil
 }
 
 // HostPrefix begins the names of parameters that the host alone sets.

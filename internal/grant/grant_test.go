@@ -1,6 +1,8 @@
 package grant_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 )
@@ -114,6 +117,27 @@ func TestScope_HashNamesTheLogicalScope(t *testing.T) {
 		if other.Hash() == a.Hash() {
 			t.Errorf("another %s has the same hash", name)
 		}
+	}
+}
+
+// TestScope_Hash_isOfCanonicalJSON: anybody can compute it with a library for
+// RFC 8785.
+func TestScope_Hash_isOfCanonicalJSON(t *testing.T) {
+	for _, s := range []grant.Scope{
+		{},
+		{Kind: "<k>", TTL: 90 * time.Second},
+		{Kind: "k", Params: map[string]any{"z": []any{"x", 0.5, nil}, "a": map[string]any{"\u20ac": true, "\ufb33": false}}, TTL: time.Minute},
+	} {
+		text, err := canon.JCS(map[string]any{"kind": s.Kind, "params": s.Params, "ttl_seconds": int64(s.TTL / time.Second)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%x", sha256.Sum256(text)); s.Hash() != want {
+			t.Errorf("%s: %s", text, s.Hash())
+		}
+	}
+	if h := (grant.Scope{Kind: "k", Params: map[string]any{"a": make(chan int)}}).Hash(); h != "" {
+		t.Errorf("what is no JSON has the hash %s", h)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -47,7 +46,7 @@ func Within(inner, requested Scope, bounds Bounds) error {
 	case inner.TTL <= 0 || inner.TTL > requested.TTL || inner.TTL > bounds.MaxTTL:
 		return fault.Deniedf("the granted scope lives longer than requested or allowed (%s)", min(requested.TTL, bounds.MaxTTL).Round(time.Second))
 	}
-	for _, name := range slices.Concat(names(inner.Params), names(requested.Params), names(bounds.MaxParams)) {
+	for _, name := range names(inner.Params, requested.Params, bounds.MaxParams) {
 		if err := within(name, inner.Params, requested.Params, bounds.MaxParams); err != nil {
 			return err
 		}
@@ -210,11 +209,14 @@ func same(a, b any) bool {
 	return ok && ok2 && x == y
 }
 
-func names(m map[string]any) []string {
-	out := make([]string, 0, len(m))
-	for n := range m {
-		out = append(out, n)
+// names are those of all members, each once, in order.
+func names(all ...map[string]any) []string {
+	out := make([]string, 0, 16)
+	for _, m := range all {
+		for n := range m {
+			out = append(out, n)
+		}
 	}
-	sort.Strings(out)
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }
