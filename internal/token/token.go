@@ -41,7 +41,7 @@ type compact struct {
 // bits is refused, because several texts would be one token.
 func split(raw string, most int) (compact, error) {
 	if len(raw) > most {
-		return compact{}, fault.Unauthenticatedf("the token is larger than %d bytes", most)
+		return compact{}, errSize(most)
 	}
 	if strings.Count(raw, ".") != 2 {
 		return compact{}, errForm(nil)
@@ -69,6 +69,10 @@ func (c compact) verify(alg jose.SignatureAlgorithm, key any) error {
 		return fault.Unauthenticatedf("the token's signature is not valid").Because(err)
 	}
 	return nil
+}
+
+func errSize(most int) error {
+	return fault.Unauthenticatedf("the token is larger than %d bytes", most)
 }
 
 func errForm(cause error) error {
