@@ -28,8 +28,8 @@ func Compile(documents []Document, now func() time.Time) (*Set, error) {
 		return nil, fault.Internalf("policies need a clock")
 	}
 	s := &Set{now: now, limit: Limit, reads: map[string]*reads{}, appraisals: map[string]*program{}}
-	for _, verb := range verbs {
-		s.reads[verb] = &reads{}
+	for _, entry := range append(Verbs(), resourceEntry) {
+		s.reads[entry] = &reads{}
 	}
 	var broken problems
 	names := map[string]bool{}
@@ -72,6 +72,7 @@ func (s *Set) add(p *program) error {
 	switch p.document.Kind {
 	case KBSAttestation:
 		s.appraisals[p.document.Name] = p
+		return nil
 	case KBSResource:
 		if s.resource != nil {
 			return fault.Invalidf("policy %s: %s is active already, and there can be one policy of kind %s; remove that one first",
@@ -80,10 +81,10 @@ func (s *Set) add(p *program) error {
 		s.resource = p
 	default:
 		s.voters = append(s.voters, p)
-		for verb := range p.queries {
-			for _, m := range p.compiler.Modules {
-				s.reads[verb].note(m)
-			}
+	}
+	for entry := range p.queries {
+		for _, m := range p.compiler.Modules {
+			s.reads[entry].note(m)
 		}
 	}
 	return nil
@@ -166,7 +167,7 @@ func entries(k Kind) map[string]ast.Ref {
 	case Sallyport:
 		rules = verbs[:]
 	case KBSResource:
-		rules = []string{"allow"}
+		rules = []string{resourceEntry}
 	case KBSAttestation:
 		rules = []string{"trust_claims", "extensions"}
 	}

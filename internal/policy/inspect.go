@@ -36,7 +36,7 @@ func inspect(d Document, m *ast.Module) problems {
 
 // inspectForeign demands the entry point of Trustee's policies.
 func inspectForeign(d Document, m *ast.Module) problems {
-	entry := "allow"
+	entry := resourceEntry
 	if d.Kind == KBSAttestation {
 		entry = "trust_claims"
 	}

@@ -8,6 +8,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
+// resourceEntry is the rule of a document of kind [KBSResource].
+const resourceEntry = "allow"
+
 // ResourceAllowed asks Trustee's question (kbs.md 3.8): data.policy.allow, where
 // data has plugin, resource-path and query, and input is the claims of the
 // token. Only true allows; undefined, any other value and the absence of a
@@ -25,7 +28,7 @@ func (s *Set) ResourceAllowed(ctx context.Context, plugin string, path []string,
 	}
 	ctx, done := begin(ctx, s.limit, q)
 	defer done()
-	answer, err := s.resource.ask(ctx, "allow", q)
+	answer, err := s.resource.ask(ctx, resourceEntry, q)
 	if late := late(ctx); late != nil {
 		return Decision{}, late
 	}
@@ -52,10 +55,7 @@ func (s *Set) ResourceAllowed(ctx context.Context, plugin string, path []string,
 // resourceQuestion puts the facts of the request beside the document's own
 // rules, below data, where policies written for Trustee look for them.
 func (s *Set) resourceQuestion(plugin string, path []string, query map[string]string, claims map[string]any) (*question, error) {
-	if claims == nil {
-		claims = map[string]any{}
-	}
-	in, err := term(claims)
+	in, err := s.reads[resourceEntry].term(claims)
 	if err != nil {
 		return nil, err
 	}

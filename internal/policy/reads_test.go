@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
 	"pgregory.net/rapid"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -132,5 +133,29 @@ func TestDecide_refusesWhatIsNotJSON(t *testing.T) {
 	}
 	if d := decide(t, s, "release", request(object{"evidence": []string{"a form that JSON has"}})); !d.Allow {
 		t.Errorf("got %v", d)
+	}
+}
+
+// TestReads_ofResourcePolicies: the documents that we ship decide alike with what
+// they read and with all claims, and one that reads nothing gets nothing.
+func TestReads_ofResourcePolicies(t *testing.T) {
+	for name, text := range map[string]string{"installed": resourceText, "affirming": resourceAffirming, "all": resourceAllowAll, "none": resourceDenyAll} {
+		s := mustCompile(t, Document{Name: "r", Version: 1, Kind: KBSResource, Source: text})
+		whole := mustCompile(t, Document{Name: "r", Version: 1, Kind: KBSResource, Source: text})
+		whole.reads[resourceEntry].all = true
+		for _, claims := range []object{nil, {}, snpClaims(), {"submods": object{}}, {"submods": object{"cpu0": object{"ear.status": "affirming"}}}} {
+			got, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, claims)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := whole.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, claims)
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("%s: %v, -with everything +with what is read:\n%s", name, err, diff)
+			}
+		}
+		in, err := s.reads[resourceEntry].term(snpClaims())
+		if blind := name == "all" || name == "none"; err != nil || blind != (in.Value.Compare(ast.NewObject()) == 0) {
+			t.Errorf("%s: sees %v, %v", name, in, err)
+		}
 	}
 }

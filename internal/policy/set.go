@@ -19,7 +19,7 @@ type Set struct {
 	limit      time.Duration // Limit; longer in tests on busy machines
 	documents  []Document
 	voters     []*program        // of kind sallyport, by name
-	reads      map[string]*reads // of those that answer a verb, together
+	reads      map[string]*reads // by entry point, of all documents that have it together
 	resource   *program          // nil if there is none
 	appraisals map[string]*program
 }
