@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -146,6 +147,7 @@ func (x *exchange) write(r route, out any) error {
 	}
 	defer clear(data)
 	x.w.Header().Set("Content-Type", "application/json")
+	x.w.Header().Set("Content-Length", strconv.Itoa(len(data))) // else long answers are sent in chunks
 	x.w.WriteHeader(status)
 	_, _ = x.w.Write(data) // the peer may have left
 	return nil
