@@ -88,6 +88,7 @@ func install(ctx context.Context, admin *sallyport.Client, dir, pkg string) erro
 type agent struct {
 	tls   *tls.Config
 	token string
+	body  []byte // what it asks for
 }
 
 // most agents that share the connections between them.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/keys/sshca"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
@@ -18,19 +19,21 @@ import (
 type vended struct {
 	kind   string
 	plugin string // package in the module
-	params string // JSON
+	params string // JSON, the members of an object
 	policy string // Rego, bounds of the kind
+	keyed  bool   // each agent brings an SSH key of its own
 }
 
 var sshCertificate = vended{
 	kind: "ssh-user-cert", plugin: "plugins/sshcert",
-	params: `{"principals":["deploy"],"source_addresses":["127.0.0.1/32"],"extensions":["permit-pty"]}`,
+	params: `"principals":["deploy"],"source_addresses":["127.0.0.1/32"],"extensions":["permit-pty"]`,
 	policy: `{"principals": ["deploy", "rollback"], "source_addresses": ["127.0.0.0/8", "10.0.0.0/8"], "extensions": ["permit-pty"]}`,
+	keyed:  true,
 }
 
 var opaqueText = vended{
 	kind: "load-token", plugin: "test/load/agentkms",
-	params: `{"places":["north"]}`, policy: `{"places": ["north", "south"]}`,
+	params: `"places":["north"]`, policy: `{"places": ["north", "south"]}`,
 }
 
 // document is the policy: agents are admitted, and get the kind within bounds.
@@ -86,11 +89,13 @@ func (v vended) measure(ctx context.Context, o options) (r result, err error) {
 		if _, err := admin.SetPolicy(ctx, "load", "sallyport", v.document()); err != nil {
 			return fmt.Errorf("set policy: %w", err)
 		}
-		agents, err = enrol(ctx, admin, s.in.roots(), min(o.conns, mostAgents))
-		return err
+		if agents, err = enrol(ctx, admin, s.in.roots(), min(o.conns, mostAgents)); err != nil {
+			return err
+		}
+		return v.equip(agents)
 	}
 	err = running(ctx, o, prepare, func(s *server) error {
-		size := len(v.body())
+		size := len(agents[0].body)
 		return between(ctx, &r, floor, o, size, func() error {
 			one := o
 			one.conns, one.duration, one.warm = 1, min(o.duration, 3*time.Second), o.warm/2
@@ -117,8 +122,21 @@ func (v vended) measure(ctx context.Context, o options) (r result, err error) {
 	return r, err
 }
 
-func (v vended) body() []byte {
-	return []byte(`{"kind":"` + v.kind + `","params":` + v.params + `,"ttl_seconds":300}`)
+// equip gives each agent what it will ask for. An agent that brings its own key
+// keeps the private part where it is, which is how credentials should be used.
+func (v vended) equip(agents []agent) error {
+	for i := range agents {
+		params := v.params
+		if v.keyed {
+			public, _, err := sshca.FreshPair("load")
+			if err != nil {
+				return fmt.Errorf("make agent's key: %w", err)
+			}
+			params += `,"public_key":"` + public + `"`
+		}
+		agents[i].body = []byte(`{"kind":"` + v.kind + `","params":{` + params + `},"ttl_seconds":300}`)
+	}
+	return nil
 }
 
 // drive sends vend requests, each under an Idempotency-Key of its own.
@@ -139,7 +157,7 @@ func (v vended) drive(ctx context.Context, s *server, agents []agent, o options)
 			}
 			opened = append(opened, c)
 			key := rand.Text()[:20] + "-00000000"
-			text := request(http.MethodPost, "/v1/credentials", s.main, v.body(), "Authorization: Bearer "+a.token, "Idempotency-Key: "+key)
+			text := request(http.MethodPost, "/v1/credentials", s.main, a.body, "Authorization: Bearer "+a.token, "Idempotency-Key: "+key)
 			digits := text[strings.Index(string(text), key)+len(key)-8:][:8]
 			n := 0
 			return func(context.Context) error {
