@@ -45,7 +45,7 @@ func (g *Gate) ReleaseResource(
 			Type: "resource.released", Actor: c.actor(), Subject: c.Subject.ID, Target: path, Data: map[string]string{"token": attested.ID},
 		}
 		d, err := patiently(ctx, func() (policy.Decision, error) {
-			return under.set.ResourceAllowed(ctx, "resource", segments, query, attested.Claims)
+			return under.set.ResourceAllowed(ctx, "resource", segments, query, policy.Claims{Token: attested.ID, Members: attested.Claims})
 		})
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "decide resource")

@@ -27,7 +27,7 @@ func Compile(documents []Document, now func() time.Time) (*Set, error) {
 	if now == nil {
 		return nil, fault.Internalf("policies need a clock")
 	}
-	s := &Set{now: now, limit: Limit, reads: map[string]*reads{}, appraisals: map[string]*program{}}
+	s := &Set{now: now, limit: Limit, reads: map[string]*reads{}, appraisals: map[string]*program{}, tokens: &tokens{}}
 	for _, entry := range append(Verbs(), resourceEntry) {
 		s.reads[entry] = &reads{}
 	}

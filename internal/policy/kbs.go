@@ -18,7 +18,7 @@ const resourceEntry = "allow"
 //
 // The fault is Unavailable when [Limit] has passed or the caller went away, and
 // Invalid when the claims are no JSON.
-func (s *Set) ResourceAllowed(ctx context.Context, plugin string, path []string, query map[string]string, claims map[string]any) (Decision, error) {
+func (s *Set) ResourceAllowed(ctx context.Context, plugin string, path []string, query map[string]string, claims Claims) (Decision, error) {
 	if s.resource == nil {
 		return Decision{Reasons: []string{"no resource policy is set"}}, nil
 	}
@@ -54,8 +54,8 @@ func (s *Set) ResourceAllowed(ctx context.Context, plugin string, path []string,
 
 // resourceQuestion puts the facts of the request beside the document's own
 // rules, below data, where policies written for Trustee look for them.
-func (s *Set) resourceQuestion(plugin string, path []string, query map[string]string, claims map[string]any) (*question, error) {
-	in, err := s.reads[resourceEntry].term(claims)
+func (s *Set) resourceQuestion(plugin string, path []string, query map[string]string, claims Claims) (*question, error) {
+	in, err := s.tokens.term(claims, s.reads[resourceEntry])
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func TestSet_ResourceAllowed(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := mustCompile(t, resource(tt.text))
-			d, err := s.ResourceAllowed(context.Background(), tt.plugin, tt.path, tt.query, tt.claims)
+			d, err := s.ResourceAllowed(context.Background(), tt.plugin, tt.path, tt.query, Claims{Members: tt.claims})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,14 +103,14 @@ func TestSet_ResourceAllowed(t *testing.T) {
 		})
 	}
 	t.Run("nothing is allowed without a document", func(t *testing.T) {
-		if d, err := mustCompile(t).ResourceAllowed(context.Background(), "resource", path, nil, snpClaims()); err != nil || d.Allow {
+		if d, err := mustCompile(t).ResourceAllowed(context.Background(), "resource", path, nil, Claims{Members: snpClaims()}); err != nil || d.Allow {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	})
 	t.Run("a document that does not end is unavailable", func(t *testing.T) {
 		s := mustCompile(t, resource("package policy\nallow if { some a in numbers.range(1, 100000); some b in numbers.range(1, 100000); a * b == -1 }"))
 		s.limit = Limit
-		if d, err := s.ResourceAllowed(context.Background(), "resource", path, nil, snpClaims()); !fault.Is(err, fault.Unavailable) || d.Allow {
+		if d, err := s.ResourceAllowed(context.Background(), "resource", path, nil, Claims{Members: snpClaims()}); !fault.Is(err, fault.Unavailable) || d.Allow {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	})

@@ -12,7 +12,7 @@ import (
 )
 
 // Set is a number of compiled documents that decide together. It is made by
-// [Compile], never changes, and is safe for concurrent use: to reload, compile a
+// [Compile], never decides otherwise, and is safe for concurrent use: to reload, compile a
 // new one and swap the pointer.
 type Set struct {
 	now        func() time.Time
@@ -22,6 +22,7 @@ type Set struct {
 	reads      map[string]*reads // by entry point, of all documents that have it together
 	resource   *program          // nil if there is none
 	appraisals map[string]*program
+	tokens     *tokens // what the resource policy reads of them
 }
 
 // Documents are the active documents, ordered by name.

@@ -238,7 +238,7 @@ func TestSet_Decide_isSafeForConcurrentUse(t *testing.T) {
 					t.Errorf("%s: %+v, %v", role, d, err)
 					return
 				}
-				r, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", role}, nil, snpClaims())
+				r, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", role}, nil, Claims{Members: snpClaims()})
 				if err != nil || !r.Allow {
 					t.Errorf("resource: %+v, %v", r, err)
 					return
@@ -300,13 +300,15 @@ func BenchmarkDecide(b *testing.B) {
 		}
 		run(b, mustCompile(b, all...), true)
 	})
-	b.Run("resource", func(b *testing.B) {
-		s, claims := mustCompile(b, Installed(noon)...), snpClaims()
-		b.ReportAllocs()
-		for b.Loop() {
-			if d, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, claims); err != nil || !d.Allow {
-				b.Fatal(d, err)
+	for name, token := range map[string]string{"resource": "", "resource again": "token"} {
+		b.Run(name, func(b *testing.B) {
+			s, claims := mustCompile(b, Installed(noon)...), Claims{token, snpClaims()}
+			b.ReportAllocs()
+			for b.Loop() {
+				if d, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, claims); err != nil || !d.Allow {
+					b.Fatal(d, err)
+				}
 			}
-		}
-	})
+		})
+	}
 }
