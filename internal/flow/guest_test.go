@@ -254,6 +254,24 @@ func TestReleaseResource_CommitsNothingAfterARevocation(t *testing.T) {
 	count(t, len(h.records("resource.released")), 0, "releases")
 }
 
+// TestGuest_IsWhoTheCookieSays whatever is sent as a bearer token beside it, which
+// nobody looks at.
+func TestGuest_IsWhoTheCookieSays(t *testing.T) {
+	h := newHouse(t)
+	g, other := h.guest(), h.guest()
+	must(t, g.attest())
+	must(t, other.attest())
+	byToken, attested, err := h.gate.Guest(context.Background(), "", g.token, "", "GET")
+	must(t, err)
+	for name, bearer := range map[string]string{"nothing": "", "its own token": g.token, "another's token": other.token, "nonsense": "x"} {
+		who, shown, err := h.gate.Guest(context.Background(), g.cookie, bearer, "", "GET")
+		must(t, err)
+		if who.Subject.ID != byToken.Subject.ID || shown.ID != attested.ID || !shown.Key.Equal(g.key.Public()) || len(shown.Claims) == 0 {
+			t.Errorf("beside %s: %s with %+v", name, who.Subject.ID, shown)
+		}
+	}
+}
+
 func TestGuest_ExpiresWithItsToken(t *testing.T) {
 	ctx := context.Background()
 	h := newHouse(t)

@@ -43,12 +43,6 @@ func outcomeID(c Caller, key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// digest identifies a request: the same key with another one is a mistake of
-// the caller's.
-func (r VendRequest) digest() string {
-	return grant.Scope{Kind: r.Kind, Params: r.Params, TTL: r.TTL}.Hash()
-}
-
 // replay returns the first answer under the request's key, if there is one.
 func (g *Gate) replay(ctx context.Context, c Caller, r VendRequest) (Vended, bool, error) {
 	if r.Key == "" {
@@ -60,7 +54,7 @@ func (g *Gate) replay(ctx context.Context, c Caller, r VendRequest) (Vended, boo
 		return Vended{}, false, nil
 	case err != nil:
 		return Vended{}, false, fault.Wrap(err, "read first answer")
-	case o.Request != r.digest():
+	case o.Request != r.digest:
 		return Vended{}, false, fault.Conflictf("this Idempotency-Key was used for another request; choose a new one")
 	}
 	plain, err := g.Envelope.Open("outcomes", o.ID, o.Version, o.Sealed)
@@ -100,7 +94,7 @@ func (g *Gate) outcome(c Caller, r VendRequest, v Vended) ([]unit.Write, error) 
 	}
 	keep := secret.New(plain)
 	defer keep.Wipe()
-	o := unit.Outcome{ID: outcomeID(c, r.Key), Version: 1, Request: r.digest(), Expires: earlier(g.Now().Add(g.OutcomeLife), v.ExpiresAt)}
+	o := unit.Outcome{ID: outcomeID(c, r.Key), Version: 1, Request: r.digest, Expires: earlier(g.Now().Add(g.OutcomeLife), v.ExpiresAt)}
 	if o.Sealed, err = g.Envelope.Seal(o.Table(), o.ID, o.Version, keep); err != nil {
 		return nil, fault.Wrap(err, "seal first answer")
 	}

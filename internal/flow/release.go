@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
@@ -24,6 +24,8 @@ type VendRequest struct {
 	Params map[string]any // JSON values
 	TTL    time.Duration  // wanted; policy may shorten it
 	Key    string         // the caller's Idempotency-Key
+
+	digest string // hash of the scope: the same key with another one is a mistake of the caller's
 }
 
 // Vended is a credential that was handed out.
@@ -65,6 +67,7 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 		return Vended{}, err
 	}
 	requested := grant.Scope{Kind: r.Kind, Params: r.Params, TTL: r.TTL}
+	r.digest = requested.Hash()
 	forwarded := requested
 	if signer, signs := g.Signers[r.Kind]; signs {
 		forwarded = signer.Forward(requested)
@@ -72,7 +75,7 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 	if err := provider.Vet(ctx, forwarded); err != nil {
 		return Vended{}, g.refusedBy(ctx, audit.Record{
 			Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,
-			Data: map[string]string{"kind": r.Kind, "plugin": provider.Source().Plugin, "requested": requested.Hash()},
+			Data: map[string]string{"kind": r.Kind, "plugin": provider.Source().Plugin, "requested": r.digest},
 		}, err)
 	}
 	call := vending{gate: g, caller: c, request: r, requested: requested, provider: provider}
@@ -154,7 +157,7 @@ func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 		Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,
 		Data: map[string]string{
 			"kind": v.request.Kind, "plugin": source.Plugin, "plugin_version": source.Version, "plugin_digest": source.Digest,
-			"requested": v.requested.Hash(),
+			"requested": v.request.digest,
 		},
 	}
 	d, err := g.allowed(ctx, c, "release", record, input{action: "vend", request: v.facts()})
@@ -297,7 +300,7 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 	record.Data["scope"] = made.Scope.Hash()
 	record.Data["expires_at"] = made.ExpiresAt.UTC().Format(time.RFC3339Nano)
 	record.Data["handle"] = made.Handle
-	if params, err := json.Marshal(made.Scope.Params); err == nil && len(params) <= 8<<10 {
+	if params, err := canon.AppendValue(nil, made.Scope.Params); err == nil && len(params) <= 8<<10 {
 		record.Data["params"] = string(params)
 	}
 	return unit.Unit{Writes: append(writes, outcome...), Record: record}, nil
