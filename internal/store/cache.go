@@ -22,10 +22,11 @@ type identities struct {
 }
 
 // mostIdentities bounds the memory to some tens of MiB.
-const mostIdentities = 1 << 16
+const mostIdentities = 1 << 15
 
-// cached are the tables whose rows are kept.
-var cached = [...]string{"subjects.", "certificates.", "sessions."}
+// cached are the tables whose rows are kept, and which column of a row they are
+// found by.
+var cached = map[string]int{"subjects": 0, "certificates": 0, "sessions": 0, "passports": 3}
 
 // keepIdentities switches the memory on.
 func (c *identities) keepIdentities() {
@@ -86,20 +87,19 @@ func (c *identities) forgetStep(st *step) {
 	if st.stmt.reads {
 		return
 	}
-	for _, prefix := range cached {
-		verb, ok := strings.CutPrefix(st.stmt.name, prefix)
-		if !ok {
-			continue
-		}
-		c.epoch++
-		id, named := "", false
-		if verb == "insert" || verb == "update" || verb == "delete" {
-			id, named = st.args[0].(string)
-		}
-		if !named {
-			clear(c.rows)
-			return
-		}
-		delete(c.rows, strings.TrimSuffix(prefix, ".")+"/"+id)
+	table, verb, _ := strings.Cut(st.stmt.name, ".")
+	column, ok := cached[table]
+	if !ok || verb == "insert" { // nobody has read a row before it is there
+		return
 	}
+	c.epoch++
+	name, named := "", false
+	if verb == "update" || verb == "delete" && column == 0 {
+		name, named = st.args[column].(string)
+	}
+	if !named {
+		clear(c.rows)
+		return
+	}
+	delete(c.rows, table+"/"+name)
 }

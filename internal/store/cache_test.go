@@ -55,3 +55,22 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 		t.Error("a batch that changed neither took them out")
 	}
 }
+
+func TestIdentities_FindAttestationResultsByTheirDigest(t *testing.T) {
+	for statement, stays := range map[string]bool{
+		"passports.insert": true, "passports.update": false, "passports.delete": false, "passports.expire": false, "sessions.insert": true,
+	} {
+		var c identities
+		c.keepIdentities()
+		c.remember(0, map[string]any{"passports/digest": subject.Passport{ID: "01"}, "passports/another": subject.Passport{ID: "02"}})
+		batch := committed(statement)
+		batch[0].steps[0].args = []any{"01", int64(2), "guest", "digest"}
+		c.forget(batch)
+		if _, found, _ := recall[subject.Passport](&c, "passports/digest"); found != stays {
+			t.Errorf("after %s it is there: %v", statement, found)
+		}
+		if _, found, _ := recall[subject.Passport](&c, "passports/another"); found != (stays || statement == "passports.update") {
+			t.Errorf("after %s another is there: %v", statement, found)
+		}
+	}
+}

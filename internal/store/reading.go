@@ -122,14 +122,15 @@ func one[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, rest
 	return list[0], nil
 }
 
-// kept reads a row by its id, from memory where that is as good.
-func kept[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, id string) (T, error) {
-	key := tableName + "/" + id
+// kept reads a row by the column that [cached] finds it by, from memory where
+// that is as good.
+func kept[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, column, name string) (T, error) {
+	key := tableName + "/" + name
 	row, found, epoch := recall[T](&s.identities, key)
 	if found {
 		return row, nil
 	}
-	row, err := one[T, P](ctx, s, noun, tableName, "WHERE id = $1", id)
+	row, err := one[T, P](ctx, s, noun, tableName, "WHERE "+column+" = $1", name)
 	if err == nil {
 		s.identities.remember(epoch, map[string]any{key: row})
 	}

@@ -10,7 +10,7 @@ import (
 
 // Subject reads a subject by its id.
 func (s *Store) Subject(ctx context.Context, id string) (subject.Subject, error) {
-	return kept[subject.Subject](ctx, s, "subject", "subjects", id)
+	return kept[subject.Subject](ctx, s, "subject", "subjects", "id", id)
 }
 
 // SubjectByName reads the one subject of a kind that has this name and is
@@ -36,7 +36,7 @@ func (s *Store) Subjects(ctx context.Context, f subject.Filter) ([]subject.Subje
 
 // Certificate reads a certificate by its serial in lower-case hex.
 func (s *Store) Certificate(ctx context.Context, serial string) (subject.Certificate, error) {
-	return kept[subject.Certificate](ctx, s, "certificate", "certificates", serial)
+	return kept[subject.Certificate](ctx, s, "certificate", "certificates", "id", serial)
 }
 
 // CertificatesOf lists the certificates of a subject that are neither revoked
@@ -106,7 +106,7 @@ func (s *Store) Passport(ctx context.Context, nonce string) (subject.Passport, e
 // PassportByDigest reads an attestation result by the SHA-256 of its token, in
 // lower-case hex.
 func (s *Store) PassportByDigest(ctx context.Context, digest string) (subject.Passport, error) {
-	return one[subject.Passport](ctx, s, "attestation result", "passports", "WHERE digest = $1", digest)
+	return kept[subject.Passport](ctx, s, "attestation result", "passports", "digest", digest)
 }
 
 // Invitation reads a join token by its id.
