@@ -11,17 +11,18 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// settle is how long a broken call waits for the process's end to be noticed,
-// so that its repetition meets the next process.
+// settle is how long the end of a process is waited for after its connection
+// broke, which may be noticed first.
 const settle = 200 * time.Millisecond
 
-// errUnsent says that the connection was gone before anything was sent, so the
+// errUnsent says that nothing was sent, because the connection was gone, so the
 // call may be repeated whatever its effects.
 var errUnsent = errors.New("the connection to the plugin is gone")
 
 // call runs f against the current process of a plugin, within the host's time
-// limit and the plugin's share of calls. A call that broke because the process
-// ended is repeated once, if repeat says that it may be; else it is Unavailable.
+// limit and the plugin's share of calls. A call that was lost with its process is
+// repeated once, with the next process, if repeat says that it may be; else it is
+// Unavailable. One that was never sent does not count.
 func call[T any](ctx context.Context, h *Host, find func() (*route, error), repeat bool, f func(context.Context, *instance) (T, error)) (T, error) {
 	var none T
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.CallTimeout)
@@ -31,7 +32,7 @@ func call[T any](ctx context.Context, h *Host, find func() (*route, error), repe
 		if err != nil {
 			return none, err
 		}
-		v, err := once(ctx, r, f)
+		v, gone, err := once(ctx, r, f)
 		switch {
 		case err == nil:
 			return v, nil
@@ -41,50 +42,61 @@ func call[T any](ctx context.Context, h *Host, find func() (*route, error), repe
 		case !lost(ctx, err) || repeated:
 			return none, judge(ctx, r.name(), err)
 		case !repeat:
-			return none, fault.Unavailablef("plugin %s ended during the call; whether it was done is not known", r.name()).Because(err)
+			return none, fault.Unavailablef("plugin %s broke off the call; whether it was done is not known", r.name()).Because(err)
+		case !gone && !errors.Is(err, errTooLarge): // what lives said so itself
+			return none, judge(ctx, r.name(), err)
 		default:
 			repeated = true
 		}
 	}
 }
 
-func once[T any](ctx context.Context, r *route, f func(context.Context, *instance) (T, error)) (T, error) {
-	var none T
+// once runs f once. When the call was lost it also says whether its process is
+// out of service, so that a repetition cannot meet it again.
+func once[T any](ctx context.Context, r *route, f func(context.Context, *instance) (T, error)) (v T, gone bool, err error) {
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
 		r.failed.Add(1)
-		return none, fault.Exhaustedf("plugin %s has too many calls in flight", r.name()).After(time.Second).Because(ctx.Err())
+		return v, false, fault.Exhaustedf("plugin %s has too many calls in flight", r.name()).After(time.Second).Because(ctx.Err())
 	}
 	i, release, err := r.life.acquire(ctx)
 	if err != nil {
 		r.failed.Add(1)
-		return none, err
+		return v, false, err
 	}
 	defer release()
 	r.called.Add(1)
-	var v T
 	if i.reachable() {
 		v, err = f(ctx, i)
 	} else {
 		err = errUnsent
 	}
-	if err != nil {
-		if fault.KindOf(err) == fault.Internal || fault.Is(err, fault.Unavailable) {
-			r.failed.Add(1)
-		}
-		if lost(ctx, err) && !errors.Is(err, errTooLarge) {
-			timer := time.NewTimer(settle)
-			defer timer.Stop()
-			select {
-			case <-i.done():
-			case <-timer.C:
-			case <-ctx.Done():
-			}
-		}
+	if err == nil {
+		return v, false, nil
 	}
-	return v, err
+	if fault.KindOf(err) == fault.Internal || fault.Is(err, fault.Unavailable) {
+		r.failed.Add(1)
+	}
+	if lost(ctx, err) && !errors.Is(err, errTooLarge) {
+		gone = settled(ctx, i)
+	}
+	return v, gone, err
+}
+
+// settled waits a moment for the end of a process whose connection broke, and
+// reports whether it came.
+func settled(ctx context.Context, i *instance) bool {
+	timer := time.NewTimer(settle)
+	defer timer.Stop()
+	select {
+	case <-i.done():
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ended(i)
 }
 
 // lost reports whether the connection broke under a call that was still wanted.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -86,12 +87,16 @@ func TestHost_CallInFlightWhenPluginDies(t *testing.T) {
 	})
 }
 
+// However often a plugin is killed, a call whose process died once under it gets
+// its answer from the next one. Each kill waits until every call that may have met
+// the one before is done: two deaths under one call are a failure, by contract.
 func TestHost_NoCallFailsWhileAPluginIsKilledAgainAndAgain(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.SteadyAfter = time.Millisecond }, testManifest("alpha"))
+	r := newRig(t, func(c *Config) { c.SteadyAfter, c.CallTimeout = time.Millisecond, time.Minute }, testManifest("alpha"))
 	p := r.provider(t, "fixture-alpha")
+	var done [8]atomic.Int64 // calls that each caller has finished
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for range 8 {
+	for n := range done {
 		wg.Go(func() {
 			for {
 				select {
@@ -103,18 +108,64 @@ func TestHost_NoCallFailsWhileAPluginIsKilledAgainAndAgain(t *testing.T) {
 					t.Errorf("a call failed: %v", err)
 					return
 				}
+				done[n].Add(1)
 			}
 		})
 	}
-	for range 12 {
-		time.Sleep(100 * time.Millisecond)
-		if pid := r.Status()[0].PID; pid != 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+	until := func(what string, ok func() bool) {
+		for deadline := time.Now().Add(time.Minute); !ok() && !t.Failed(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("%s: %+v", what, r.Status()[0])
+			}
 		}
 	}
-	time.Sleep(300 * time.Millisecond)
+	for kill := 0; kill <= 12 && !t.Failed(); kill++ {
+		until("the plugin did not start", func() bool { return r.Status()[0].Starts > kill })
+		var before [len(done)]int64
+		for n := range done {
+			before[n] = done[n].Load()
+		}
+		for n := range done {
+			until("a call is stuck", func() bool { return done[n].Load() > before[n] })
+		}
+		_ = syscall.Kill(r.Status()[0].PID, syscall.SIGKILL)
+	}
+	until("the last crash was not noticed", func() bool { return r.Status()[0].Crashes > 12 })
 	close(stop)
 	wg.Wait()
+}
+
+// A plugin that lives on and yet ends its stream gets no further call: the call
+// that was lost and all later ones meet another process.
+func TestHost_ReplacesAPluginThatEndsItsStream(t *testing.T) {
+	r := newRig(t, nil, testManifest("barebreaks"))
+	p := r.provider(t, "fixture-barebreaks")
+	var pids []string
+	for range 3 {
+		out, err := p.Issue(t.Context(), ask("fixture-barebreaks", nil), limits("fixture-barebreaks"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, string(out.Value.Reveal()))
+	}
+	if pids[0] != pids[1] || pids[1] == pids[2] {
+		t.Fatalf("answers of processes %v", pids)
+	}
+	if s := r.Status()[0]; s.Starts != 2 || s.Crashes != 1 {
+		t.Fatalf("status %+v", s)
+	}
+	if left := groupMembers(t, atoi(t, pids[0])); len(left) > 0 {
+		t.Fatalf("the replaced process is left: %v", left)
+	}
+}
+
+func atoi(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func TestHost_HungPluginIsRestarted(t *testing.T) {

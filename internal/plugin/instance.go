@@ -33,6 +33,8 @@ type instance struct {
 	dir    string
 	free   func() // gives the image back
 	vender *stream
+	over   chan struct{}
+	failed sync.Once
 	once   sync.Once
 }
 
@@ -49,7 +51,7 @@ func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{m: m, free: free}
+	i := &instance{m: m, free: free, over: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			i.stop(false)
@@ -83,7 +85,11 @@ func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
 	if err := i.introduce(ctx, h.cfg.Settings); err != nil {
 		return nil, err
 	}
-	i.vender = newStream(i.conn)
+	i.vender = newStream(i.conn, i.fail)
+	go func() {
+		<-i.proc.exited
+		i.fail()
+	}()
 	return i, nil
 }
 
@@ -195,8 +201,12 @@ func (i *instance) reachable() bool {
 	return s == connectivity.Ready || s == connectivity.Idle
 }
 
-// done is closed when the process has ended.
-func (i *instance) done() <-chan struct{} { return i.proc.exited }
+// done is closed when the process has ended, or its stream of calls has: it gets
+// no further call then.
+func (i *instance) done() <-chan struct{} { return i.over }
+
+// fail takes the process out of service.
+func (i *instance) fail() { i.failed.Do(func() { close(i.over) }) }
 
 // check asks grpc.health; a plugin without that service is asked who it is
 // instead, and is not punished for what its contract does not demand.

@@ -12,7 +12,7 @@ import (
 
 // worker is one running process of a plugin.
 type worker interface {
-	// done is closed as soon as the process has ended.
+	// done is closed as soon as the process has ended or serves no more calls.
 	done() <-chan struct{}
 	// check asks whether it is well.
 	check(ctx context.Context) error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,33 +20,47 @@ import (
 var errLost = errors.New("the plugin's stream broke")
 
 // stream carries calls of sallyport.plugin.v1 over one long-lived bidirectional
-// stream. It opens with the first call, and again after it broke while the
-// process lives. Safe for concurrent use.
+// stream. It opens with the first call, and again after an answer that was too
+// large; any other end of it is the end of the process's service. Safe for
+// concurrent use.
 type stream struct {
 	client own.VenderClient
+	fail   func() // takes the process out of service
 
 	mu     sync.Mutex
 	live   *lane
 	closed bool
 }
 
-func newStream(conn grpc.ClientConnInterface) *stream {
-	return &stream{client: own.NewVenderClient(conn)}
+func newStream(conn grpc.ClientConnInterface, fail func()) *stream {
+	return &stream{client: own.NewVenderClient(conn), fail: fail}
 }
 
 // lane is one opened stream.
 type lane struct {
 	calls  grpc.BidiStreamingClient[own.HostFrame, own.PluginFrame]
 	cancel context.CancelFunc
-	out    chan *own.HostFrame
+	fail   func()
+	out    chan *pending
 	broken chan struct{}
 
 	mu      sync.Mutex
 	next    uint64
-	waiting map[uint64]chan *own.PluginFrame
+	waiting map[uint64]*pending
 	err     error // set before broken is closed
 	threads sync.WaitGroup
 }
+
+// pending is a frame on its way, and the place for its answer.
+type pending struct {
+	frame  *own.HostFrame
+	answer chan *own.PluginFrame
+	taken  atomic.Bool
+}
+
+// take decides, once, who has the frame: the writer, who then sends it, or its
+// caller, who then knows that it never will be sent.
+func (p *pending) take() bool { return p.taken.CompareAndSwap(false, true) }
 
 // queued is how many frames may wait to be written.
 const queued = 64
@@ -61,29 +76,35 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		left := time.Until(deadline).Milliseconds()
 		frame.TimeoutMs = uint32(min(max(left, 1), math.MaxUint32))
 	}
-	answer := make(chan *own.PluginFrame, 1)
-	frame.Id = l.register(answer)
+	p := &pending{frame: frame, answer: make(chan *own.PluginFrame, 1)}
+	frame.Id = l.register(p)
 	defer l.forget(frame.Id)
 	select {
-	case l.out <- frame:
+	case l.out <- p:
 	case <-l.broken:
-		return nil, l.err
+		return nil, errors.Join(errUnsent, l.err)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	select {
-	case a := <-answer:
+	case a := <-p.answer:
 		return a, nil
 	case <-l.broken:
 		select { // the answer may have come first
-		case a := <-answer:
+		case a := <-p.answer:
 			return a, nil
 		default:
-			return nil, l.err
 		}
+		if p.take() {
+			return nil, errors.Join(errUnsent, l.err)
+		}
+		return nil, l.err
 	case <-ctx.Done():
+		if p.take() {
+			return nil, ctx.Err()
+		}
 		select {
-		case l.out <- &own.HostFrame{Id: frame.Id, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}}:
+		case l.out <- &pending{frame: &own.HostFrame{Id: frame.Id, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}}}:
 		default: // a plugin that reads nothing does not read this either
 		}
 		return nil, ctx.Err()
@@ -117,8 +138,8 @@ func (s *stream) lane(caller context.Context) (*lane, error) {
 		return nil, err
 	}
 	l := &lane{
-		calls: calls, cancel: cancel, out: make(chan *own.HostFrame, queued),
-		broken: make(chan struct{}), waiting: map[uint64]chan *own.PluginFrame{},
+		calls: calls, cancel: cancel, fail: s.fail, out: make(chan *pending, queued),
+		broken: make(chan struct{}), waiting: map[uint64]*pending{},
 	}
 	l.threads.Add(2)
 	go l.write(ctx)
@@ -127,11 +148,11 @@ func (s *stream) lane(caller context.Context) (*lane, error) {
 	return l, nil
 }
 
-func (l *lane) register(answer chan *own.PluginFrame) uint64 {
+func (l *lane) register(p *pending) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.next++
-	l.waiting[l.next] = answer
+	l.waiting[l.next] = p
 	return l.next
 }
 
@@ -147,8 +168,11 @@ func (l *lane) write(ctx context.Context) {
 	defer l.threads.Done()
 	for {
 		select {
-		case f := <-l.out:
-			if err := l.calls.Send(f); err != nil {
+		case p := <-l.out:
+			if !p.take() {
+				continue
+			}
+			if err := l.calls.Send(p.frame); err != nil {
 				return // the reader learns why
 			}
 		case <-l.broken:
@@ -166,22 +190,33 @@ func (l *lane) read() {
 	for {
 		f, err := l.calls.Recv()
 		if err != nil {
-			l.err = errLost
-			if status.Code(err) == codes.ResourceExhausted {
-				l.err = errTooLarge
-			}
-			close(l.broken)
-			l.cancel()
+			l.end(err)
 			return
 		}
 		l.mu.Lock()
-		answer := l.waiting[f.GetId()]
+		p := l.waiting[f.GetId()]
 		delete(l.waiting, f.GetId())
 		l.mu.Unlock()
-		if answer != nil {
-			answer <- f
+		if p != nil {
+			p.answer <- f
 		}
 	}
+}
+
+// end tells who waits why the stream broke. The process goes out of service
+// first, so that no call is repeated where it was lost.
+func (l *lane) end(err error) {
+	switch status.Code(err) {
+	case codes.ResourceExhausted:
+		l.err = errTooLarge
+	case codes.Unimplemented:
+		l.err = err
+	default:
+		l.err = errLost
+		l.fail()
+	}
+	close(l.broken)
+	l.cancel()
 }
 
 // errTooLarge says that some answer on the stream was over the limit. Which call

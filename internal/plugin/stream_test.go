@@ -1,0 +1,133 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
+)
+
+// stuck is a plugin that takes the first frame and reads no other one, until it
+// breaks its stream.
+type stuck struct {
+	grpc.ClientStream
+	ctx   context.Context
+	first chan *own.HostFrame
+	end   chan error
+}
+
+func newStuck() *stuck {
+	return &stuck{first: make(chan *own.HostFrame, 1), end: make(chan error, 1)}
+}
+
+func (s *stuck) Calls(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[own.HostFrame, own.PluginFrame], error) {
+	s.ctx = ctx
+	return s, nil
+}
+
+func (s *stuck) Send(f *own.HostFrame) error {
+	select {
+	case s.first <- f:
+		return nil
+	case <-s.ctx.Done():
+		return io.EOF
+	}
+}
+
+func (s *stuck) Recv() (*own.PluginFrame, error) {
+	select {
+	case err := <-s.end:
+		return nil, err
+	case <-s.ctx.Done():
+		return nil, status.FromContextError(s.ctx.Err()).Err()
+	}
+}
+
+// What was handed to the transport may have been done; what still waited in the
+// queue certainly was not, and may go to the next process whatever its effects.
+func TestStream_KnowsWhatWasNeverSent(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  error
+		want error
+		fail int
+	}{
+		"broken":    {status.Error(codes.Unavailable, "gone"), errLost, 1},
+		"ended":     {io.EOF, errLost, 1},
+		"too large": {status.Error(codes.ResourceExhausted, "8 MiB"), errTooLarge, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				plugin, fails := newStuck(), 0
+				s := &stream{client: plugin, fail: func() { fails++ }}
+				defer s.close()
+				const calls = 5
+				results := make(chan error, calls)
+				for range calls {
+					go func() {
+						_, err := s.call(t.Context(), &own.HostFrame{})
+						results <- err
+					}()
+					synctest.Wait()
+				}
+				plugin.end <- c.end
+				unsent := 0
+				for range calls {
+					err := <-results
+					if !errors.Is(err, c.want) {
+						t.Fatalf("got %v", err)
+					}
+					if errors.Is(err, errUnsent) {
+						unsent++
+					}
+				}
+				// The first went out, the second was in the hands of the transport.
+				if unsent != calls-2 {
+					t.Fatalf("%d of %d calls were never sent", unsent, calls)
+				}
+				if fails != c.fail {
+					t.Fatalf("taken out of service %d times", fails)
+				}
+			})
+		})
+	}
+}
+
+// A call that is given up before it was sent is not sent afterwards.
+func TestStream_WithdrawsWhatIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plugin := newStuck()
+		s := &stream{client: plugin, fail: func() {}}
+		defer s.close()
+		for range 2 { // one is sent, one is stuck in the transport
+			go func() { _, _ = s.call(t.Context(), &own.HostFrame{}) }()
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() {
+			_, err := s.call(ctx, &own.HostFrame{})
+			result <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-result; !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v", err)
+		}
+		for range 2 {
+			<-plugin.first
+			synctest.Wait()
+		}
+		select {
+		case f := <-plugin.first:
+			t.Fatalf("sent %v", f)
+		default:
+		}
+	})
+}
