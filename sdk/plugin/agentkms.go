@@ -66,7 +66,7 @@ func ServeAgentKMS(a AgentKMS) {
 			akms.RegisterCredentialVenderServiceServer(g, vender{a: a})
 		}}
 	}
-	goplugin.Serve(&goplugin.ServeConfig{
+	serve(&goplugin.ServeConfig{
 		HandshakeConfig: goplugin.HandshakeConfig{
 			ProtocolVersion: akms.ProtocolVersion, MagicCookieKey: akms.CookieKey, MagicCookieValue: akms.CookieValue,
 		},
@@ -74,7 +74,6 @@ func ServeAgentKMS(a AgentKMS) {
 		GRPCServer: newGRPC,
 		Logger:     hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr}),
 	})
-	os.Exit(0)
 }
 
 type validator struct {

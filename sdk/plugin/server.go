@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,15 +21,14 @@ import (
 type server struct {
 	own.UnimplementedPluginServer
 	own.UnimplementedVenderServer
-	v    Vender
-	busy chan struct{}
+	v Vender
 }
 
 // atOnce is how many calls of one stream run at the same time; further ones wait
 // in the transport, where flow control holds the host back.
 const atOnce = 1024
 
-func newServer(v Vender) *server { return &server{v: v, busy: make(chan struct{}, atOnce)} }
+func newServer(v Vender) *server { return &server{v: v} }
 
 func (s *server) register(g *grpc.Server) {
 	own.RegisterPluginServer(g, s)
@@ -59,18 +57,27 @@ func (s *server) Configure(ctx context.Context, q *own.ConfigureRequest) (*own.C
 
 // calls is one stream: what runs on it, so that it can be cancelled.
 type calls struct {
-	s      *server
-	stream grpc.BidiStreamingServer[own.HostFrame, own.PluginFrame]
-	send   sync.Mutex
-	mu     sync.Mutex
-	cancel map[uint64]context.CancelFunc
-	wait   sync.WaitGroup
+	s       *server
+	stream  grpc.BidiStreamingServer[own.HostFrame, own.PluginFrame]
+	work    chan job
+	workers int // counted by the one reader of the stream
+	send    sync.Mutex
+	mu      sync.Mutex
+	cancel  map[uint64]context.CancelFunc
+	wait    sync.WaitGroup
+}
+
+// job is one call.
+type job struct {
+	ctx   context.Context
+	frame *own.HostFrame
 }
 
 // Calls answers one stream of calls until the host closes it.
 func (s *server) Calls(stream grpc.BidiStreamingServer[own.HostFrame, own.PluginFrame]) error {
-	c := &calls{s: s, stream: stream, cancel: map[uint64]context.CancelFunc{}}
+	c := &calls{s: s, stream: stream, work: make(chan job), cancel: map[uint64]context.CancelFunc{}}
 	defer c.wait.Wait()
+	defer close(c.work)
 	for {
 		f, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -83,17 +90,37 @@ func (s *server) Calls(stream grpc.BidiStreamingServer[own.HostFrame, own.Plugin
 			c.end(f.GetId())
 			continue
 		}
-		select {
-		case s.busy <- struct{}{}:
-		case <-stream.Context().Done():
-			return stream.Context().Err()
+		if err := c.run(job{c.begin(f), f}); err != nil {
+			return err
 		}
-		ctx := c.begin(f)
-		c.wait.Go(func() {
-			defer func() { <-s.busy }()
-			defer c.end(f.GetId())
-			c.answer(ctx, f)
-		})
+	}
+}
+
+// run gives a call to an idle worker, else to a new one. Workers stay for the
+// life of the stream: a goroutine that is new for each call spends much of it
+// on growing its stack.
+func (c *calls) run(j job) error {
+	select {
+	case c.work <- j:
+		return nil
+	default:
+	}
+	if c.workers < atOnce {
+		c.workers++
+		c.wait.Go(c.worker)
+	}
+	select {
+	case c.work <- j:
+		return nil
+	case <-c.stream.Context().Done():
+		return c.stream.Context().Err()
+	}
+}
+
+func (c *calls) worker() {
+	for j := range c.work {
+		c.answer(j.ctx, j.frame)
+		c.end(j.frame.GetId())
 	}
 }
 
@@ -188,7 +215,7 @@ func (s *server) issue(ctx context.Context, q *own.IssueRequest) (*own.IssueResp
 	if err != nil {
 		return nil, err
 	}
-	params, err := json.Marshal(issued.Scope.Params)
+	params, err := own.EncodeParams(issued.Scope.Params)
 	if err != nil {
 		return nil, fmt.Errorf("encode granted parameters: %w", err)
 	}
@@ -227,14 +254,11 @@ func readScope(s *own.Scope) (Scope, map[string]string, error) {
 }
 
 func readParams(b []byte) (map[string]any, error) {
-	out := map[string]any{}
-	if len(b) == 0 {
-		return out, nil
-	}
-	if err := json.Unmarshal(b, &out); err != nil || out == nil {
+	params, err := own.DecodeParams(b)
+	if err != nil {
 		return nil, Invalidf("the parameters are no JSON object")
 	}
-	return out, nil
+	return params, nil
 }
 
 // logger writes to what standard error is now: go-plugin replaces it when it

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,6 +151,43 @@ func TestCalls_RunTogether(t *testing.T) {
 	close(slow)
 	if a, err := s.Recv(); err != nil || a.GetId() != 1 {
 		t.Fatalf("%v, %v", a, err)
+	}
+}
+
+// A host that asks without end gets so many calls at a time and no more; each gets
+// its answer.
+func TestCalls_AreBounded(t *testing.T) {
+	var running, most atomic.Int64
+	open := make(chan struct{})
+	s := calling(t, Vender{Name: "x", Issue: func(_ context.Context, r Request) (Issued, error) {
+		most.Store(max(most.Load(), running.Add(1))) // exact once all that may run do
+		defer running.Add(-1)
+		<-open
+		return Issued{Scope: r.Scope, Value: []byte("v")}, nil
+	}})
+	const more = 50
+	for id := range uint64(atOnce + more) {
+		if err := s.Send(issueFrame(id+1, `{}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); running.Load() < atOnce; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d calls run", running.Load())
+		}
+	}
+	time.Sleep(20 * time.Millisecond) // for one too many to begin
+	close(open)
+	seen := map[uint64]bool{}
+	for range atOnce + more {
+		a, err := s.Recv()
+		if err != nil || a.GetIssue() == nil {
+			t.Fatalf("%v, %v", a, err)
+		}
+		seen[a.GetId()] = true
+	}
+	if len(seen) != atOnce+more || most.Load() > atOnce {
+		t.Fatalf("%d answers, %d at a time", len(seen), most.Load())
 	}
 }
 
