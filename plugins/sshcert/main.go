@@ -26,11 +26,11 @@ func main() {
 			_, err := parseScope(s)
 			return err
 		},
-		Issue: issue,
+		Issue: (&issuer{}).issue,
 	})
 }
 
-func issue(_ context.Context, r plugin.Request) (plugin.Issued, error) {
+func (i *issuer) issue(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 	s, err := parseScope(r.Scope)
 	if err != nil {
 		return plugin.Issued{}, err
@@ -38,7 +38,7 @@ func issue(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 	if s, err = s.narrow(r.Bounds); err != nil {
 		return plugin.Issued{}, err
 	}
-	f, err := parseFrame(r.Host)
+	f, err := i.frame(r.Host)
 	if err != nil {
 		return plugin.Issued{}, err
 	}

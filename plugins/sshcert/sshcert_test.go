@@ -83,6 +83,10 @@ func (a authority) sign(t testing.TB, tbs []byte) *ssh.Certificate {
 	return key.(*ssh.Certificate)
 }
 
+func issue(ctx context.Context, r plugin.Request) (plugin.Issued, error) {
+	return new(issuer).issue(ctx, r)
+}
+
 func request(host map[string]string, p object, bounds object) plugin.Request {
 	return plugin.Request{
 		Scope:  plugin.Scope{Kind: kind, Params: p, TTL: 5 * time.Minute},
