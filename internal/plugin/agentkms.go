@@ -52,16 +52,17 @@ func (p stages) Vet(ctx context.Context, requested grant.Scope) error {
 			return err
 		}
 	}
-	scope, err := structScope(requested)
+	scope, err := encodeScope(requested)
 	if err != nil {
 		return err
 	}
 	return p.validate(ctx, scope)
 }
 
-func (p stages) validate(ctx context.Context, scope *akms.Scope) error {
+func (p stages) validate(ctx context.Context, scope encoded) error {
 	_, err := call(ctx, p.host, p.role(manifest.RoleValidator), true, func(ctx context.Context, i *instance) (struct{}, error) {
-		a, err := akms.NewScopeValidatorServiceClient(i.conn).Validate(ctx, &akms.ValidateRequest{Scope: scope})
+		a := &akms.ValidateResponse{}
+		err := i.conn.Invoke(ctx, akms.ScopeValidatorService_Validate_FullMethodName, scope, a)
 		if err == nil && a.GetError() != "" {
 			err = fault.Invalidf("plugin %s: %s", i.m.Name, clip(a.GetError(), maxReason))
 		}
@@ -77,7 +78,7 @@ func (p stages) Issue(ctx context.Context, requested grant.Scope, bounds grant.B
 	if err != nil {
 		return grant.Issued{}, err
 	}
-	wire, err := structScope(scope)
+	wire, err := encodeScope(scope)
 	if err != nil {
 		return grant.Issued{}, err
 	}
@@ -135,13 +136,14 @@ func (p stages) narrow(ctx context.Context, requested grant.Scope, bounds grant.
 
 // analyze asks the analyzer, if there is one. Its failure never blocks: it
 // becomes an anomaly of the highest level, as in AgentKMS.
-func (p stages) analyze(ctx context.Context, scope *akms.Scope) ([]grant.Anomaly, error) {
+func (p stages) analyze(ctx context.Context, scope encoded) ([]grant.Anomaly, error) {
 	find := p.role(manifest.RoleAnalyzer)
 	if _, err := find(); fault.Is(err, fault.NotFound) {
 		return nil, nil
 	}
 	out, err := call(ctx, p.host, find, true, func(ctx context.Context, i *instance) ([]grant.Anomaly, error) {
-		a, err := akms.NewScopeAnalyzerServiceClient(i.conn).Analyze(ctx, &akms.AnalyzeRequest{Scope: scope})
+		a := &akms.AnalyzeResponse{}
+		err := i.conn.Invoke(ctx, akms.ScopeAnalyzerService_Analyze_FullMethodName, scope, a)
 		var out []grant.Anomaly
 		for n, x := range a.GetAnomalies() {
 			if n == maxAnomalies {
@@ -162,13 +164,14 @@ func (p stages) analyze(ctx context.Context, scope *akms.Scope) ([]grant.Anomaly
 
 // serialize lets the serializer refuse, if there is one. Its bytes are not used:
 // vending takes the scope.
-func (p stages) serialize(ctx context.Context, scope *akms.Scope) error {
+func (p stages) serialize(ctx context.Context, scope encoded) error {
 	find := p.role(manifest.RoleSerializer)
 	if _, err := find(); fault.Is(err, fault.NotFound) {
 		return nil
 	}
 	_, err := call(ctx, p.host, find, true, func(ctx context.Context, i *instance) (struct{}, error) {
-		a, err := akms.NewScopeSerializerServiceClient(i.conn).Serialize(ctx, &akms.SerializeRequest{Scope: scope})
+		a := &akms.SerializeResponse{}
+		err := i.conn.Invoke(ctx, akms.ScopeSerializerService_Serialize_FullMethodName, scope, a)
 		if err == nil && a.GetError() != "" {
 			err = fault.Deniedf("plugin %s: %s", i.m.Name, clip(a.GetError(), maxReason))
 		}
@@ -179,10 +182,11 @@ func (p stages) serialize(ctx context.Context, scope *akms.Scope) error {
 
 // vend makes the credential. The plugin's error text may come from a provider
 // and stays inside.
-func (p stages) vend(ctx context.Context, scope *akms.Scope) (grant.Issued, error) {
+func (p stages) vend(ctx context.Context, scope encoded) (grant.Issued, error) {
 	repeat := p.r.entry.Manifest.Effects == manifest.EffectsNone
 	return call(ctx, p.host, p.role(manifest.RoleVender), repeat, func(ctx context.Context, i *instance) (grant.Issued, error) {
-		a, err := akms.NewCredentialVenderServiceClient(i.conn).Vend(ctx, &akms.VendRequest{Scope: scope})
+		a := &akms.VendResponse{}
+		err := i.conn.Invoke(ctx, akms.CredentialVenderService_Vend_FullMethodName, scope, a)
 		if err != nil {
 			return grant.Issued{}, err
 		}

@@ -66,7 +66,7 @@ func (i Installed) Remove(author string, now time.Time) (Installed, error) {
 // one implementation per role and credential kind. The fault is a Conflict that
 // names both. A package of the same name does not stand in its own way.
 func CheckRoles(active []Installed, name string, offer Offer) error {
-	taken := map[string]string{}
+	taken := map[slot]string{}
 	for _, i := range active {
 		if i.State != Active || i.Name == name {
 			continue
@@ -85,21 +85,25 @@ func CheckRoles(active []Installed, name string, offer Offer) error {
 
 // slots are the pairs of role and kind that an offer takes. A vender of our own
 // contract does all stages, so it takes all four.
-func (o Offer) slots() []string {
+func (o Offer) slots() []slot {
 	roles := o.Roles
 	if o.Contract == manifest.ContractSallyport && contains(roles, manifest.RoleVender) {
 		roles = []string{manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer}
 	}
-	var out []string
+	var out []slot
 	for _, r := range roles {
 		for _, k := range o.Kinds {
-			out = append(out, slot(r, k))
+			out = append(out, slot{r, k})
 		}
 	}
 	return out
 }
 
-func slot(role, kind string) string { return role + " for " + kind }
+// slot is what one package alone can serve.
+type slot struct{ role, kind string }
+
+// String names the slot in messages.
+func (s slot) String() string { return s.role + " for " + s.kind }
 
 func contains(list []string, s string) bool {
 	for _, v := range list {

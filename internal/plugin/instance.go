@@ -43,6 +43,10 @@ var _ worker = (*instance)(nil)
 // gracePeriod is how long a process has to end by itself.
 const gracePeriod = 2 * time.Second
 
+// window is what a plugin may send ahead of us. A fixed one also ends the pings
+// by which gRPC measures a network that is not there.
+const window = 1 << 20
+
 // launch starts a package from its verified image. It returns only when the
 // plugin has answered who it is; every failure leaves nothing behind.
 func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
@@ -117,7 +121,12 @@ func (h *Host) clientConfig(i *instance, private bool) *goplugin.ClientConfig {
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithContextDialer(i.proc.dial),
 			grpc.WithDefaultCallOptions(
-				grpc.MaxCallRecvMsgSize(h.cfg.MaxMessage), grpc.MaxCallSendMsgSize(h.cfg.MaxMessage)),
+				grpc.MaxCallRecvMsgSize(h.cfg.MaxMessage), grpc.MaxCallSendMsgSize(h.cfg.MaxMessage),
+				grpc.ForceCodecV2(newCodec())),
+			grpc.WithDisableRetry(), // repeating is ours; see call
+			grpc.WithDisableServiceConfig(),
+			grpc.WithIdleTimeout(0),
+			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 			i.proc.socket, i.proc.plan.SocketDir = dir, dir

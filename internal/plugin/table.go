@@ -16,7 +16,7 @@ import (
 // a new one in place.
 type table struct {
 	routes []*route // sorted by name
-	slots  map[string]*route
+	slots  map[slot]*route
 	closed bool
 }
 
@@ -71,7 +71,7 @@ func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
 	for _, r := range h.table.Load().routes {
 		before[r.name()] = r
 	}
-	next := &table{slots: map[string]*route{}}
+	next := &table{slots: map[slot]*route{}}
 	var active []Installed
 	for _, row := range rows {
 		if row.State != Active {
@@ -150,7 +150,7 @@ func (h *Host) retire(ctx context.Context, r *route) {
 // role finds what serves a role for a kind.
 func (h *Host) role(role, kind string) (*route, error) {
 	t := h.table.Load()
-	if r, ok := t.slots[slot(role, kind)]; ok {
+	if r, ok := t.slots[slot{role, kind}]; ok {
 		return r, nil
 	}
 	if t.closed {
@@ -180,8 +180,8 @@ func (t *table) kinds() []string {
 	seen := map[string]bool{}
 	for _, r := range t.routes {
 		for _, k := range r.row.Offer.Kinds {
-			_, vends := t.slots[slot(manifest.RoleVender, k)]
-			_, judged := t.slots[slot(manifest.RoleValidator, k)]
+			_, vends := t.slots[slot{manifest.RoleVender, k}]
+			_, judged := t.slots[slot{manifest.RoleValidator, k}]
 			seen[k] = vends && judged
 		}
 	}
