@@ -12,6 +12,7 @@
 package keys
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -37,18 +38,21 @@ const (
 	SSHCA          Purpose = "ssh-ca"
 )
 
-// Valid reports whether p is one of the purposes.
-func (p Purpose) Valid() bool {
-	switch p {
-	case Root, RowMAC, Pepper, Token, EAR, Cookie, Ledger, CARoot, CAIntermediate, SSHCA:
-		return true
-	}
-	return false
+// Purposes are all of them.
+func Purposes() []Purpose {
+	return []Purpose{Root, RowMAC, Pepper, Token, EAR, Cookie, Ledger, CARoot, CAIntermediate, SSHCA}
 }
+
+// Valid reports whether p is one of the purposes.
+func (p Purpose) Valid() bool { return slices.Contains(Purposes(), p) }
 
 // byKEK reports whether the KEK wraps keys of this purpose directly. The row-MAC
 // key is among them because it guards the rows that the root is read from.
 func (p Purpose) byKEK() bool { return p == Root || p == RowMAC }
+
+// Wrapped reports whether the key encryption key wraps the key itself: what a
+// change of that key has to wrap anew. A retired key has nothing to wrap.
+func (k Key) Wrapped() bool { return k.Purpose.byKEK() && k.State != Retired }
 
 // Algorithm says what the private bytes of a key are.
 type Algorithm string
@@ -82,6 +86,7 @@ type Key struct {
 	Public    string    // PEM, authorized_keys line or verifier key; empty for symmetric keys
 	Sealed    []byte    // the private bytes, bound to id and version
 	Created   time.Time // microseconds
+	SignsFrom time.Time // until then the key before it signs, so that every replica knows this one first; zero: at once
 	NotAfter  time.Time // zero for no end
 }
 
@@ -89,6 +94,9 @@ type Key struct {
 func (k Key) Usable(t time.Time) bool {
 	return (k.State == Active || k.State == Retiring) && (k.NotAfter.IsZero() || t.Before(k.NotAfter))
 }
+
+// Begun reports whether the time has come from which the key signs.
+func (k Key) Begun(t time.Time) bool { return !t.Before(k.SignsFrom) }
 
 // Validate refuses a row that cannot be a key of ours. The fault is Internal:
 // nobody but us writes keys.
@@ -117,19 +125,19 @@ func (Key) Table() string { return "keys" }
 func (k Key) Columns() []any {
 	return []any{
 		k.ID, k.Version, string(k.Purpose), string(k.Algorithm), string(k.State), k.Public, k.Sealed,
-		unit.Micros(k.Created), unit.Micros(k.NotAfter),
+		unit.Micros(k.Created), unit.Micros(k.SignsFrom), unit.Micros(k.NotAfter),
 	}
 }
 
 // Scan fills the key from columns in the order of [Key.Columns].
 func (k *Key) Scan(scan unit.Scanner) error {
 	var purpose, algorithm, state string
-	var created, notAfter int64
-	err := scan(&k.ID, &k.Version, &purpose, &algorithm, &state, &k.Public, &k.Sealed, &created, &notAfter)
+	var created, from, notAfter int64
+	err := scan(&k.ID, &k.Version, &purpose, &algorithm, &state, &k.Public, &k.Sealed, &created, &from, &notAfter)
 	if err != nil {
 		return err
 	}
 	k.Purpose, k.Algorithm, k.State = Purpose(purpose), Algorithm(algorithm), State(state)
-	k.Created, k.NotAfter = unit.Moment(created), unit.Moment(notAfter)
+	k.Created, k.SignsFrom, k.NotAfter = unit.Moment(created), unit.Moment(from), unit.Moment(notAfter)
 	return nil
 }

@@ -16,6 +16,10 @@ type Config struct {
 	KEK  KEK
 	Rand io.Reader        // nil: crypto/rand
 	Now  func() time.Time // nil: time.Now
+	// Lead is how long the fresh key of a turn is only known, not used, so that
+	// every replica knows it before the first one signs with it. Zero where one
+	// process alone uses the store.
+	Lead time.Duration
 }
 
 func (c Config) filled() Config {
@@ -34,6 +38,7 @@ type Vault struct {
 	kek    KEK
 	rand   io.Reader
 	now    func() time.Time
+	lead   time.Duration
 	roots  map[string]secret.Bytes
 	newest string
 }
@@ -45,7 +50,7 @@ func Create(ctx context.Context, cfg Config) (*Vault, Key, error) {
 	if cfg.KEK == nil {
 		return nil, Key{}, fault.Internalf("a vault was asked for without a key encryption key")
 	}
-	v := &Vault{kek: cfg.KEK, rand: cfg.Rand, now: cfg.Now, roots: map[string]secret.Bytes{}}
+	v := &Vault{kek: cfg.KEK, rand: cfg.Rand, now: cfg.Now, lead: cfg.Lead, roots: map[string]secret.Bytes{}}
 	root, err := v.Generate(ctx, Root, Random256)
 	if err != nil {
 		return nil, Key{}, err
@@ -67,7 +72,7 @@ func Load(ctx context.Context, cfg Config, rows []Key) (*Vault, error) {
 	if cfg.KEK == nil {
 		return nil, fault.Internalf("a vault was asked for without a key encryption key")
 	}
-	v := &Vault{kek: cfg.KEK, rand: cfg.Rand, now: cfg.Now, roots: map[string]secret.Bytes{}}
+	v := &Vault{kek: cfg.KEK, rand: cfg.Rand, now: cfg.Now, lead: cfg.Lead, roots: map[string]secret.Bytes{}}
 	var newest Key
 	for _, k := range rows {
 		if k.Purpose != Root || k.State == Retired {

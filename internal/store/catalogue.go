@@ -42,7 +42,7 @@ var rowTables = []string{
 	"policy_versions* id version# kind source author at# state",
 	"trust* id version# publisher public_key names state at# author",
 	"plugins* id version# package_version digest publisher key_ids offer state at# author",
-	"keys* id version# purpose algorithm state public sealed! created# not_after#",
+	"keys* id version# purpose algorithm state public sealed! created# signs_from# not_after#",
 	"outcomes id version# request sealed! expires#",
 	"deliveries id version# channel message attempts# due# error done#",
 }

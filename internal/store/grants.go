@@ -95,6 +95,14 @@ func (s *Store) RevokedHandles(ctx context.Context, kind string, now time.Time) 
 		"WHERE kind = $1 AND state = 'revoked' AND expires > $2 ORDER BY expires, id", kind, unit.Micros(now))
 }
 
+// LastExpiry is when the last grant of a kind expires whose handle begins with a
+// prefix of ASCII; the zero time if there is none. It reads all grants.
+func (s *Store) LastExpiry(ctx context.Context, kind, prefix string) (time.Time, error) {
+	last, err := s.number(ctx, "grant",
+		"SELECT COALESCE(MAX(expires), 0) FROM grants WHERE kind = $1 AND handle >= $2 AND handle < $3", kind, prefix, prefix+"\x7f")
+	return unit.Moment(last), err
+}
+
 // Outcome reads the first answer to an idempotent call.
 func (s *Store) Outcome(ctx context.Context, id string) (unit.Outcome, error) {
 	return one[unit.Outcome](ctx, s, "outcome", "outcomes", "WHERE id = $1", id)

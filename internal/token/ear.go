@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"encoding/json"
 	"math/big"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -44,7 +45,10 @@ type MinterConfig struct {
 
 // Minter signs verdicts as EAR tokens (draft-ietf-rats-ear): ES256, the public
 // key in the header. Safe for concurrent use.
-type Minter struct{ cfg MinterConfig }
+type Minter struct {
+	cfg    MinterConfig
+	signer atomic.Pointer[es256] // of cfg.Key and cfg.Chain, until it is replaced
+}
 
 // NewMinter checks the configuration. A key that is not on P-256, or a chain
 // that does not begin with its certificate, is Invalid, because both may come
@@ -52,13 +56,6 @@ type Minter struct{ cfg MinterConfig }
 func NewMinter(cfg MinterConfig) (*Minter, error) {
 	if cfg.Key == nil || cfg.Now == nil || cfg.Build == "" {
 		return nil, fault.Internalf("make an EAR minter without key, clock or build")
-	}
-	public, ok := cfg.Key.Public().(*ecdsa.PublicKey)
-	if !ok || public.Curve != elliptic.P256() {
-		return nil, fault.Invalidf("the attestation token's key must be on P-256")
-	}
-	if len(cfg.Chain) > maxChain || len(cfg.Chain) > 0 && !public.Equal(cfg.Chain[0].PublicKey) {
-		return nil, fault.Invalidf("the attestation token's chain must have at most %d certificates and begin with that of its key", maxChain)
 	}
 	if cfg.Life < 0 || cfg.Life > maxEARLife {
 		return nil, fault.Invalidf("the life of attestation tokens must be at most %s", maxEARLife)
@@ -74,7 +71,25 @@ func NewMinter(cfg MinterConfig) (*Minter, error) {
 			*d.field = d.text
 		}
 	}
-	return &Minter{cfg}, nil
+	m := &Minter{cfg: cfg}
+	if err := m.Replace(cfg.Key, cfg.Chain); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Replace swaps the key and its chain, after a rotation; on an error the old ones
+// stay.
+func (m *Minter) Replace(key crypto.Signer, chain []*x509.Certificate) error {
+	public, ok := key.Public().(*ecdsa.PublicKey)
+	if !ok || public.Curve != elliptic.P256() {
+		return fault.Invalidf("the attestation token's key must be on P-256")
+	}
+	if len(chain) > maxChain || len(chain) > 0 && !public.Equal(chain[0].PublicKey) {
+		return fault.Invalidf("the attestation token's chain must have at most %d certificates and begin with that of its key", maxChain)
+	}
+	m.signer.Store(&es256{key, chain})
+	return nil
 }
 
 // earClaims is the payload; members sort as encoding/json writes them.
@@ -129,7 +144,7 @@ func (m *Minter) Mint(v evidence.Verdict) (string, time.Time, error) {
 		return "", time.Time{}, fault.Wrap(err, "encode attestation token")
 	}
 	opts := (&jose.SignerOptions{EmbedJWK: true}).WithType("JWT")
-	key := jose.SigningKey{Algorithm: jose.ES256, Key: es256{m.cfg.Key, m.cfg.Chain}}
+	key := jose.SigningKey{Algorithm: jose.ES256, Key: *m.signer.Load()}
 	raw, err := signCompact(key, opts, payload)
 	if err != nil {
 		return "", time.Time{}, err

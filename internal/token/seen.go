@@ -56,3 +56,10 @@ func (s *seen[T]) keep(sum [sha256.Size]byte, x sighting[T]) {
 	}
 	s.known[sum] = x
 }
+
+// clear forgets everything, after trust in a signer has ended early.
+func (s *seen[T]) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.known)
+}

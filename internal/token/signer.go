@@ -46,7 +46,7 @@ func (t *Trust) signer(raw json.RawMessage) (signer, error) {
 		return refuse("its jwk must be P-256 with ES256, or RSA of 2048 bits or more, and name its algorithm", nil)
 	}
 	if thumb, err := Thumbprint(k.Key); err == nil {
-		if own, known := t.own[thumb]; known && alg == jose.ES256 {
+		if own, known := (*t.own.Load())[thumb]; known && alg == jose.ES256 {
 			now := t.now()
 			if now.Before(own.NotBefore.Add(-backdate)) || !own.RetireAt.IsZero() && !now.Before(own.RetireAt) {
 				return refuse("its key has retired", nil)

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
@@ -49,10 +50,10 @@ type TrustConfig struct {
 	Now      func() time.Time    // required
 }
 
-// Trust verifies EAR tokens. Safe for concurrent use; built anew when keys or
-// anchors change.
+// Trust verifies EAR tokens. Safe for concurrent use; built anew when anchors
+// change.
 type Trust struct {
-	own      map[string]SignerKey // by thumbprint
+	own      atomic.Pointer[map[string]SignerKey] // by thumbprint
 	anchors  *x509.CertPool
 	pointers [][]string
 	now      func() time.Time
@@ -65,17 +66,9 @@ func NewTrust(cfg TrustConfig) (*Trust, error) {
 	if cfg.Now == nil {
 		return nil, fault.Internalf("make EAR trust without a clock")
 	}
-	t := &Trust{own: map[string]SignerKey{}, now: cfg.Now}
-	for _, k := range cfg.Keys {
-		public, ok := k.Public.(*ecdsa.PublicKey)
-		if !ok || public.Curve != elliptic.P256() {
-			return nil, fault.Internalf("make EAR trust with a key that is not on P-256")
-		}
-		thumb, err := Thumbprint(public)
-		if err != nil {
-			return nil, err
-		}
-		t.own[thumb] = k
+	t := &Trust{now: cfg.Now}
+	if err := t.Replace(cfg.Keys); err != nil {
+		return nil, err
 	}
 	if len(cfg.Anchors) > 0 {
 		t.anchors = x509.NewCertPool()
@@ -91,6 +84,27 @@ func NewTrust(cfg TrustConfig) (*Trust, error) {
 		t.pointers = append(t.pointers, path)
 	}
 	return t, nil
+}
+
+// Replace swaps our own keys, after a rotation; on an error the old ones stay.
+// Tokens of a key that is not among them are refused from then on, those that
+// were verified before included.
+func (t *Trust) Replace(keys []SignerKey) error {
+	own := make(map[string]SignerKey, len(keys))
+	for _, k := range keys {
+		public, ok := k.Public.(*ecdsa.PublicKey)
+		if !ok || public.Curve != elliptic.P256() {
+			return fault.Internalf("make EAR trust with a key that is not on P-256")
+		}
+		thumb, err := Thumbprint(public)
+		if err != nil {
+			return err
+		}
+		own[thumb] = k
+	}
+	t.own.Store(&own)
+	t.seen.clear()
+	return nil
 }
 
 // Attested is what a verified EAR token says.
@@ -137,7 +151,7 @@ type earHeader struct {
 // The claims are shared between callers that present the same token: they must
 // not be changed.
 func (t *Trust) Verify(raw string) (Attested, error) {
-	now, small := t.now(), len(raw) <= maxSeenSize
+	now, own, small := t.now(), t.own.Load(), len(raw) <= maxSeenSize
 	var sum [sha256.Size]byte
 	if small {
 		sum = sha256.Sum256([]byte(raw))
@@ -158,6 +172,9 @@ func (t *Trust) Verify(raw string) (Attested, error) {
 	}
 	if small {
 		t.seen.keep(sum, sighting[Attested]{out, now, until})
+		if t.own.Load() != own {
+			t.seen.clear() // keys were replaced meanwhile: it may have been judged by the old ones
+		}
 	}
 	return out, nil
 }

@@ -25,8 +25,9 @@ import (
 type Authority struct {
 	*Verifier
 	cfg    Config
-	roots  []*x509.Certificate // youngest first
+	roots  []*x509.Certificate // the one above the issuer first
 	issuer *x509.Certificate
+	cross  []*x509.Certificate // by which the other roots vouch for that one
 	signer crypto.Signer
 }
 
@@ -64,7 +65,23 @@ func Load(ctx context.Context, v *keys.Vault, rows []keys.Key, cfg Config) (*Aut
 	if _, err := a.issuer.Verify(x509.VerifyOptions{Roots: a.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return nil, fault.Internalf("intermediate %s is not of any root in the store, or its time is over: run `sallyport key rotate ca-intermediate`", active.ID).Because(err)
 	}
-	return a, nil
+	return a, a.order(rows, now)
+}
+
+// order puts the root above the issuer first and finds who vouches for it.
+func (a *Authority) order(rows []keys.Key, now time.Time) error {
+	ring, err := keys.NewRing(keys.CARoot, rows)
+	if err != nil {
+		return err
+	}
+	top := slices.IndexFunc(a.roots, func(r *x509.Certificate) bool { return a.issuer.CheckSignatureFrom(r) == nil })
+	if top < 0 {
+		return fault.Internalf("the intermediate in use is not of any root in the store: restore the keys table")
+	}
+	above := a.roots[top]
+	a.roots = append([]*x509.Certificate{above}, slices.Delete(a.roots, top, top+1)...)
+	a.cross, err = crosses(ring, now, above, a.roots)
+	return err
 }
 
 // certificatesOf gives the usable certificates of a purpose, youngest first.
@@ -87,20 +104,11 @@ func certificatesOf(purpose keys.Purpose, rows []keys.Key, now time.Time) ([]*x5
 // Due reports whether the intermediate should be renewed now.
 func (a *Authority) Due(now time.Time) bool { return now.Add(RenewBefore).After(a.issuer.NotAfter) }
 
-// KeyHash identifies the authority to newcomers; see [KeyHash].
-func (a *Authority) KeyHash() [sha256.Size]byte { return KeyHash(a.issuingRoot()) }
+// KeyHash identifies the authority to newcomers, by the root above the active
+// intermediate; see [KeyHash].
+func (a *Authority) KeyHash() [sha256.Size]byte { return KeyHash(a.roots[0]) }
 
-// issuingRoot is the root above the active intermediate.
-func (a *Authority) issuingRoot() *x509.Certificate {
-	for _, r := range a.roots {
-		if a.issuer.CheckSignatureFrom(r) == nil {
-			return r
-		}
-	}
-	return a.roots[0] // unreachable: Load verified the issuer
-}
-
-// Bundle is the roots in PEM, youngest first: what peers trust.
+// Bundle is the roots in PEM, the present one first: what peers trust.
 func (a *Authority) Bundle() string {
 	var b strings.Builder
 	for _, r := range a.roots {
@@ -214,9 +222,16 @@ func (a *Authority) sign(template *x509.Certificate, public crypto.PublicKey, li
 	}, nil
 }
 
-// chain is what a server presents below a leaf: intermediate and root, for a
-// newcomer that knows the root's key hash only.
-func (a *Authority) chain() [][]byte { return [][]byte{a.issuer.Raw, a.issuingRoot().Raw} }
+// chain is what a server presents below a leaf: intermediate and roots, for a
+// newcomer that knows the hash of a root's key only, and between them how a root
+// that was replaced vouches for the present one.
+func (a *Authority) chain() [][]byte {
+	chain := [][]byte{a.issuer.Raw}
+	for _, c := range append(slices.Clone(a.cross), a.roots...) {
+		chain = append(chain, c.Raw)
+	}
+	return chain
+}
 
-// Roots gives the trusted roots, youngest first.
+// Roots gives the trusted roots, the present one first.
 func (a *Authority) Roots() []*x509.Certificate { return slices.Clone(a.roots) }

@@ -76,25 +76,34 @@ func Found(ctx context.Context, v *keys.Vault, cfg Config) (root, intermediate k
 	if err != nil {
 		return root, intermediate, err
 	}
-	root, err = v.Generate(ctx, keys.CARoot, keys.ECDSAP256)
-	if err != nil {
+	if root, err = newRoot(ctx, v, cfg); err != nil {
 		return root, intermediate, err
+	}
+	intermediate, err = newIntermediate(ctx, v, cfg, root)
+	return root, intermediate, err
+}
+
+// newRoot makes a root that signs itself. Two authorities may stand below it: an
+// intermediate, and between them the root that replaces this one.
+func newRoot(ctx context.Context, v *keys.Vault, cfg Config) (keys.Key, error) {
+	root, err := v.Generate(ctx, keys.CARoot, keys.ECDSAP256)
+	if err != nil {
+		return root, err
 	}
 	signer, err := v.Signer(ctx, root)
 	if err != nil {
-		return root, intermediate, err
+		return root, err
 	}
-	template, err := cfg.authority("Sallyport root", RootLife, 1)
+	template, err := cfg.authority("Sallyport root "+root.ID, RootLife, 2)
 	if err != nil {
-		return root, intermediate, err
+		return root, err
 	}
 	der, err := x509.CreateCertificate(cfg.Rand, template, template, signer.Public(), signer)
 	if err != nil {
-		return root, intermediate, fault.Wrap(err, "sign the root certificate")
+		return root, fault.Wrap(err, "sign the root certificate")
 	}
 	root.Public, root.NotAfter = pemOf(der), template.NotAfter
-	intermediate, err = newIntermediate(ctx, v, cfg, root)
-	return root, intermediate, err
+	return root, nil
 }
 
 // Renew makes a new intermediate under the youngest root and turns the active
@@ -108,31 +117,19 @@ func Renew(ctx context.Context, v *keys.Vault, rows []keys.Key, cfg Config) (key
 	if err != nil {
 		return keys.Rotation{}, err
 	}
-	root, err := roots.Signing(cfg.Now())
+	root, err := roots.Newest(cfg.Now())
 	if err != nil {
 		return keys.Rotation{}, err
 	}
-	turn := keys.Rotation{}
-	if turn.Fresh, err = newIntermediate(ctx, v, cfg, root); err != nil {
+	fresh, err := newIntermediate(ctx, v, cfg, root)
+	if err != nil {
 		return keys.Rotation{}, err
 	}
-	for _, k := range rows {
-		if k.Purpose != keys.CAIntermediate || k.State == keys.Retired {
-			continue
-		}
-		state := keys.Retiring
-		if !k.Usable(cfg.Now()) {
-			state = keys.Retired
-		} else if k.State == keys.Retiring {
-			continue
-		}
-		next, err := v.Advance(ctx, k, state, time.Time{})
-		if err != nil {
-			return keys.Rotation{}, err
-		}
-		turn.Changed = append(turn.Changed, next)
+	ring, err := keys.NewRing(keys.CAIntermediate, rows)
+	if err != nil {
+		return keys.Rotation{}, err
 	}
-	return turn, nil
+	return v.Turn(ctx, ring, fresh, 0)
 }
 
 // newIntermediate signs a fresh intermediate with a root's key, which is open
@@ -221,18 +218,32 @@ func KeyHash(root *x509.Certificate) [sha256.Size]byte {
 
 // certificateOf reads the certificate in a key's row.
 func certificateOf(k keys.Key) (*x509.Certificate, error) {
-	block, rest := pem.Decode([]byte(k.Public))
-	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
-		return nil, fault.Internalf("%s key %s has no certificate in its row", k.Purpose, k.ID)
-	}
-	c, err := x509.ParseCertificate(block.Bytes)
+	all, err := certificatesIn(k)
 	if err != nil {
-		return nil, fault.Internalf("%s key %s has a broken certificate", k.Purpose, k.ID).Because(err)
+		return nil, err
 	}
-	if !c.IsCA || !c.BasicConstraintsValid {
-		return nil, fault.Internalf("%s key %s has a certificate that is no authority", k.Purpose, k.ID)
+	return all[0], nil
+}
+
+// certificatesIn reads all certificates in a key's row: its own, and for a root
+// that has replaced another one those by which the two sign each other.
+func certificatesIn(k keys.Key) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for rest := []byte(k.Public); len(rest) > 0 || len(all) == 0; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" || len(all) > 0 && k.Purpose != keys.CARoot {
+			return nil, fault.Internalf("%s key %s has no certificate in its row", k.Purpose, k.ID)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fault.Internalf("%s key %s has a broken certificate", k.Purpose, k.ID).Because(err)
+		}
+		if !c.IsCA || !c.BasicConstraintsValid {
+			return nil, fault.Internalf("%s key %s has a certificate that is no authority", k.Purpose, k.ID)
+		}
+		all = append(all, c)
 	}
-	return c, nil
+	return all, nil
 }
 
 // signerOf opens a key and checks that the certificate is its own.

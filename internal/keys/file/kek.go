@@ -107,6 +107,15 @@ func (k *KEK) Unwrap(_ context.Context, blob, aad []byte) (secret.Bytes, error) 
 	return secret.New(plain), nil
 }
 
+// WrappedBy is the id of the key that a blob names, empty if it is no blob of
+// ours. It proves nothing about the blob.
+func WrappedBy(blob []byte) string {
+	if len(blob) < headLength+tagLength || blob[0] != format {
+		return ""
+	}
+	return string(blob[1 : 1+idLength])
+}
+
 // bound joins the head, whose length is fixed, with the caller's data.
 func bound(head, aad []byte) []byte {
 	return append(append(make([]byte, 0, len(head)+len(aad)), head...), aad...)

@@ -52,10 +52,11 @@ type Issuer struct {
 	inside bool // the key lies in this process's memory, not in a device
 }
 
-// Load opens the key of a row of purpose ssh-ca.
+// Load opens the key of a row of purpose ssh-ca: the active one, or one that
+// retires, which finishes the certificates that were begun under it.
 func Load(ctx context.Context, v *keys.Vault, k keys.Key) (*Issuer, error) {
-	if k.Purpose != keys.SSHCA || k.State != keys.Active {
-		return nil, fault.Internalf("key %s is a %s %s key, not an active SSH CA", k.ID, k.State, k.Purpose)
+	if k.Purpose != keys.SSHCA || k.State == keys.Retired {
+		return nil, fault.Internalf("key %s is a %s %s key, not an SSH CA that signs", k.ID, k.State, k.Purpose)
 	}
 	signer, err := v.Signer(ctx, k)
 	if err != nil {

@@ -396,8 +396,15 @@ func TestLoad_opensTheRowsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sshca.Load(ctx, v, retiring); !fault.Is(err, fault.Internal) {
-		t.Errorf("a retiring key signs: %v", err)
+	if i, err := sshca.Load(ctx, v, retiring); err != nil || i.Public() != k.Public {
+		t.Errorf("a retiring key finishes nothing: %v", err)
+	}
+	retired, err := v.Advance(ctx, retiring, keys.Retired, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sshca.Load(ctx, v, retired); !fault.Is(err, fault.Internal) {
+		t.Errorf("a retired key signs: %v", err)
 	}
 }
 

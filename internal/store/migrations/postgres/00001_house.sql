@@ -156,6 +156,7 @@ CREATE TABLE keys (
     public TEXT COLLATE "C" NOT NULL,
     sealed BYTEA NOT NULL,
     created BIGINT NOT NULL,
+    signs_from BIGINT NOT NULL,
     not_after BIGINT NOT NULL,
     mac BYTEA NOT NULL
 );

@@ -156,6 +156,7 @@ CREATE TABLE keys (
     public TEXT NOT NULL,
     sealed BLOB NOT NULL,
     created INTEGER NOT NULL,
+    signs_from INTEGER NOT NULL,
     not_after INTEGER NOT NULL,
     mac BLOB NOT NULL
 );
