@@ -134,64 +134,6 @@ func TestSigner_NeverPrintsItsKey(t *testing.T) {
 	}
 }
 
-func TestCheckRotation_FollowsOnlyTheOldKey(t *testing.T) {
-	first, second, third := newSigner(t, 1), newSigner(t, 2), newSigner(t, 3)
-	data, err := first.Rotate(second.VerifierKey())
-	if err != nil {
-		t.Fatal(err)
-	}
-	rotated := func(change func(map[string]string)) audit.Record {
-		r := sample(1)
-		r.Type, r.Data = audit.KeyRotated, make(map[string]string)
-		for k, v := range data {
-			r.Data[k] = v
-		}
-		change(r.Data)
-		return r
-	}
-	same := func(map[string]string) {}
-	old := newKeys(t, first.VerifierKey())
-	keys, err := audit.CheckRotation(rotated(same), old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []*audit.Signer{first, second} {
-		c, err := s.Sign(0, audit.EmptyRoot())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := audit.ParseCheckpoint(c.Note, keys); err != nil {
-			t.Errorf("after the rotation: %v", err)
-		}
-	}
-	if _, err := audit.CheckRotation(rotated(same), newKeys(t, third.VerifierKey())); !fault.Is(err, fault.Denied) {
-		t.Errorf("signed by nobody known: %v, want Denied", err)
-	}
-	for name, change := range map[string]func(map[string]string){
-		"another new key": func(d map[string]string) { d["new_key"] = third.VerifierKey() },
-		"another old key": func(d map[string]string) { d["old_key"] = third.VerifierKey() },
-		"no statement":    func(d map[string]string) { delete(d, "statement") },
-		"a checkpoint":    func(d map[string]string) { d["statement"] = newLedger(t, 1).checkpoint(t).Note },
-		"no new key":      func(d map[string]string) { delete(d, "new_key") },
-	} {
-		if _, err := audit.CheckRotation(rotated(change), old); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	r := rotated(same)
-	r.Outcome = audit.Denied
-	if _, err := audit.CheckRotation(r, old); !fault.Is(err, fault.Invalid) {
-		t.Errorf("a denied rotation: %v, want Invalid", err)
-	}
-	other, err := audit.NewSigner("other.example", ed25519.NewKeyFromSeed(make([]byte, 32)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := first.Rotate(other.VerifierKey()); !fault.Is(err, fault.Invalid) {
-		t.Errorf("a key of another ledger: %v, want Invalid", err)
-	}
-}
-
 func TestConsistent_NamesTheBreach(t *testing.T) {
 	l := newLedger(t, 300)
 	kept := l.checkpoint(t)

@@ -73,6 +73,9 @@ func (s *Signer) Origin() string { return s.origin }
 // VerifierKey is the public key as [VerifierKey] writes it.
 func (s *Signer) VerifierKey() string { return s.vkey }
 
+// ID names the key as checkpoints do: <origin>+<8 hex digits>.
+func (s *Signer) ID() string { return keyID(s.origin, s.id) }
+
 // Format prints the public key, whatever the verb.
 func (s *Signer) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.vkey)) }
 

@@ -16,6 +16,7 @@ type Report struct {
 	OldSize    *uint64       `json:"old_size,omitempty"` // of the old checkpoint, if one was given
 	Records    uint64        `json:"records"`            // whose bytes were read and hashed
 	Duration   time.Duration `json:"duration_ns"`
+	Rotations  []Rotation    `json:"rotations,omitempty"`  // of the ledger's key, in their order
 	Problems   []Problem     `json:"problems"`             // ordered by position and path
 	Unreported int           `json:"unreported,omitempty"` // problems beyond the limit of the list
 }
@@ -45,6 +46,7 @@ const (
 	Malformed     ProblemKind = "malformed"             // a tile or bundle of a wrong shape
 	Unreadable    ProblemKind = "unreadable"            // the file could not be read
 	Extra         ProblemKind = "extra"                 // a file that the size does not call for
+	BadRotation   ProblemKind = "rotation_invalid"      // a rotation of the key that does not count
 	OldRollback   ProblemKind = "rollback"              // shorter than the old checkpoint
 	OldFork       ProblemKind = "fork"                  // not an extension of the old checkpoint
 	OldUnproven   ProblemKind = "old_unproven"          // damage keeps the old checkpoint from being compared

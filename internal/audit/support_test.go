@@ -72,10 +72,23 @@ func newLedger(tb testing.TB, records int) *ledger {
 
 func (l *ledger) grow(tb testing.TB, records int) {
 	tb.Helper()
-	var list []audit.Hash
 	for range records {
-		leaf := mustLeaf(tb, sample(len(l.leaves)))
-		l.leaves = append(l.leaves, leaf)
+		l.leaves = append(l.leaves, mustLeaf(tb, sample(len(l.leaves))))
+	}
+	l.add(tb, l.leaves[len(l.leaves)-records:])
+}
+
+// record appends one leaf.
+func (l *ledger) record(tb testing.TB, leaf []byte) {
+	tb.Helper()
+	l.leaves = append(l.leaves, leaf)
+	l.add(tb, [][]byte{leaf})
+}
+
+func (l *ledger) add(tb testing.TB, leaves [][]byte) {
+	tb.Helper()
+	var list []audit.Hash
+	for _, leaf := range leaves {
 		list = append(list, audit.HashLeaf(leaf))
 	}
 	if err := l.tree.Append(list); err != nil {

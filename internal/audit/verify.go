@@ -30,9 +30,13 @@ type VerifyOptions struct {
 // that every record is in the canonical form of this ledger; and reports what
 // is missing or too much below tile/, where a partial tile of an earlier size
 // counts as too much. Rollback and fork can only be found with an old
-// checkpoint. A rotation of the key that the ledger records is not followed: the
-// auditor names each key ([CheckRotation] says whether the old one vouches for
-// the new one).
+// checkpoint.
+//
+// Rotations of the key are followed: who trusts an old key trusts the one that
+// it vouches for in a record of the ledger, and so on. Who has a later key alone
+// verifies every record all the same, and the report tells the rotations whose
+// old key was not given ([Rotation]), so that nothing shows that what came before
+// was this ledger's.
 //
 // Whatever is wrong with the export is in the report, and then OK is false. An
 // error means that there is no judgement: wrong options (Invalid; an old
@@ -52,21 +56,29 @@ func Verify(ctx context.Context, export fs.FS, opt VerifyOptions) (Report, error
 	if err != nil {
 		return Report{}, err
 	}
+	a := &auditor{fs: export, opt: opt, found: findings{max: opt.Problems}}
+	trusted, err := a.trust(ctx, keys)
+	if err != nil {
+		return Report{}, err
+	}
 	var old *Checkpoint
 	if opt.Old != "" {
-		c, err := ParseCheckpoint(opt.Old, keys)
+		c, err := ParseCheckpoint(opt.Old, trusted)
 		if err != nil {
 			return Report{}, fault.Wrap(err, "read old checkpoint")
 		}
 		old = &c
 	}
-	a := &auditor{fs: export, opt: opt, found: findings{max: opt.Problems}}
-	if a.checkpoint(keys) {
+	var steps []Rotation
+	if a.checkpoint(trusted) {
 		if err := a.run(ctx, old); err != nil {
 			return Report{}, err
 		}
+		steps = a.rotations(keys, old)
 	}
-	return a.report(old, opt.Now().Sub(begun)), nil
+	r := a.report(old, opt.Now().Sub(begun))
+	r.Rotations = steps
+	return r, nil
 }
 
 // auditor is one run of Verify.
@@ -81,6 +93,9 @@ type auditor struct {
 	records atomic.Uint64
 	told    sync.Mutex
 	done    uint64
+
+	turning sync.Mutex
+	turns   []leafAt // records that may state a rotation
 }
 
 func (a *auditor) report(old *Checkpoint, took time.Duration) Report {

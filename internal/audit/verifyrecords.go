@@ -90,6 +90,9 @@ func (w *worker) check(index uint64, width int, name string, tile []byte, res *b
 			res.altered = append(res.altered, record{position, recordID(leaf)})
 			continue // what is wrong with it as a record says nothing more
 		}
+		if IsRotation(leaf) {
+			w.turn(position, leaf)
+		}
 		if _, bad := parse(text[end-len(leaf):end], false); bad != nil {
 			w.found.add(Problem{Kind: NoRecord, Position: &position, Record: recordID(leaf), Tile: name, Detail: fault.Public(bad)})
 		}
@@ -110,6 +113,13 @@ func (w *worker) check(index uint64, width int, name string, tile []byte, res *b
 	} else if tile == nil || len(res.altered) > 0 { // else it is the tile's
 		res.fromEntries = tileRoot(w.hashes)
 	}
+}
+
+// turn keeps a record that may state a rotation until all were read.
+func (a *auditor) turn(position uint64, leaf []byte) {
+	a.turning.Lock()
+	defer a.turning.Unlock()
+	a.turns = append(a.turns, leafAt{position, bytes.Clone(leaf)})
 }
 
 func (a *auditor) count(n uint64) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -111,6 +112,21 @@ func (in *integrator) await(ctx context.Context) {
 type takenRows struct {
 	ids    []string // PostgreSQL only
 	hashes []audit.Hash
+	turns  []turn // among them
+}
+
+// turn is a record that replaces the key of the ledger.
+type turn struct {
+	at   int // index in the round
+	leaf []byte
+}
+
+// cut leaves the records from an index on for a later round.
+func (t *takenRows) cut(n int) {
+	t.hashes = t.hashes[:n]
+	if t.ids != nil {
+		t.ids = t.ids[:n]
+	}
 }
 
 // take gets what no head covers. On SQLite the order is that of commits, and
@@ -141,6 +157,9 @@ func (in *integrator) take(ctx context.Context, h headRow) (takenRows, error) {
 		if in.s.postgres {
 			t.ids = append(t.ids, name)
 		}
+		if audit.IsRotation(leaf) {
+			t.turns = append(t.turns, turn{len(t.hashes), bytes.Clone(leaf)})
+		}
 		t.hashes = append(t.hashes, audit.HashLeaf(leaf))
 		return nil
 	})
@@ -164,13 +183,20 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 	if len(t.hashes) == 0 && h.note != "" {
 		return 0, nil
 	}
+	signer, err := s.signerOf(h, &t)
+	if err != nil {
+		return 0, err
+	}
+	if len(t.hashes) == 0 && h.note != "" {
+		return 0, nil // the next record replaces the key by one that this node cannot use yet
+	}
 	if err := in.ready(ctx, h); err != nil {
 		return 0, err
 	}
 	if err := in.builder.Append(t.hashes); err != nil {
 		return 0, fault.Wrap(err, "extend tree")
 	}
-	next, err := s.ledger.Load().signer.Sign(in.builder.Size(), in.builder.Root())
+	next, err := signer.Sign(in.builder.Size(), in.builder.Root())
 	if err != nil {
 		return 0, fault.Wrap(err, "sign checkpoint")
 	}
@@ -189,6 +215,37 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 	s.tail.drop(size)
 	s.grown.ring()
 	return len(t.hashes), in.nameRuns(ctx, size)
+}
+
+// signerOf says who signs the checkpoint over the records. A rotation among them
+// makes the new key the one; if this node has not got it yet, the round ends
+// before the record, and goes on when it has.
+func (s *Store) signerOf(h headRow, t *takenRows) (*audit.Signer, error) {
+	l := s.ledger.Load()
+	signer, present := l.signers[0], l.signers[0].ID()
+	if h.note != "" {
+		head, err := s.checkpoint(h)
+		if err != nil {
+			return nil, err
+		}
+		signer, present = l.signer(head.Key), head.Key
+		if signer == nil && (len(t.turns) == 0 || t.turns[0].at > 0) {
+			return nil, fault.Unavailablef("the ledger's key %s, which signed the last checkpoint, is not active any more: restore the keys table", head.Key)
+		}
+	}
+	for _, turn := range t.turns {
+		next, ok, err := audit.ReadRotation(turn.leaf)
+		if !ok || err != nil || next.OldID() != present {
+			continue // it is no rotation of the present key, and verification says so
+		}
+		known := l.signer(next.NewID())
+		if known == nil {
+			t.cut(turn.at)
+			break
+		}
+		signer, present = known, known.ID()
+	}
+	return signer, nil
 }
 
 // ready makes sure that the builder stands at the committed head and that the

@@ -46,7 +46,7 @@ func (n *noteFile) load(keys audit.Keys) (bool, error) {
 	c, err := audit.ParseCheckpoint(string(data), keys)
 	if err != nil {
 		return false, fault.Unavailablef("the kept checkpoint in %s is not signed by the ledger's key: "+
-			"it is damaged, or belongs to another ledger", n.dir).Because(err)
+			"it is damaged, belongs to another ledger, or is by a key that a restored database does not know", n.dir).Because(err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -112,7 +112,7 @@ func (n *noteFile) write(note string) error {
 // restored backup for example, is Unavailable, and nothing is committed until
 // [Store.DeclareRestore].
 func (s *Store) UseSigner(ctx context.Context, signer *audit.Signer, keys audit.Keys) error {
-	s.ledger.Store(&ledgerKeys{signer, keys})
+	s.UseSigners([]*audit.Signer{signer}, keys)
 	if err := s.guard(ctx); err != nil {
 		public := fault.Unavailablef("the database does not continue the ledger that this node has seen: %s; "+
 			"bring the newer database back, or declare the restore", fault.Public(err))
@@ -120,6 +120,15 @@ func (s *Store) UseSigner(ctx context.Context, signer *audit.Signer, keys audit.
 		return s.barred.Load()
 	}
 	return nil
+}
+
+// UseSigners replaces the keys that [Store.UseSigner] brought, with those of a
+// rotation: every one that may have to sign, the oldest first. Which of them signs
+// a checkpoint follows from the ledger alone: the one that signed the checkpoint
+// before, until the record of a rotation has its place. So every checkpoint that
+// covers the record is signed by the new key, on whatever replica.
+func (s *Store) UseSigners(signers []*audit.Signer, keys audit.Keys) {
+	s.ledger.Store(&ledgerKeys{signers, keys})
 }
 
 // guard compares what is kept outside with what the database holds.

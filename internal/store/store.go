@@ -104,9 +104,20 @@ type Store struct {
 	closed   atomic.Bool
 }
 
+// ledgerKeys are what checkpoints are signed and verified with.
 type ledgerKeys struct {
-	signer *audit.Signer
-	keys   audit.Keys
+	signers []*audit.Signer // the oldest first
+	keys    audit.Keys
+}
+
+// signer finds the one whose checkpoints name the key.
+func (l *ledgerKeys) signer(key string) *audit.Signer {
+	for _, s := range l.signers {
+		if s.ID() == key {
+			return s
+		}
+	}
+	return nil
 }
 
 // engine runs batches of jobs against one database.

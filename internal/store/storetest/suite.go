@@ -46,6 +46,7 @@ func Run(t *testing.T, e Engine) {
 		{"Ledger/an export verifies and a changed leaf is named", exports},
 		{"Ledger/a changed record is not served", tamperedRecord},
 		{"Ledger/a restored backup is refused until it is declared", restoredBackup},
+		{"Ledger/a rotation decides who signs", rotations},
 		{"Relay/at least once, in order, from where it was", relay},
 		{"Relay/a slow subscriber holds up nobody", slowSubscriber},
 		{"Clock/time that runs backwards stops issuing", clockRollback},
