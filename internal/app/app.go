@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/api/kbs"
@@ -41,18 +43,39 @@ type App struct {
 	log     *slog.Logger
 	metrics *obs.Metrics
 	store   *store.Store
-	keys    *keyring
 	host    *plugin.Host
 	gate    *flow.Gate
-	krl     sshRevocations
 	files   map[string]*ca.Files // by listener address
 	rest    http.Handler
 	kbs     http.Handler
 	weak    []string // switches that weaken, for status and start-up
 
+	// The keys in use, and what holds some of them; see rotation.go.
+	ring      atomic.Pointer[keyring]
+	authority *authority
+	sessions  *token.Ring
+	cookies   *token.Cookies
+	results   *token.Minter
+	trust     *token.Trust
+	embedded  []*ca.Server
+	reloading sync.Mutex            // one reload at a time
+	keysErr   atomic.Pointer[error] // why they could not be opened anew
+	sshLast   sync.Map              // id of an SSH CA -> when its last known certificate expires
+
 	bound map[string]string // listener name -> address, once listening
 	ready chan struct{}     // closed once all listeners are open
 }
+
+// keys are the keys in use now.
+func (a *App) keys() *keyring { return a.ring.Load() }
+
+// pepper finds fingerprints by the keys in use now.
+type pepper struct{ a *App }
+
+var _ flow.Pepper = pepper{}
+
+func (p pepper) Fingerprint(digest [32]byte) string  { return p.a.keys().peppers.Fingerprint(digest) }
+func (p pepper) Candidates(digest [32]byte) []string { return p.a.keys().peppers.Candidates(digest) }
 
 // Options are what a program adds to the configuration.
 type Options struct {
@@ -87,10 +110,11 @@ func New(ctx context.Context, c Config, o Options) (*App, error) {
 
 func (a *App) open(ctx context.Context, console io.Writer) error {
 	var err error
-	if a.store, a.keys, err = openData(ctx, a.cfg, a.log); err != nil {
+	var ring *keyring
+	if a.store, ring, err = openData(ctx, a.cfg, a.log); err != nil {
 		return err
 	}
-	a.krl = sshRevocations{store: a.store, lines: a.keys.sshLines, now: time.Now}
+	a.ring.Store(ring)
 	if err := a.openFiles(); err != nil {
 		return err
 	}
@@ -155,6 +179,10 @@ func openData(ctx context.Context, c Config, log *slog.Logger) (*store.Store, *k
 }
 
 func openKeys(ctx context.Context, c Config, st *store.Store) (*keyring, error) {
+	generation, err := st.Generation(ctx, "keys")
+	if err != nil {
+		return nil, err
+	}
 	rows, err := st.Keys(ctx)
 	if err != nil {
 		return nil, err
@@ -170,10 +198,15 @@ func openKeys(ctx context.Context, c Config, st *store.Store) (*keyring, error) 
 	if rows, err = st.Keys(ctx); err != nil { // again, now with every MAC checked
 		return nil, err
 	}
+	ring.generation = generation
 	if err := ring.open(ctx, c, rows, time.Now); err != nil {
 		return nil, err
 	}
-	return ring, st.UseSigner(ctx, ring.ledger, ring.auditors)
+	if err := st.UseSigner(ctx, ring.signers[0], ring.auditors); err != nil {
+		return ring, err
+	}
+	st.UseSigners(ring.signers, ring.auditors)
+	return ring, nil
 }
 
 // openFiles opens certificates that come from files.
@@ -220,10 +253,15 @@ func (a *App) openPlugins() (packages, error) {
 
 // wireGate lists every built-in part.
 func (a *App) wireGate(p packages, output io.Writer) (*flow.Gate, error) {
-	sessions, err := token.NewSessions(token.SessionsConfig{Issuer: a.cfg.TrustDomain, Ring: a.keys.sessions, Now: time.Now})
+	var err error
+	if a.sessions, err = token.NewRing(a.keys().sessions); err != nil {
+		return nil, err
+	}
+	sessions, err := token.NewSessions(token.SessionsConfig{Issuer: a.cfg.TrustDomain, Ring: a.sessions, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
+	a.authority = newAuthority(a)
 	guests, err := a.wireGuests()
 	if err != nil {
 		return nil, err
@@ -238,9 +276,9 @@ func (a *App) wireGate(p packages, output io.Writer) (*flow.Gate, error) {
 	}
 	return flow.New(flow.Config{
 		Ledger: a.store, Store: a.store, Clock: a.store,
-		Envelope: a.keys.vault, Pepper: a.keys.peppers, Authority: newAuthority(a),
+		Envelope: a.keys().vault, Pepper: pepper{a}, Authority: a.authority, Keyring: keeper{a}, KeyPeriods: a.cfg.Keys.periods(),
 		Sessions: sessions, Providers: a.host, Packages: p,
-		Signers:  map[string]grant.Signer{sshKind: sshSigner{issuer: a.keys.ssh, key: a.keys.sshKey}},
+		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
 		Channels: channels, Guests: guests, Log: a.log, Now: time.Now,
 		LeafLife: agentLife, OperatorLife: operatorLife,
 	})
@@ -268,12 +306,16 @@ func (a *App) wireGuests() (flow.Guests, error) {
 		a.weak = append(a.weak, sample.Banner)
 	}
 	var err error
-	if g.Cookies, err = token.NewCookies(token.CookiesConfig{Keys: a.keys.cookies, Now: time.Now}); err != nil {
+	ring := a.keys()
+	if a.cookies, err = token.NewCookies(token.CookiesConfig{Keys: ring.cookies, Now: time.Now}); err != nil {
 		return g, err
 	}
-	if g.Results, err = token.NewMinter(token.MinterConfig{Key: a.keys.results, Build: "sallyport " + a.version, Now: time.Now}); err != nil {
+	if a.results, err = token.NewMinter(token.MinterConfig{Key: ring.results, Build: "sallyport " + a.version, Now: time.Now}); err != nil {
 		return g, err
 	}
-	g.Trust, err = token.NewTrust(token.TrustConfig{Keys: a.keys.trust, Now: time.Now})
-	return g, err
+	if a.trust, err = token.NewTrust(token.TrustConfig{Keys: ring.trust, Now: time.Now}); err != nil {
+		return g, err
+	}
+	g.Cookies, g.Results, g.Trust = a.cookies, a.results, a.trust
+	return g, nil
 }

@@ -41,6 +41,13 @@ func newAuthority(a *App) *authority {
 	return &authority{a: a, known: map[[sha256.Size]byte]recognised{}}
 }
 
+// forget ends all verdicts, after an authority was retired.
+func (x *authority) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	clear(x.known)
+}
+
 // Identify implements flow.Authority.
 func (x *authority) Identify(cert *x509.Certificate) (flow.Identity, error) {
 	now, sum := time.Now(), sha256.Sum256(cert.Raw)
@@ -66,7 +73,7 @@ func (x *authority) Identify(cert *x509.Certificate) (flow.Identity, error) {
 // verify asks our own authority first, then those that the operator configured.
 func (x *authority) verify(cert *x509.Certificate, now time.Time) (flow.Identity, time.Time, error) {
 	chain := []*x509.Certificate{cert}
-	who, err := x.a.keys.authority.Verify(chain, now)
+	who, err := x.a.keys().authority.Verify(chain, now)
 	foreign := false
 	if err != nil {
 		for _, f := range x.a.files {
@@ -95,11 +102,12 @@ func (x *authority) verify(cert *x509.Certificate, now time.Time) (flow.Identity
 
 // Issue implements flow.Authority.
 func (x *authority) Issue(csr []byte, kind subject.Kind, subjectID string, life time.Duration) (flow.Leaf, error) {
-	leaf, err := x.a.keys.authority.Issue(ca.Request{CSR: csr, Subject: subjectID, Kind: string(kind), Life: life})
+	authority := x.a.keys().authority
+	leaf, err := authority.Issue(ca.Request{CSR: csr, Subject: subjectID, Kind: string(kind), Life: life})
 	if err != nil {
 		return flow.Leaf{}, err
 	}
 	return flow.Leaf{
-		PEM: leaf.PEM, Root: x.a.keys.authority.Bundle(), Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
+		PEM: leaf.PEM, Root: authority.Bundle(), Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
 	}, nil
 }

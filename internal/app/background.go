@@ -13,23 +13,13 @@ import (
 // background starts the work that no request asks for, and returns a function
 // that waits until all of it has ended, which it does when the context ends.
 //
-// One replica at a time gives records their places, and one sweeps and delivers;
-// every replica follows policies and plugins.
+// One replica at a time gives records their places, and one sweeps and delivers, one
+// tends the keys;
+// every replica follows policies, keys and plugins.
 func (a *App) background(ctx context.Context) (wait func()) {
 	var tasks sync.WaitGroup
 	every := func(pause time.Duration, name string, do func(context.Context) error) {
-		tasks.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(pause):
-				}
-				if err := do(ctx); err != nil && ctx.Err() == nil {
-					a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", name), slog.Any("err", err))
-				}
-			}
-		})
+		tasks.Go(func() { a.again(ctx, pause, name, do) })
 	}
 	tasks.Go(func() {
 		if err := a.store.Integrate(ctx); err != nil && ctx.Err() == nil { // the store has failed, Run hears of it
@@ -43,14 +33,18 @@ func (a *App) background(ctx context.Context) (wait func()) {
 		}
 	})
 	every(time.Second, "policies", a.gate.Reload)
+	every(time.Second, "keys", keeper{a}.Reload)
 	every(time.Second, "plugins", a.followPlugins())
 	every(10*time.Second, "strangers", a.gate.RecordStrangers)
+	tasks.Go(func() {
+		a.store.Lead(ctx, "keys", func(ctx context.Context) { a.again(ctx, 10*time.Second, "keys", a.gate.TendKeys) })
+	})
 	tasks.Go(func() {
 		a.store.Lead(ctx, "sweeper", func(ctx context.Context) {
 			var inner sync.WaitGroup
 			inner.Go(func() { a.repeat(ctx, "sweep", a.gate.Sweep) })
 			inner.Go(func() { a.repeat(ctx, "deliver", a.gate.Deliver) })
-			inner.Go(func() { a.housekeep(ctx) })
+			inner.Go(func() { a.again(ctx, time.Minute, "housekeep", a.gate.Housekeep) })
 			inner.Wait()
 		})
 	})
@@ -85,15 +79,16 @@ func (a *App) repeat(ctx context.Context, name string, do func(context.Context) 
 	}
 }
 
-func (a *App) housekeep(ctx context.Context) {
+// again runs a task after each pause until the context ends.
+func (a *App) again(ctx context.Context, pause time.Duration, name string, do func(context.Context) error) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Minute):
+		case <-time.After(pause):
 		}
-		if err := a.gate.Housekeep(ctx); err != nil && ctx.Err() == nil {
-			a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", "housekeep"), slog.Any("err", err))
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", name), slog.Any("err", err))
 		}
 	}
 }

@@ -29,8 +29,10 @@ type Config struct {
 	Listen      Listen `yaml:"listen"`
 	// Verifiers switches kinds of evidence on. None is on by default.
 	Verifiers Verifiers `yaml:"verifiers"`
-	Notify    Notify    `yaml:"notify"`
-	Log       Log       `yaml:"log"`
+	// Keys says how the keys of the house are looked after.
+	Keys   Keys   `yaml:"keys"`
+	Notify Notify `yaml:"notify"`
+	Log    Log    `yaml:"log"`
 }
 
 // KEK says where the key encryption key is.
@@ -152,6 +154,15 @@ func (c *Config) fill() {
 		{&c.TrustDomain, "sallyport.internal"},
 		{&c.Listen.Main.Address, "127.0.0.1:8443"},
 		{&c.Listen.Operations, "127.0.0.1:9090"},
+		{&c.Keys.Rotate.Token, "30d"},
+		{&c.Keys.Rotate.EAR, "30d"},
+		{&c.Keys.Rotate.Cookie, "30d"},
+		{&c.Keys.Rotate.CAIntermediate, "300d"},
+		{&c.Keys.Rotate.CARoot, off},
+		{&c.Keys.Rotate.SSHCA, off},
+		{&c.Keys.Rotate.Ledger, off},
+		{&c.Keys.Rotate.Pepper, off},
+		{&c.Keys.Rotate.RowMAC, off},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},
 	} {
@@ -197,6 +208,9 @@ func (c Config) Validate() error {
 		if len(l.Doors) == 0 {
 			return fault.Invalidf("listen.further: the listener at %s must name its doors", l.Address)
 		}
+	}
+	if _, err := c.Keys.Rotate.read(); err != nil {
+		return err
 	}
 	if c.Listen.Operations != "off" && !loopback(c.Listen.Operations) {
 		return fault.Invalidf("listen.operations has no authentication and must be on loopback, for example 127.0.0.1:9090, or off")

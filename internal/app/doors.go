@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/api/rest"
@@ -16,15 +17,17 @@ import (
 func (a *App) restDoor() (http.Handler, error) {
 	return rest.New(rest.Config{
 		Gate: a.gate, Log: a.log, Metrics: a.metrics, Now: time.Now, Version: a.version,
-		Root:      []byte(a.keys.authority.Bundle()),
+		Root:      func() []byte { return []byte(a.keys().authority.Bundle()) },
 		JoinToken: a.joinToken,
 		SSHAuthority: func(context.Context) ([]byte, error) {
-			return []byte(a.keys.ssh.Public() + "\n"), nil
+			return []byte(strings.Join(a.keys().sshTrust, "\n") + "\n"), nil
 		},
-		SSHRevocations: a.krl.List,
-		SignedHere:     func(kind string) bool { return kind == sshKind },
+		SSHRevocations: func(ctx context.Context) ([]byte, error) {
+			return sshRevocations{store: a.store, lines: a.keys().sshLines, now: time.Now}.List(ctx)
+		},
+		SignedHere: func(kind string) bool { return kind == sshKind },
 		LedgerKeys: func(context.Context) (rest.LedgerKeys, error) {
-			return rest.LedgerKeys{Keys: a.keys.auditors.Strings(), Origin: a.keys.ledger.Origin()}, nil
+			return rest.LedgerKeys{Keys: a.keys().auditors.Strings(), Origin: a.keys().origin()}, nil
 		},
 		Status: a.status,
 	})
@@ -51,7 +54,7 @@ func (a *App) doors(names []string) http.Handler {
 // to find and recognise this server.
 func (a *App) joinToken(value []byte, role string, expires time.Time) (string, error) {
 	text, err := ca.JoinToken{
-		Address: a.bound["main"], KeyHash: a.keys.authority.KeyHash(), Secret: secret.New(value), Role: role,
+		Address: a.bound["main"], KeyHash: a.keys().authority.KeyHash(), Secret: secret.New(value), Role: role,
 		Expires: expires.UTC().Truncate(time.Second),
 	}.Text()
 	if err != nil {
@@ -102,6 +105,9 @@ func (a *App) healthy(ctx context.Context) error {
 	}
 	if _, err := a.store.Generation(ctx, "policy"); err != nil {
 		return err
+	}
+	if err := a.keysErr.Load(); err != nil && *err != nil {
+		return fault.Unavailablef("the keys of the store have changed and cannot be opened: look at the log").Because(*err)
 	}
 	return a.gate.Reload(ctx)
 }

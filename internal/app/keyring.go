@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,24 +15,37 @@ import (
 	"github.com/sallyport-project/sallyport/internal/keys/file"
 	"github.com/sallyport-project/sallyport/internal/keys/sshca"
 	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/token"
 )
 
-// keyring is every key of a server, opened.
+// keyring is every key of a server, opened: the state of table keys at one
+// moment. It never changes; a rotation makes another one (rotation.go).
 type keyring struct {
 	vault     *keys.Vault
 	mac       *keys.MAC
 	peppers   *keys.Peppers
 	authority *ca.Authority
-	sessions  *token.Ring
+	sessions  []token.Key
 	cookies   []token.CookieKey
 	results   crypto.Signer // signs attestation results
 	trust     []token.SignerKey
-	ledger    *audit.Signer
-	auditors  audit.Keys // all keys that notes were signed with
-	ssh       *sshca.Issuer
-	sshKey    string            // id of the row of the signing SSH CA
-	sshLines  map[string]string // public lines of all SSH CAs, by row id
+	signing   string                   // verifier key of the ledger's active key
+	signers   []*audit.Signer          // of the ledger, the oldest first
+	auditors  audit.Keys               // all keys that notes were signed with
+	ssh       map[string]*sshca.Issuer // SSH CAs that may sign, by id of the row
+	sshKey    string                   // the one that signs new certificates
+	sshTrust  []string                 // public lines that sshd is to trust, the youngest first
+	sshLines  map[string]string        // public lines of all SSH CAs that ever signed, by id of the row
+
+	generation int64     // of table keys when the rows were read, or before
+	changes    time.Time // when another key begins to sign or one stops to verify by itself; zero for never
+}
+
+// origin names the ledger.
+func (k *keyring) origin() string {
+	origin, _, _ := strings.Cut(k.signing, "+")
+	return origin
 }
 
 // openVault opens the envelope and the row MAC, the two that reading other
@@ -41,10 +55,25 @@ func openVault(ctx context.Context, c Config, rows []keys.Key, now func() time.T
 	if err != nil {
 		return nil, err
 	}
-	k := &keyring{}
-	if k.vault, err = keys.Load(ctx, keys.Config{KEK: kek, Now: now}, rows); err != nil {
+	vault, err := keys.Load(ctx, keys.Config{KEK: kek, Now: now, Lead: lead(c)}, rows)
+	if err != nil {
 		return nil, err
 	}
+	return newKeyring(ctx, vault, rows)
+}
+
+// lead is how long a fresh key is known before it is used. Replicas look for
+// changes every second; ten of them leave room for clocks that differ by some.
+func lead(c Config) time.Duration {
+	if c.Storage.Driver == store.PostgreSQL {
+		return 10 * time.Second
+	}
+	return 0
+}
+
+// newKeyring opens the row MAC.
+func newKeyring(ctx context.Context, vault *keys.Vault, rows []keys.Key) (*keyring, error) {
+	k := &keyring{vault: vault}
 	ring, err := keys.NewRing(keys.RowMAC, rows)
 	if err != nil {
 		return nil, err
@@ -70,7 +99,23 @@ func (k *keyring) open(ctx context.Context, c Config, rows []keys.Key, now func(
 			return err
 		}
 	}
+	k.changes = nextChange(rows, now())
 	return nil
+}
+
+// nextChange is the next time at which some ring changes by itself.
+func nextChange(rows []keys.Key, now time.Time) time.Time {
+	var next time.Time
+	for _, purpose := range keys.Purposes() {
+		ring, err := keys.NewRing(purpose, rows)
+		if err != nil {
+			continue // nothing of it is opened
+		}
+		if at := ring.Changes(now); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
 }
 
 // authorityConfig allows for the longest leaf, an operator's.
@@ -98,7 +143,10 @@ func (k *keyring) openSessions(ctx context.Context, rows []keys.Key, now time.Ti
 	if err != nil {
 		return err
 	}
-	var all []token.Key
+	signing, err := ring.Signing(now)
+	if err != nil {
+		return err
+	}
 	for _, row := range ring.Verifying(now) {
 		private, err := k.ed25519(ctx, row)
 		if err != nil {
@@ -107,13 +155,12 @@ func (k *keyring) openSessions(ctx context.Context, rows []keys.Key, now time.Ti
 		// A token counts time in whole seconds.
 		key := token.Key{ID: row.ID, NotBefore: row.Created.Truncate(time.Second), RetireAt: retires(row)}
 		key.Public, _ = private.Public().(ed25519.PublicKey)
-		if row.State == keys.Active {
+		if row.ID == signing.ID {
 			key.Seed = seed(private)
 		}
-		all = append(all, key)
+		k.sessions = append(k.sessions, key)
 	}
-	k.sessions, err = token.NewRing(all)
-	return err
+	return nil
 }
 
 func (k *keyring) openGuests(ctx context.Context, rows []keys.Key, now time.Time) error {
@@ -126,7 +173,11 @@ func (k *keyring) openGuests(ctx context.Context, rows []keys.Key, now time.Time
 		if err != nil {
 			return err
 		}
-		k.cookies = append(k.cookies, token.CookieKey{ID: row.ID, Secret: value, NotBefore: row.Created, RetireAt: retires(row)})
+		from := row.Created
+		if row.SignsFrom.After(from) {
+			from = row.SignsFrom // only sealing waits for it
+		}
+		k.cookies = append(k.cookies, token.CookieKey{ID: row.ID, Secret: value, NotBefore: from, RetireAt: retires(row)})
 	}
 	results, err := keys.NewRing(keys.EAR, rows)
 	if err != nil {
@@ -147,6 +198,9 @@ func (k *keyring) openGuests(ctx context.Context, rows []keys.Key, now time.Time
 	return nil
 }
 
+// openLedger opens every key of the ledger that may still have to sign. Which of
+// them signs a checkpoint follows from the ledger itself: a rotation is a record
+// in it (store.UseSigners).
 func (k *keyring) openLedger(ctx context.Context, rows []keys.Key, now time.Time) error {
 	ring, err := keys.NewRing(keys.Ledger, rows)
 	if err != nil {
@@ -156,16 +210,28 @@ func (k *keyring) openLedger(ctx context.Context, rows []keys.Key, now time.Time
 	if err != nil {
 		return err
 	}
-	private, err := k.ed25519(ctx, signing)
-	if err != nil {
-		return err
-	}
-	origin, _, found := strings.Cut(signing.Public, "+")
-	if !found {
-		return fault.Internalf("ledger key %s has no verifier key", signing.ID)
-	}
-	if k.ledger, err = audit.NewSigner(origin, private); err != nil {
-		return err
+	k.signing = signing.Public
+	usable := ring.Verifying(now)
+	for _, row := range slices.Backward(usable) {
+		if !row.Begun(now) {
+			continue // other replicas may not know it yet
+		}
+		private, err := k.ed25519(ctx, row)
+		if err != nil {
+			return err
+		}
+		origin, _, found := strings.Cut(row.Public, "+")
+		if !found {
+			return fault.Internalf("ledger key %s has no verifier key", row.ID)
+		}
+		signer, err := audit.NewSigner(origin, private)
+		if err != nil {
+			return err
+		}
+		if signer.VerifierKey() != row.Public {
+			return fault.Internalf("ledger key %s: public and private part do not belong together", row.ID)
+		}
+		k.signers = append(k.signers, signer)
 	}
 	var vkeys []string
 	for _, row := range rows { // retired ones too: their notes must stay verifiable
@@ -186,14 +252,19 @@ func (k *keyring) openSSH(ctx context.Context, rows []keys.Key, now time.Time) e
 	if err != nil {
 		return err
 	}
-	k.sshKey, k.sshLines = signing.ID, map[string]string{}
+	k.sshKey, k.sshLines, k.ssh = signing.ID, map[string]string{}, map[string]*sshca.Issuer{}
 	for _, row := range rows {
 		if row.Purpose == keys.SSHCA {
 			k.sshLines[row.ID] = row.Public
 		}
 	}
-	k.ssh, err = sshca.Load(ctx, k.vault, signing)
-	return err
+	for _, row := range ring.Verifying(now) {
+		if k.ssh[row.ID], err = sshca.Load(ctx, k.vault, row); err != nil {
+			return err
+		}
+		k.sshTrust = append(k.sshTrust, row.Public)
+	}
+	return nil
 }
 
 func (k *keyring) ed25519(ctx context.Context, row keys.Key) (ed25519.PrivateKey, error) {

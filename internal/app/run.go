@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -173,35 +175,41 @@ func (a *App) tls(l Listener) (*tls.Config, error) {
 	if l.Certificate != "" {
 		config.GetCertificate = files.GetCertificate
 	} else {
-		embedded, err := ca.NewServer(a.keys.authority, l.names())
+		embedded, err := ca.NewServer(a.keys().authority, l.names())
 		if err != nil {
 			return nil, err
 		}
+		a.embedded = append(a.embedded, embedded)
 		config.GetCertificate = embedded.GetCertificate
 	}
-	config.ClientCAs = a.clientRoots(nil)
-	if files != nil {
-		// The client CA may change while we run.
-		config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	// The authorities for clients may change while we run: ours when the root is
+	// replaced, others with their file.
+	var current atomic.Pointer[served]
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := served{ring: a.keys()}
+		if files != nil {
 			files.Look(context.Background())
-			fresh := config.Clone()
-			fresh.GetConfigForClient, fresh.ClientCAs = nil, a.clientRoots(files)
-			return fresh, nil
+			now.clients = files.ClientCAs()
 		}
+		if have := current.Load(); have != nil && have.ring == now.ring && slices.Equal(have.clients, now.clients) {
+			return have.config, nil
+		}
+		now.config = config.Clone()
+		now.config.GetConfigForClient, now.config.ClientCAs = nil, now.ring.authority.Pool()
+		for _, root := range now.clients {
+			now.config.ClientCAs.AddCert(root)
+		}
+		current.Store(&now)
+		return now.config, nil
 	}
 	return config, nil
 }
 
-// clientRoots are the authorities for client certificates: our own roots and
-// intermediates' roots, and those from a file.
-func (a *App) clientRoots(files *ca.Files) *x509.CertPool {
-	pool := a.keys.authority.Pool()
-	if files != nil {
-		for _, root := range files.ClientCAs() {
-			pool.AddCert(root)
-		}
-	}
-	return pool
+// served is a listener's configuration for the authorities of one moment.
+type served struct {
+	ring    *keyring
+	clients []*x509.Certificate // from a file
+	config  *tls.Config
 }
 
 // names are those in the embedded CA's server certificate.

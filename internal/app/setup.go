@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -155,7 +154,7 @@ func firstKeys(ctx context.Context, c Config, kek keys.KEK) (*keys.Vault, []keys
 			return nil, nil, err
 		}
 		if k.purpose == keys.Ledger {
-			if row, err = nameLedger(ctx, c, vault, row); err != nil {
+			if row, err = nameLedger(ctx, vault, row, c.TrustDomain+"/ledger/"+row.ID); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -167,20 +166,6 @@ func firstKeys(ctx context.Context, c Config, kek keys.KEK) (*keys.Vault, []keys
 	}
 	ssh, err := sshca.Generate(ctx, vault)
 	return vault, append(rows, caRoot, intermediate, ssh), err
-}
-
-// nameLedger gives the ledger its name, the origin of all its notes.
-func nameLedger(ctx context.Context, c Config, vault *keys.Vault, row keys.Key) (keys.Key, error) {
-	signer, err := vault.Signer(ctx, row)
-	if err != nil {
-		return row, err
-	}
-	public, ok := signer.Public().(ed25519.PublicKey)
-	if !ok {
-		return row, fault.Internalf("the ledger key is not Ed25519")
-	}
-	row.Public, err = audit.VerifierKey(c.TrustDomain+"/ledger/"+row.ID, public)
-	return row, err
 }
 
 // newOperator makes an administrator with a fresh key and certificate.
@@ -229,7 +214,7 @@ func Recover(ctx context.Context, c Config, operator string) (Founded, error) {
 	}
 	first, writes, out, err := newOperator(ring.authority, operator)
 	if err == nil {
-		out.LedgerKey, out.SSHCA = ring.ledger.VerifierKey(), ring.ssh.Public()
+		out.LedgerKey, out.SSHCA = ring.signing, ring.sshLines[ring.sshKey]
 		err = st.Commit(ctx, unit.Unit{Writes: writes, Record: audit.Record{
 			Version: 1, ID: id.New(), Type: "operator.recovered", At: first.Created, Outcome: audit.Done,
 			Actor: audit.System("recover"), Subject: first.ID, Serial: "1",

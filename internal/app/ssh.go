@@ -17,10 +17,7 @@ const sshKind = "ssh-user-cert"
 
 // sshSigner lets release finish OpenSSH user certificates: it translates a
 // granted scope into what the SSH CA checks and signs.
-type sshSigner struct {
-	issuer *sshca.Issuer
-	key    string // id of the CA key's row
-}
+type sshSigner struct{ keys func() *keyring }
 
 var _ grant.Signer = sshSigner{}
 
@@ -60,14 +57,15 @@ func (s sshSigner) Prepare(requested grant.Scope, holder grant.Holder) (grant.Pr
 		return out, err
 	}
 	start := holder.Now.Truncate(time.Second)
-	params := s.issuer.Params(sshca.Decision{
+	ring := s.keys()
+	params := ring.ssh[ring.sshKey].Params(sshca.Decision{
 		PublicKey: public, Serial: serial, KeyID: holder.Grant + " " + holder.Name,
 		ValidAfter: start.Add(-sshca.Backdate), ValidBefore: start.Add(requested.TTL),
 	})
 	for name, value := range params {
 		out.Scope.Params[name] = value
 	}
-	out.Handle = s.key + "/" + strconv.FormatUint(serial, 10)
+	out.Handle = ring.sshKey + "/" + strconv.FormatUint(serial, 10)
 	return out, nil
 }
 
@@ -102,7 +100,14 @@ func (s sshSigner) Finish(p grant.Prepared, decided grant.Scope, proposed secret
 	if len(d.SourceAddresses) == 0 {
 		d.SourceAddresses = nil // not asked for: the source stays open
 	}
-	line, err := s.issuer.Sign(proposed.Reveal(), d)
+	// The key is the one that was told to the plugin, though it may have been
+	// replaced since: the serial is revoked by its list.
+	key, _, _ := strings.Cut(p.Handle, "/")
+	issuer := s.keys().ssh[key]
+	if issuer == nil {
+		return grant.Signed{}, fault.Unavailablef("the SSH CA was retired while this certificate was made: ask for it again")
+	}
+	line, err := issuer.Sign(proposed.Reveal(), d)
 	if err != nil {
 		return grant.Signed{}, err
 	}

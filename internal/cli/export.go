@@ -48,8 +48,8 @@ recorded.`,
 	return c
 }
 
-// head gets the newest checkpoint, checked by the given keys, or, for want of
-// any, by those that the server names.
+// head gets the newest checkpoint, checked by the given keys and those that they
+// vouch for, or, for want of any, by those that the server names.
 func (s *shell) head(ctx context.Context, client *sallyport.Client, given keyOptions) (audit.Checkpoint, string, error) {
 	trusted, err := s.keys(given)
 	if err != nil {
@@ -71,7 +71,30 @@ func (s *shell) head(ctx context.Context, client *sallyport.Client, given keyOpt
 		return audit.Checkpoint{}, "", err
 	}
 	c, err := audit.ParseCheckpoint(note, keys)
-	return c, trusted[0], err
+	if fault.Is(err, fault.Denied) && len(given.keys)+len(given.files) > 0 {
+		if keys, err = s.followed(ctx, client, keys); err != nil {
+			return c, "", err
+		}
+		c, err = audit.ParseCheckpoint(note, keys)
+	}
+	return c, keys.Strings()[len(keys.Strings())-1], err
+}
+
+// followed extends keys by those that they vouch for in the server's ledger.
+func (s *shell) followed(ctx context.Context, client *sallyport.Client, keys audit.Keys) (audit.Keys, error) {
+	var leaves [][]byte
+	for from := ""; ; {
+		page, err := client.Records(ctx, sallyport.RecordQuery{Type: audit.KeyRotated, From: from, Limit: 1000})
+		if err != nil {
+			return keys, err
+		}
+		for _, r := range page.Items {
+			leaves = append(leaves, r.Record)
+		}
+		if from = page.Next; from == "" {
+			return audit.Follow(keys, leaves), nil
+		}
+	}
 }
 
 // remote is a server's ledger as of a checkpoint.

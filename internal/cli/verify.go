@@ -48,6 +48,9 @@ Whatever was altered, removed, added or moved is found, and named. That the end
 was cut off, or that all of it was written anew by the holder of the key, is found
 with --checkpoint, a signed head of before.
 
+Rotations of the key are followed: the key that you were given once is enough. With
+a later key alone, the output says which rotations were not checked.
+
 The exit code is 4 if anything is not as it was signed.`,
 		Example: "  sallyport audit verify ledger/ --key-file ledger.pub --checkpoint monday.checkpoint\n  sallyport audit verify proof.json --key example.org/ledger/01K0...+5d0f...",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -128,8 +131,30 @@ func (s *shell) showVerified(r audit.Report) error {
 		"took", r.Duration.Round(time.Millisecond).String()); err != nil {
 		return err
 	}
+	if err := s.showRotations(r.Rotations); err != nil {
+		return err
+	}
 	_, err := s.out.Write([]byte(s.paint(s.out, green, "verified: every record is what was signed") + "\n"))
 	return written(err)
+}
+
+// showRotations says how the key came from one that was given, and what nothing
+// has shown.
+func (s *shell) showRotations(list []audit.Rotation) error {
+	unproven := ""
+	for _, r := range list {
+		by := "vouched for by " + r.OldID()
+		if !r.Followed {
+			by, unproven = "not checked, "+r.OldID()+" was not given", r.Old
+		}
+		if err := s.facts("key since", strconv.FormatUint(r.Position, 10)+" "+r.New, "", by); err != nil {
+			return err
+		}
+	}
+	if unproven == "" {
+		return nil
+	}
+	return s.line("not checked: that what came before a key which was not vouched for is the same ledger's; with the key of that time it is: --key %s", unproven)
 }
 
 // describeProblem is the first problem in words, with the record's name.

@@ -6,7 +6,7 @@
 //     (release.go, secrets.go)
 //   - respond: a signal takes grants back (respond.go, sweep.go)
 //   - administer: an operator changes who, what and under which policy
-//     (administer.go and its neighbours)
+//     (administer.go and its neighbours, keys.go)
 //
 // (observe, the fourth verb of the house, comes with the traffic monitor.)
 //
@@ -24,6 +24,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/token"
@@ -38,8 +39,12 @@ type Config struct {
 	Envelope  Envelope
 	Pepper    Pepper
 	Authority Authority
-	Sessions  *token.Sessions
-	Providers Providers
+	Keyring   Keyring
+	// KeyPeriods are after how long a key is rotated by itself; purposes that are
+	// not named are rotated by operators only.
+	KeyPeriods map[keys.Purpose]time.Duration
+	Sessions   *token.Sessions
+	Providers  Providers
 	// Signers finish credentials of kinds whose key the host holds, by kind.
 	Signers map[string]grant.Signer
 	// Channels carry notifications. At least the console should be there.
@@ -75,7 +80,7 @@ type Gate struct {
 // New makes a gate. Call [Gate.Reload] once before serving.
 func New(c Config) (*Gate, error) {
 	if c.Ledger == nil || c.Store == nil || c.Clock == nil || c.Envelope == nil || c.Pepper == nil ||
-		c.Authority == nil || c.Sessions == nil || c.Providers == nil || c.Packages == nil || c.Log == nil || c.Now == nil {
+		c.Authority == nil || c.Keyring == nil || c.Sessions == nil || c.Providers == nil || c.Packages == nil || c.Log == nil || c.Now == nil {
 		return nil, fault.Internalf("the gate is not wired completely")
 	}
 	const most = 15 * time.Minute

@@ -180,7 +180,7 @@ func (h *house) found() {
 // newGate is a gate on the house's store: a second one is a second replica.
 func (h *house) newGate(change ...func(*flow.Config)) *flow.Gate {
 	c := flow.Config{
-		Ledger: h.tap, Store: h.store, Clock: h.store, Envelope: h.vault, Pepper: h.peppers, Authority: authority{h},
+		Ledger: h.tap, Store: h.store, Clock: h.store, Envelope: h.vault, Pepper: h.peppers, Authority: authority{h}, Keyring: &keeper{h: h},
 		Sessions: h.sessions, Providers: h.vendors, Channels: []notify.Channel{h.phone}, Guests: h.guests, Packages: noPackages{},
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: h.now,
 	}

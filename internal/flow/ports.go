@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
@@ -39,6 +40,8 @@ type Reader interface {
 	Documents
 	Inventory
 	Records
+	// Keys lists the keys of the house, sealed.
+	Keys(ctx context.Context) ([]keys.Key, error)
 }
 
 // Subjects reads subjects and what they carry.
@@ -67,7 +70,7 @@ type Grants interface {
 }
 
 // Documents reads policies. Generation names the present state of a whole
-// table ("policy", "trust", "plugins"): it grows with each change.
+// table ("policy", "trust", "plugins", "keys"): it grows with each change.
 type Documents interface {
 	Policies(ctx context.Context) ([]policy.Document, error)
 	PolicyVersions(ctx context.Context, name string) ([]policy.Document, error)

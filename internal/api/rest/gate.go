@@ -7,6 +7,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/resource"
@@ -24,6 +25,7 @@ type Gate interface {
 	Documents
 	Vault
 	Packages
+	Keys
 	// Oversee lets an operator see how the server does.
 	Oversee(ctx context.Context, c flow.Caller) error
 	// Audit lets the caller read the ledger.
@@ -75,6 +77,13 @@ type Vault interface {
 	Resources(ctx context.Context, c flow.Caller, prefix, after string, limit int) ([]resource.Resource, error)
 	PutResource(ctx context.Context, c flow.Caller, segments []string, value secret.Bytes) (resource.Resource, error)
 	DeleteResource(ctx context.Context, c flow.Caller, segments []string) error
+}
+
+// Keys are the keys of the house.
+type Keys interface {
+	Keys(ctx context.Context, c flow.Caller) ([]flow.KeyState, error)
+	RotateKey(ctx context.Context, c flow.Caller, purpose keys.Purpose) (keys.Rotation, error)
+	RetireKey(ctx context.Context, c flow.Caller, id string, force bool) (keys.Key, error)
 }
 
 // Packages are publishers and plugins.

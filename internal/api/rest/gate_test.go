@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/id"
+	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
@@ -338,4 +339,25 @@ func (g *gate) Oversee(_ context.Context, c flow.Caller) error {
 
 func (g *gate) Audit(_ context.Context, _ flow.Caller, action string) (flow.Records, error) {
 	return g.records, g.called("Audit", action)
+}
+
+func (g *gate) Keys(context.Context, flow.Caller) ([]flow.KeyState, error) {
+	at := time.Now().Add(-time.Hour)
+	return []flow.KeyState{
+		{Key: keys.Key{ID: "K3", Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Active, Created: at, SignsFrom: time.Now().Add(time.Hour), Sealed: []byte("private")}},
+		{Key: keys.Key{ID: "K2", Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Retiring, Created: at, NotAfter: time.Now().Add(time.Hour)}, Signs: true},
+		{Key: keys.Key{ID: "K1", Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Retiring, Created: at, NotAfter: time.Now().Add(time.Hour)}},
+		{Key: keys.Key{ID: "K0", Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Retired, Created: at}},
+	}, g.called("Keys", nil)
+}
+
+func (g *gate) RotateKey(_ context.Context, _ flow.Caller, purpose keys.Purpose) (keys.Rotation, error) {
+	return keys.Rotation{
+		Fresh:   keys.Key{ID: "K1", Purpose: purpose, Algorithm: keys.Ed25519, State: keys.Active, Created: time.Now()},
+		Changed: []keys.Key{{ID: "K0", Purpose: purpose, Algorithm: keys.Ed25519, State: keys.Retiring, Created: time.Now(), NotAfter: time.Now().Add(time.Hour)}},
+	}, g.called("RotateKey", purpose)
+}
+
+func (g *gate) RetireKey(_ context.Context, _ flow.Caller, id string, force bool) (keys.Key, error) {
+	return keys.Key{ID: id, Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Retired}, g.called("RetireKey", force)
 }

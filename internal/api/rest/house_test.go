@@ -103,7 +103,7 @@ func newHouse(t testing.TB, change func(*Config)) *house {
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Gate: h.gate, Log: log, Metrics: h.metrics, Now: time.Now, Version: "0.0.0-test", Root: []byte(a.Bundle()),
+		Gate: h.gate, Log: log, Metrics: h.metrics, Now: time.Now, Version: "0.0.0-test", Root: func() []byte { return []byte(a.Bundle()) },
 		JoinToken: func(value []byte, role string, expires time.Time) (string, error) {
 			text, err := ca.JoinToken{
 				Address: h.server.Listener.Addr().String(), KeyHash: a.KeyHash(), Secret: secret.New(bytes.Clone(value)), Role: role,

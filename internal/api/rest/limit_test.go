@@ -107,7 +107,7 @@ func TestNew_RefusesGaps(t *testing.T) {
 	}
 	full := newHouse(t, nil).door.cfg
 	for name, spoil := range map[string]func(*Config){
-		"gate": func(c *Config) { c.Gate = nil }, "root": func(c *Config) { c.Root = []byte("none") }, "status": func(c *Config) { c.Status = nil },
+		"gate": func(c *Config) { c.Gate = nil }, "root": func(c *Config) { c.Root = func() []byte { return []byte("none") } }, "status": func(c *Config) { c.Status = nil },
 		"join token": func(c *Config) { c.JoinToken = nil }, "version": func(c *Config) { c.Version = "" },
 	} {
 		c := full

@@ -31,8 +31,8 @@ func (d *Door) public() []route {
 		}, d.status),
 		endpoint(route{
 			id: "read-ca", method: http.MethodGet, path: "/v1/ca", tag: "server", open: true, kind: "application/x-pem-file",
-			summary: "Read the root of the server's authority", about: "It proves nothing to who does not know its hash.",
-		}, func(context.Context, *exchange, none) (text, error) { return text{d.cfg.Root}, nil }),
+			summary: "Read the roots of the server's authority", about: "The present one first; a replaced one until it is retired. They prove nothing to who does not know a hash.",
+		}, func(context.Context, *exchange, none) (text, error) { return text{d.cfg.Root()}, nil }),
 		endpoint(route{
 			id: "read-ssh-ca", method: http.MethodGet, path: "/v1/ssh/ca", tag: "server", open: true, kind: "text/plain; charset=utf-8",
 			summary: "Read the keys that sign SSH user certificates", about: "Lines of authorized_keys, for TrustedUserCAKeys of sshd.",

@@ -34,7 +34,9 @@ type Config struct {
 	Now     func() time.Time
 	Version string // of the program, for the status and the document
 
-	Root []byte // roots of the certificate authority, PEM, the present one first
+	// Root gives the roots of the certificate authority, PEM, the present one
+	// first; they change when a root is replaced.
+	Root func() []byte
 	// JoinToken composes the text of a join token around an invitation's secret,
 	// which is wiped afterwards.
 	JoinToken func(value []byte, role string, expires time.Time) (string, error)
@@ -58,7 +60,6 @@ type Config struct {
 // Door serves /v1/ and /openapi.json.
 type Door struct {
 	cfg      Config
-	rootHash string // hex
 	routes   []route
 	mux      *http.ServeMux
 	origin   *http.CrossOriginProtection
@@ -72,12 +73,11 @@ var _ http.Handler = (*Door)(nil)
 // New makes the door. It declares metrics, so it is called once per registry;
 // several listeners share one door. A gap in the configuration is Internal.
 func New(c Config) (*Door, error) {
-	if c.Gate == nil || c.Log == nil || c.Metrics == nil || c.Now == nil || c.Version == "" || c.JoinToken == nil ||
+	if c.Gate == nil || c.Log == nil || c.Metrics == nil || c.Now == nil || c.Version == "" || c.Root == nil || c.JoinToken == nil ||
 		c.SSHAuthority == nil || c.SSHRevocations == nil || c.LedgerKeys == nil || c.Status == nil {
 		return nil, fault.Internalf("the REST door is not wired completely")
 	}
-	hash, err := rootHash(c.Root)
-	if err != nil {
+	if _, err := rootHash(c.Root()); err != nil {
 		return nil, err
 	}
 	if c.SignedHere == nil {
@@ -90,7 +90,7 @@ func New(c Config) (*Door, error) {
 		c.Burst = 50
 	}
 	d := &Door{
-		cfg: c, rootHash: hash, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
+		cfg: c, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
 		limits: newLimits(c.Rate, c.Burst, c.Now),
 	}
 	d.routes = d.table()
@@ -100,6 +100,7 @@ func New(c Config) (*Door, error) {
 		d.mux.HandleFunc(r.template(), d.serve(r))
 	}
 	d.metrics = newMetrics(c.Metrics, templates)
+	var err error
 	if d.document, err = documentJSON(d.routes, c.Version); err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func rootHash(roots []byte) (string, error) {
 func (d *Door) table() []route {
 	var all []route
 	for _, part := range [][]route{
-		d.admission(), d.subjects(), d.credentials(), d.policies(), d.resources(), d.plugins(), d.ledger(), d.public(),
+		d.admission(), d.subjects(), d.credentials(), d.policies(), d.resources(), d.plugins(), d.keys(), d.ledger(), d.public(),
 	} {
 		all = append(all, part...)
 	}

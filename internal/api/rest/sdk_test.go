@@ -377,6 +377,25 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 		},
 		"Authority": func() (bool, error) { s, err := c.Authority(ctx); return s == h.gate.authority.Bundle(), err },
 		"OpenAPI":   func() (bool, error) { s, err := c.OpenAPI(ctx); return len(s) > 1000, err },
+		"Keys": func() (bool, error) {
+			list, err := c.Keys(ctx)
+			if err != nil || len(list.Items) != 4 {
+				return false, err
+			}
+			does := ""
+			for _, k := range list.Items {
+				does += k.Does + " "
+			}
+			return does == "announced signs verifies nothing " && list.Items[3].NotAfter.IsZero(), nil
+		},
+		"RotateKey": func() (bool, error) {
+			turn, err := c.RotateKey(ctx, "token")
+			return turn.Key.ID == "K1" && turn.Key.Does == "signs" && len(turn.Changed) == 1 && turn.Changed[0].Does == "verifies" && turn.Under != nil, err
+		},
+		"RetireKey": func() (bool, error) {
+			k, err := c.RetireKey(ctx, "K0", true)
+			return k.State == "retired" && h.gate.last == true, err
+		},
 		"RecordProof": func() (bool, error) {
 			raw, err := c.RecordProof(ctx, record)
 			if err != nil {

@@ -90,8 +90,12 @@ func (d *Door) invite(ctx context.Context, x *exchange, in inviteBody) (invitedV
 	if err != nil {
 		return invitedView{}, err
 	}
+	hash, err := rootHash(d.cfg.Root())
+	if err != nil {
+		return invitedView{}, err
+	}
 	return invitedView{
-		ID: out.ID, Secret: base64.RawURLEncoding.EncodeToString(out.Secret.Reveal()), ExpiresAt: out.Expires.UTC(), CAHash: d.rootHash,
+		ID: out.ID, Secret: base64.RawURLEncoding.EncodeToString(out.Secret.Reveal()), ExpiresAt: out.Expires.UTC(), CAHash: hash,
 		Token: join,
 	}, nil
 }
