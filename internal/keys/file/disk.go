@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/id"
 )
 
 // Config says where the key files are.
@@ -108,28 +109,30 @@ func guarded(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// write makes the file durable or leaves none.
+// write makes the file durable, whole or not at all: a process that dies in
+// between leaves no half of a key behind under its name.
 func write(path string, text []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600) //nolint:gosec // the operator names the path
+	draft := path + "." + id.New() // of this process alone
+	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600) //nolint:gosec // the operator names the path
 	switch {
-	case errors.Is(err, fs.ErrExist):
-		return fault.Conflictf("the key file %s exists already: use it, or name another path", quoted(path))
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.NotFoundf("the directory %s does not exist: create it with mode 0700", quoted(filepath.Dir(path)))
 	case err != nil:
 		return fault.Deniedf("the key file %s cannot be created: check the permissions of its directory", quoted(path)).Because(err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
+	defer func() { err = errors.Join(err, os.Remove(draft)) }()
 	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fault.Wrap(err, "write key file %s", quoted(path))
+	}
+	switch err := os.Link(draft, path); { // which never replaces a file
+	case errors.Is(err, fs.ErrExist):
+		return fault.Conflictf("the key file %s exists already: use it, or name another path", quoted(path))
+	case err != nil:
+		return fault.Unavailablef("the key file %s cannot be created: its file system has no links, use another one", quoted(path)).Because(err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
