@@ -199,14 +199,17 @@ func openKeys(ctx context.Context, c Config, st *store.Store) (*keyring, error) 
 		return nil, err
 	}
 	ring.generation = generation
-	if err := ring.open(ctx, c, rows, time.Now); err != nil {
+	if err := ring.openLedger(ctx, rows, time.Now()); err != nil {
 		return nil, err
 	}
 	if err := st.UseSigner(ctx, ring.signers[0], ring.auditors); err != nil {
-		return ring, err
+		return nil, err
 	}
 	st.UseSigners(ring.signers, ring.auditors)
-	return ring, nil
+	if rows, err = revive(ctx, c, st, ring, rows); err != nil {
+		return nil, err
+	}
+	return ring, ring.open(ctx, c, rows, time.Now)
 }
 
 // openFiles opens certificates that come from files.

@@ -210,7 +210,7 @@ func (k *keyring) openLedger(ctx context.Context, rows []keys.Key, now time.Time
 	if err != nil {
 		return err
 	}
-	k.signing = signing.Public
+	k.signing, k.signers = signing.Public, nil
 	usable := ring.Verifying(now)
 	for _, row := range slices.Backward(usable) {
 		if !row.Begun(now) {

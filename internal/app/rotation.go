@@ -9,10 +9,13 @@ import (
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
+	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
 	"github.com/sallyport-project/sallyport/internal/keys/sshca"
+	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/token"
+	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
 // keeper lets flow replace keys: it knows what makes a key of each purpose.
@@ -61,6 +64,40 @@ func (k keeper) Turn(ctx context.Context, rows []keys.Key, purpose keys.Purpose)
 		return turn, map[string]string{"public": fresh.Public}, err
 	}
 	return keys.Rotation{}, nil, fault.Invalidf("a %s key is not rotated; to change the key that wraps it: sallyport key rewrap", purpose)
+}
+
+// revive renews an intermediate whose time is over, which happens when a server
+// was off for long: without one it could not start, and so not be told to rotate
+// it. It is recorded like every rotation.
+func revive(ctx context.Context, c Config, st *store.Store, ring *keyring, rows []keys.Key) ([]keys.Key, error) {
+	now := time.Now()
+	intermediates, err := keys.NewRing(keys.CAIntermediate, rows)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := intermediates.Signing(now); err == nil {
+		return rows, nil
+	}
+	turn, err := ca.Renew(ctx, ring.vault, rows, authorityConfig(c, time.Now))
+	if err != nil {
+		return nil, err
+	}
+	turn.Fresh.SignsFrom = time.Time{} // there is none that could sign until then
+	writes := []unit.Write{
+		unit.Do("generations.bump", 1, "another server has changed the keys just now, start again", "keys", ring.generation), unit.Insert(turn.Fresh),
+	}
+	for _, k := range turn.Changed {
+		writes = append(writes, unit.Update(k))
+	}
+	if err := st.Commit(ctx, unit.Unit{Writes: writes, Record: audit.Record{
+		Version: 1, ID: id.New(), Type: audit.KeyRotated, At: now.UTC().Truncate(time.Microsecond), Outcome: audit.Done,
+		Actor: audit.System("start"), Target: string(keys.CAIntermediate), Reasons: []string{"the time of the one before is over"},
+		Data: map[string]string{"key": turn.Fresh.ID},
+	}}); err != nil {
+		return nil, err
+	}
+	ring.generation++
+	return st.Keys(ctx)
 }
 
 // turnLedger makes the next key of the ledger, with the statement of the present

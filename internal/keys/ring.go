@@ -39,7 +39,7 @@ func NewRing(purpose Purpose, rows []Key) (*Ring, error) {
 		return 1
 	})
 	if !slices.ContainsFunc(r.keys, func(k Key) bool { return k.State == Active }) {
-		return nil, fault.Internalf("the store has no active %s key: run `sallyport init`, or restore the keys table", purpose)
+		return nil, fault.Internalf("the store has no active %s key, its row is missing: restore the keys table from a backup of this store", purpose)
 	}
 	return r, nil
 }

@@ -131,7 +131,8 @@ func TestRing_Rotate_neverStrandsWhatIsGood(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := &clock{start}
 		ctx := t.Context()
-		v, _, err := keys.Create(ctx, keys.Config{KEK: kek, Now: c.now})
+		lead := time.Duration(rapid.IntRange(0, 90).Draw(t, "lead")) * time.Minute
+		v, _, err := keys.Create(ctx, keys.Config{KEK: kek, Now: c.now, Lead: lead})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +176,121 @@ func TestRing_Rotate_neverStrandsWhatIsGood(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if !by.Begun(c.at) || by.ID != k.ID && c.at.Sub(by.Created) < lead {
+				t.Fatalf("key %s, made at %s, signs at %s with a lead of %s", by.ID, by.Created, c.at, lead)
+			}
 			all = append(all, signed{by.ID, c.at.Add(life)})
 		}
 	})
+}
+
+// TestRing_Announces turns a ring with a lead: the fresh key is known at once and
+// signs when its time has come, on every replica without another row.
+func TestRing_Announces(t *testing.T) {
+	c := &clock{start}
+	v, _, err := keys.Create(t.Context(), keys.Config{KEK: newKEK(t), Now: c.now, Lead: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := v.Generate(t.Context(), keys.Token, keys.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []keys.Key{first}
+	turn := func() keys.Key {
+		t.Helper()
+		r, err := keys.NewRing(keys.Token, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := v.Rotate(t.Context(), r, keys.Ed25519, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range made.Changed {
+			for i := range rows {
+				if rows[i].ID == k.ID {
+					rows[i] = k
+				}
+			}
+		}
+		rows = append(rows, made.Fresh)
+		return made.Fresh
+	}
+	signs := func(after time.Duration) string {
+		t.Helper()
+		r, err := keys.NewRing(keys.Token, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := r.Signing(start.Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Due(start.Add(after), time.Hour) {
+			t.Error("due again while the fresh key is announced")
+		}
+		return k.ID
+	}
+	second := turn()
+	c.at = start.Add(5 * time.Second)
+	third := turn() // before the second has begun
+	r, err := keys.NewRing(keys.Token, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := r.Changes(start); !at.Equal(start.Add(10 * time.Second)) {
+		t.Errorf("the ring changes at %s", at)
+	}
+	if k, err := r.Newest(start); err != nil || k.ID != third.ID {
+		t.Errorf("the newest is %s, %v", k.ID, err)
+	}
+	for after, want := range map[time.Duration]string{
+		0: first.ID, 9 * time.Second: first.ID, 10 * time.Second: second.ID, 14 * time.Second: second.ID, 15 * time.Second: third.ID, time.Minute: third.ID,
+	} {
+		if got := signs(after); got != want {
+			t.Errorf("after %s %s signs, want %s", after, got, want)
+		}
+	}
+	for _, k := range []keys.Key{first, second, third} {
+		if _, ok := r.Lookup(k.ID, start.Add(10*time.Second+119*time.Second)); !ok {
+			t.Errorf("%s does not verify for two lives from when its successor signs", k.ID)
+		}
+	}
+	if _, ok := r.Lookup(first.ID, start.Add(10*time.Second+2*time.Minute)); ok {
+		t.Error("the first key verifies beyond two lives")
+	}
+}
+
+func TestRing_Turn_holdsSoManyKeys(t *testing.T) {
+	c := &clock{start}
+	v, _, err := keys.Create(t.Context(), keys.Config{KEK: newKEK(t), Now: c.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := v.Generate(t.Context(), keys.Token, keys.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]keys.Key{k.ID: k}
+	for n := 0; ; n++ {
+		var list []keys.Key
+		for _, k := range rows {
+			list = append(list, k)
+		}
+		r, err := keys.NewRing(keys.Token, list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn, err := v.Rotate(t.Context(), r, keys.Ed25519, time.Hour)
+		if fault.Is(err, fault.Exhausted) && n == 30 {
+			return
+		}
+		if err != nil || n > 30 {
+			t.Fatalf("turn %d: %v", n, err)
+		}
+		for _, k := range append(turn.Changed, turn.Fresh) {
+			rows[k.ID] = k
+		}
+	}
 }

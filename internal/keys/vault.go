@@ -91,7 +91,7 @@ func Load(ctx context.Context, cfg Config, rows []Key) (*Vault, error) {
 		}
 	}
 	if newest.ID == "" {
-		return nil, fault.Internalf("the store has no active root key: run `sallyport init`, or restore the keys table")
+		return nil, fault.Internalf("the store has no active root key, its row is missing: restore the keys table from a backup of this store")
 	}
 	v.newest = newest.ID
 	return v, nil

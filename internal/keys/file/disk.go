@@ -112,7 +112,7 @@ func guarded(path string, info fs.FileInfo) error {
 // write makes the file durable, whole or not at all: a process that dies in
 // between leaves no half of a key behind under its name.
 func write(path string, text []byte) (err error) {
-	draft := path + "." + id.New() // of this process alone
+	draft := path + "." + id.New()                                                  // of this process alone
 	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600) //nolint:gosec // the operator names the path
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
