@@ -74,7 +74,8 @@ type pepper struct{ a *App }
 
 var _ flow.Pepper = pepper{}
 
-func (p pepper) Fingerprint(digest [32]byte) string  { return p.a.keys().peppers.Fingerprint(digest) }
+func (p pepper) Fingerprint(digest [32]byte) string { return p.a.keys().peppers.Fingerprint(digest) }
+
 func (p pepper) Candidates(digest [32]byte) []string { return p.a.keys().peppers.Candidates(digest) }
 
 // Options are what a program adds to the configuration.

@@ -164,4 +164,3 @@ func TestParse_Periods(t *testing.T) {
 		}
 	}
 }
-

@@ -117,7 +117,7 @@ func ReadRotation(leaf []byte) (Rotation, bool, error) {
 func Follow(keys Keys, leaves [][]byte) Keys {
 	var c chain
 	for i, leaf := range leaves {
-		c.add(uint64(i), leaf) //nolint:gosec // an index
+		c.add(uint64(i), leaf)
 	}
 	keys, _ = c.follow(keys)
 	return keys
@@ -148,7 +148,7 @@ type chain struct {
 func (c *chain) add(position uint64, leaf []byte) {
 	r, ok, err := ReadRotation(leaf)
 	r.Position = position
-	why := ""
+	var why string
 	switch {
 	case err != nil:
 		why = fault.Public(err)

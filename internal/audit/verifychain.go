@@ -67,7 +67,7 @@ func (a *auditor) scan(ctx context.Context) []leafAt {
 		list, _ = entries(file, width, list[:0])
 		for i, leaf := range list {
 			if IsRotation(leaf) {
-				found = append(found, leafAt{index*TileWidth + uint64(i), bytes.Clone(leaf)}) //nolint:gosec // at most 256
+				found = append(found, leafAt{index*TileWidth + uint64(i), bytes.Clone(leaf)})
 			}
 		}
 	}

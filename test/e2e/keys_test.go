@@ -227,7 +227,7 @@ func (w *world) inRevocationList(certificate string) {
 	dir := w.t.TempDir()
 	must(w.t, os.WriteFile(filepath.Join(dir, "krl"), list, 0o600))
 	must(w.t, os.WriteFile(filepath.Join(dir, "id-cert.pub"), []byte(certificate), 0o600))
-	out, err := exec.Command(keygen, "-Q", "-f", filepath.Join(dir, "krl"), filepath.Join(dir, "id-cert.pub")).CombinedOutput() //nolint:gosec // a tool of the machine
+	out, err := exec.Command(keygen, "-Q", "-f", filepath.Join(dir, "krl"), filepath.Join(dir, "id-cert.pub")).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "REVOKED") {
 		w.t.Errorf("the list does not revoke it: %v %s", err, out)
 	}
@@ -426,7 +426,7 @@ func TestKeys_RewrapSurvivesKills(t *testing.T) {
 	keyFile := func(n int) string { return filepath.Join(h.Dir, "keys", fmt.Sprintf("kek-%d", n)) }
 	present := filepath.Join(h.Dir, "keys", "kek")
 	for n := range 12 {
-		cmd := exec.Command(h.Server, "key", "rewrap", "--new-kek", keyFile(n)) //nolint:gosec // ours
+		cmd := exec.Command(h.Server, "key", "rewrap", "--new-kek", keyFile(n))
 		cmd.Env = h.environment()
 		must(t, cmd.Start())
 		time.Sleep(time.Duration(5+n*n*3) * time.Millisecond)

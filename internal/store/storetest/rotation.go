@@ -63,8 +63,14 @@ func rotations(t *testing.T, e Engine) {
 	}
 	stop()
 	Close(t, s)
+	reopened(t, cfg, first, second, known)
+}
 
-	s, err = store.Open(ctx, cfg)
+// reopened goes on with the store of rotations, as after a start.
+func reopened(t *testing.T, cfg store.Config, first, second *audit.Signer, known audit.Keys) {
+	t.Helper()
+	ctx := context.Background()
+	s, err := store.Open(ctx, cfg)
 	must(t, err)
 	t.Cleanup(func() { Close(t, s) })
 	s.UseMAC(MAC{})
