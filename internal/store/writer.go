@@ -36,6 +36,7 @@ type pendingRow struct {
 	at                       int64
 	leaf                     string
 	hash                     audit.Hash // of the leaf
+	turns                    bool       // it may replace the ledger's key
 }
 
 // miss is the fault of a step that did not find what it demanded.
@@ -110,7 +111,7 @@ func (s *Store) prepare(u unit.Unit) (*job, error) {
 	}
 	j.record = &pendingRow{
 		id: u.Record.ID, subject: u.Record.Subject, kind: u.Record.Type, grant: u.Record.Grant,
-		at: unit.Micros(u.Record.At), leaf: string(leaf), hash: audit.HashLeaf(leaf),
+		at: unit.Micros(u.Record.At), leaf: string(leaf), hash: audit.HashLeaf(leaf), turns: audit.IsRotation(leaf),
 	}
 	return j, nil
 }
