@@ -64,6 +64,7 @@ func (g *Gate) Invite(ctx context.Context, c Caller, r InviteRequest) (Invited, 
 	_, _ = rand.Read(raw) // never fails (crypto/rand)
 	hash := sha256.Sum256(raw)
 	out := Invited{ID: hex.EncodeToString(hash[:]), Secret: secret.New(raw)}
+	c.keyed("subject.invited", invitedAnswer{&out}, string(r.Kind), r.Role, r.Team, r.Name, r.Life.String())
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{
 			Type: "subject.invited", Actor: c.actor(), Target: out.ID,
@@ -131,6 +132,7 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 	if len(change.Reason) > 512 {
 		return next, fault.Invalidf("a reason has at most 512 bytes")
 	}
+	c.keyed("subject."+change.Act, plainAnswer[subject.Subject]{to: &next}, subjectID, change.Role, change.Team, change.Reason)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		old, err := g.Store.Subject(ctx, subjectID)
 		if err != nil {
@@ -193,6 +195,7 @@ func (g *Gate) RevokeCertificate(ctx context.Context, c Caller, serial, reason s
 	}
 	var row subject.Certificate
 	already := false
+	c.keyed("certificate.revoked", happened(), serial, reason)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		found, err := g.Store.Certificate(ctx, serial)
 		if err != nil && !fault.Is(err, fault.NotFound) {

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"encoding/hex"
 	"strconv"
 	"time"
 
@@ -21,6 +20,7 @@ type EnrolRequest struct {
 	Name    string       // wished for; the invitation's name wins
 	Address string       // network address without the port
 	Via     string
+	Key     *Key // the request's Idempotency-Key, nil for none
 }
 
 // MaxCSR is the largest certificate request, in bytes.
@@ -35,7 +35,8 @@ type Enrolled struct {
 // Enrol admits a newcomer who knows the secret of an open invitation, and
 // certifies its key. The invitation is used up by compare-and-set in the same
 // unit: of two who come with it one gets in. Whatever is wrong with invitation
-// or secret is Unauthenticated in the same words.
+// or secret is Unauthenticated in the same words. Who comes once more with the
+// same key, because the answer was lost, gets the first one.
 func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 	if len(r.CSR) == 0 || len(r.CSR) > MaxCSR {
 		return Enrolled{}, fault.Invalidf("send a certificate request of at most %d bytes", MaxCSR)
@@ -44,7 +45,11 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 		return Enrolled{}, err
 	}
 	var out Enrolled
-	err := g.decide(ctx, nil, func() (unit.Unit, error) {
+	call := r.keyed(&out)
+	err := g.decide(ctx, nil, g.underKey(ctx, call, func() (unit.Unit, error) {
+		if err := g.enrolledBefore(ctx, r, call); err != nil {
+			return unit.Unit{}, err
+		}
 		invited, author, err := g.invitation(ctx, r)
 		if err != nil {
 			return unit.Unit{}, err
@@ -87,7 +92,7 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 			unit.Check("subjects", author.ID, author.Version),
 			unit.Update(invited), unit.Insert(newcomer), unit.Insert(certificateOf(newcomer.ID, leaf)),
 		}}, nil
-	})
+	}))
 	if err != nil {
 		return Enrolled{}, err
 	}
@@ -110,8 +115,7 @@ func certificateOf(subjectID string, leaf Leaf) subject.Certificate {
 // credential leaves no back door behind. The secret has 256 random bits, so
 // looking up its digest tells nothing by its timing.
 func (g *Gate) invitation(ctx context.Context, r EnrolRequest) (subject.Invitation, subject.Subject, error) {
-	sum := r.Secret.SHA256()
-	row, err := g.Store.Invitation(ctx, hex.EncodeToString(sum[:]))
+	row, err := g.Store.Invitation(ctx, r.invitation())
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return row, subject.Subject{}, fault.Wrap(err, "read invitation")
 	}
@@ -156,6 +160,7 @@ func (g *Gate) Renew(ctx context.Context, c Caller, csr []byte) (Leaf, error) {
 		return Leaf{}, err
 	}
 	var leaf Leaf
+	c.keyed("certificate.renewed", certified(&leaf, func(l Leaf) Leaf { return l }), requestedKey(csr))
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "certificate.renewed", Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{}}
 		d, err := g.admitted(ctx, c, record, "renew")
@@ -195,7 +200,7 @@ func (g *Gate) OpenSession(ctx context.Context, c Caller, scopes token.Scopes) (
 	}
 	return g.open(ctx, c, "session.opened", "session", func() (token.Issued, error) {
 		return g.Sessions.Open(token.Opening{Subject: c.Subject.ID, Certificate: c.Certificate, Scopes: scopes, Life: g.SessionLife})
-	}, nil)
+	}, nil, scopes.Strings()...)
 }
 
 // refreshed is why a session ended that lives on in another one.
@@ -238,7 +243,7 @@ func (g *Gate) Delegate(ctx context.Context, c Caller, to token.Delegation) (Ope
 			return nil, fault.Unauthenticatedf("the session was revoked, or has expired: open a session")
 		}
 		return []unit.Write{unit.Check("sessions", parent.ID, parent.Version)}, nil
-	})
+	}, append([]string{to.KeyThumb, to.Life.String()}, to.Scopes.Strings()...)...)
 }
 
 // admitted asks policy about an act of admission by a known subject. The
@@ -250,14 +255,17 @@ func (g *Gate) admitted(ctx context.Context, c Caller, record audit.Record, acti
 	}})
 }
 
-// open is what all ways to a session share.
+// open is what all ways to a session share. The request is what tells one from
+// another by the same caller.
 func (g *Gate) open(
 	ctx context.Context, c Caller, recordType, action string, mint func() (token.Issued, error), further func() ([]unit.Write, error),
+	request ...string,
 ) (Opened, error) {
 	if err := g.Clock.CheckClock(ctx); err != nil {
 		return Opened{}, err
 	}
 	var out Opened
+	c.keyed(recordType+" by "+c.shown(), openedAnswer{&out}, request...)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: recordType, Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{}}
 		d, err := g.admitted(ctx, c, record, action)
@@ -299,7 +307,8 @@ func (g *Gate) EndSession(ctx context.Context, c Caller, sessionID, reason strin
 	if reason == refreshed {
 		return fault.Invalidf("give another reason than %q", refreshed)
 	}
-	return g.decide(ctx, nil, func() (unit.Unit, error) {
+	c.keyed("session.revoked", happened(), sessionID, reason)
+	return g.decide(ctx, nil, g.underKey(ctx, c.call, func() (unit.Unit, error) {
 		row, err := g.Store.Session(ctx, sessionID)
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return unit.Unit{}, err
@@ -312,6 +321,8 @@ func (g *Gate) EndSession(ctx context.Context, c Caller, sessionID, reason strin
 				return unit.Unit{}, denied
 			}
 			record.Policy, proof = d.Documents, g.still(c, d.under)
+		} else if again := g.firstAnswer(ctx, c, decided{}); again != nil {
+			return unit.Unit{}, again
 		}
 		if err != nil {
 			return unit.Unit{}, err
@@ -329,7 +340,7 @@ func (g *Gate) EndSession(ctx context.Context, c Caller, sessionID, reason strin
 			return unit.Unit{}, fault.Wrap(err, "read sessions")
 		}
 		return unit.Unit{Record: record, Urgent: true, Writes: append(writes, endFamily(row, family, reason, g.Now().UTC())...)}, nil
-	})
+	}))
 }
 
 // endFamily ends a session, and every delegated one whose parent does not live

@@ -173,11 +173,11 @@ func TestUnits_NeverCommitAfterARevocation(t *testing.T) {
 	ctx := context.Background()
 	acts := map[string]func(h *house, who flow.Caller) error{
 		"vend": func(h *house, who flow.Caller) error {
-			_, err := h.gate.Vend(ctx, who, request("test-none", "k"))
+			_, err := h.gate.Vend(ctx, under(who, "k"), request("test-none"))
 			return err
 		},
 		"vend remote": func(h *house, who flow.Caller) error {
-			_, err := h.gate.Vend(ctx, who, request("test-remote", ""))
+			_, err := h.gate.Vend(ctx, who, request("test-remote"))
 			return err
 		},
 		"renew": func(h *house, who flow.Caller) error {
@@ -257,7 +257,7 @@ func TestVend_CommitsNothingOnceRevokeHasReturned(t *testing.T) {
 					return
 				default:
 				}
-				_, err := g.Vend(ctx, who, request("test-none", ""))
+				_, err := g.Vend(ctx, who, request("test-none"))
 				if err != nil && !fault.Is(err, fault.Unauthenticated) && !fault.Is(err, fault.Unavailable) {
 					t.Errorf("got %v", err)
 				}
@@ -283,7 +283,7 @@ func TestVend_CommitsNothingOnceRevokeHasReturned(t *testing.T) {
 	if !revoked || before == 0 || after > 0 {
 		t.Fatalf("revoked: %v, grants before: %d, after: %d", revoked, before, after)
 	}
-	_, err := h.gate.Vend(ctx, who, request("test-none", ""))
+	_, err := h.gate.Vend(ctx, who, request("test-none"))
 	want(t, err, fault.Unauthenticated)
 }
 
@@ -322,9 +322,9 @@ func TestDelegatedSession_CanOnlyDoLess(t *testing.T) {
 	h.vendors["test-a"], h.vendors["test-b"] = newVendor(grant.EffectsNone), newVendor(grant.EffectsNone)
 	c := h.stored(subject.Agent, "deployer", "agent").open()
 	d := c.delegate("release:test-a")
-	_, err := h.gate.Vend(ctx, d.caller(), request("test-a", ""))
+	_, err := h.gate.Vend(ctx, d.caller(), request("test-a"))
 	must(t, err)
-	_, err = h.gate.Vend(ctx, d.caller(), request("test-b", ""))
+	_, err = h.gate.Vend(ctx, d.caller(), request("test-b"))
 	want(t, err, fault.Denied)
 	_, csr := newKey(t)
 	for name, act := range map[string]func() error{
@@ -423,15 +423,15 @@ func TestProof_IsGoodForOneAct(t *testing.T) {
 	c := h.stored(subject.Agent, "deployer", "agent").open()
 	d := c.delegate("release:*")
 	for _, kind := range []string{"test-none", "test-remote"} {
-		for _, key := range []string{"", "key of " + kind} {
-			who := d.caller()
-			_, err := h.gate.Vend(ctx, who, request(kind, key))
+		for _, key := range []string{"", "key-of-" + kind} {
+			who := under(d.caller(), key)
+			_, err := h.gate.Vend(ctx, who, request(kind))
 			must(t, err)
-			_, err = h.gate.Vend(ctx, who, request(kind, key))
+			_, err = h.gate.Vend(ctx, who, request(kind))
 			want(t, err, fault.Conflict) // the same proof once more, also for a replay
 			h.pass(59 * time.Second)
 			must(t, h.gate.Housekeep(ctx))
-			_, err = h.gate.Vend(ctx, who, request(kind, key))
+			_, err = h.gate.Vend(ctx, who, request(kind))
 			want(t, err, fault.Conflict)
 		}
 		h.pass(-2 * 59 * time.Second)
@@ -463,7 +463,7 @@ func TestClock_NothingIsIssuedWhenItWasSetBack(t *testing.T) {
 	h.pass(-time.Hour)
 	_, csr := newKey(t)
 	for name, act := range map[string]func() error{
-		"vend":  func() error { _, err := h.gate.Vend(ctx, who, request("test-none", "")); return err },
+		"vend":  func() error { _, err := h.gate.Vend(ctx, who, request("test-none")); return err },
 		"renew": func() error { _, err := h.gate.Renew(ctx, who, csr); return err },
 		"open":  func() error { _, err := h.gate.RefreshSession(ctx, who); return err },
 		"enrol": func() error { _, err := h.enrol(h.gate, s, "n"); return err },

@@ -20,6 +20,10 @@ type Caller struct {
 	Via         string
 	Address     string
 	Method      string
+	Key         *Key // of this request; nil for none
+
+	call       *keyedCall // what is done under the key
+	refreshing bool       // may show a session that was refreshed already
 }
 
 func (c Caller) actor() audit.Actor {
@@ -42,7 +46,7 @@ func (g *Gate) Authenticate(ctx context.Context, p Presented) (Caller, error) {
 }
 
 func (g *Gate) recognise(ctx context.Context, p Presented) (Caller, error) {
-	c := Caller{Via: p.Via, Address: p.Address, Method: p.Method}
+	c := Caller{Via: p.Via, Address: p.Address, Method: p.Method, Key: p.Key, refreshing: p.Refreshing && p.Key != nil}
 	if p.Certificate == nil && p.Token == "" {
 		return Caller{}, fault.Unauthenticatedf("present a client certificate, or a session token with the certificate it is bound to")
 	}
@@ -139,7 +143,7 @@ func (g *Gate) recogniseSession(ctx context.Context, session token.Session, c *C
 		return unknown(err, "read session")
 	}
 	switch {
-	case row.Subject != session.Subject || !row.Good(g.Now()):
+	case row.Subject != session.Subject || !row.Good(g.Now()) && !(c.refreshing && row.Reason == refreshed):
 		return fault.Unauthenticatedf("the session was revoked, or has expired: open a session")
 	case c.Certificate != nil && c.Subject.ID != holder.ID && !session.Delegated():
 		return fault.Unauthenticatedf("the session token and the client certificate belong to different subjects")

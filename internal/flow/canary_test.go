@@ -83,7 +83,7 @@ func TestSecrets_StayOutOfRecordsLogsErrorsAndFiles(t *testing.T) {
 
 	var values []string
 	for _, kind := range []string{"test-remote", "test-signed", "test-wide"} {
-		out, err := h.gate.Vend(ctx, c.caller(), request(kind, "my-key-"+kind))
+		out, err := h.gate.Vend(ctx, under(c.caller(), "my-key-"+kind), request(kind))
 		if err != nil {
 			note(err)
 			continue
@@ -91,11 +91,11 @@ func TestSecrets_StayOutOfRecordsLogsErrorsAndFiles(t *testing.T) {
 		found.add("credential of "+kind, out.Value.Reveal())
 		found.add("private key of "+kind, out.Private.Reveal())
 		values = append(values, string(out.Value.Reveal()))
-		_, err = h.gate.Vend(ctx, c.caller(), request(kind, "my-key-"+kind))
+		_, err = h.gate.Vend(ctx, under(c.caller(), "my-key-"+kind), request(kind))
 		must(t, err)
 	}
 	found.add("refused credential", []byte(wide.made[0]))
-	_, err = h.gate.Vend(ctx, d.caller(), request("test-signed", "delegate"))
+	_, err = h.gate.Vend(ctx, under(d.caller(), "delegate"), request("test-signed"))
 	must(t, err)
 
 	reporter := h.stored(subject.Agent, "reporter", "reporter").open()

@@ -91,6 +91,19 @@ func (c *client) caller() flow.Caller {
 	return who
 }
 
+// under is the caller with an Idempotency-Key, if any, for its next call.
+func under(c flow.Caller, text string) flow.Caller {
+	if text == "" {
+		return c
+	}
+	key, err := flow.NewKey(text)
+	if err != nil {
+		panic(err)
+	}
+	c.Key = key
+	return c
+}
+
 // open is the client with a session.
 func (c *client) open(scopes ...token.Scope) *client {
 	c.h.t.Helper()

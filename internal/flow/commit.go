@@ -26,8 +26,11 @@ const tries = 4
 // between, so it reads and decides anew: policies are fetched again, and the
 // caller, if there is one, is recognised again. Whose session or certificate was
 // revoked meanwhile gets nothing. Every unit that gives something to a subject
-// must carry [Gate.still].
+// must carry [Gate.still]. A call under a key is made once ([Gate.underKey]).
 func (g *Gate) decide(ctx context.Context, c *Caller, attempt func() (unit.Unit, error)) error {
+	if c != nil {
+		attempt = g.underKey(ctx, c.call, attempt)
+	}
 	var err error
 	for range tries {
 		var u unit.Unit

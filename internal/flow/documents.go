@@ -16,9 +16,9 @@ import (
 // SetPolicy stores a new version of a document, after the whole set with it in
 // place compiles and still lets an administrator change policies. Every replica
 // decides by it from the commit on: units decided on older policies miss their
-// check.
+// check. The answer does not repeat the source.
 func (g *Gate) SetPolicy(ctx context.Context, c Caller, name string, kind policy.Kind, source string) (policy.Document, error) {
-	return g.changePolicy(ctx, c, name, "policy.set", func(old policy.Document) (policy.Document, error) {
+	return g.changePolicy(ctx, c, name, "policy.set", []string{string(kind), source}, func(old policy.Document) (policy.Document, error) {
 		next := policy.Document{Name: name, Version: old.Version + 1, Kind: kind, Source: source, State: policy.Active}
 		if old.Version > 0 && old.Kind != kind {
 			return next, fault.Conflictf("policy %s is of kind %s; choose another name for kind %s", name, old.Kind, kind)
@@ -29,7 +29,7 @@ func (g *Gate) SetPolicy(ctx context.Context, c Caller, name string, kind policy
 
 // RemovePolicy takes a document out of force. Its versions stay readable.
 func (g *Gate) RemovePolicy(ctx context.Context, c Caller, name string) error {
-	_, err := g.changePolicy(ctx, c, name, "policy.removed", func(old policy.Document) (policy.Document, error) {
+	_, err := g.changePolicy(ctx, c, name, "policy.removed", nil, func(old policy.Document) (policy.Document, error) {
 		if old.Version == 0 || old.State == policy.Removed {
 			return old, fault.NotFoundf("there is no policy %s", name)
 		}
@@ -41,9 +41,10 @@ func (g *Gate) RemovePolicy(ctx context.Context, c Caller, name string) error {
 }
 
 func (g *Gate) changePolicy(
-	ctx context.Context, c Caller, name, recordType string, change func(policy.Document) (policy.Document, error),
+	ctx context.Context, c Caller, name, recordType string, request []string, change func(policy.Document) (policy.Document, error),
 ) (policy.Document, error) {
 	var next policy.Document
+	c.keyed(recordType, plainAnswer[policy.Document]{&next, policyRemoved}, append([]string{name}, request...)...)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		// The rows are read after the generation they are checked against.
 		if err := g.Reload(ctx); err != nil {
@@ -84,12 +85,30 @@ func (g *Gate) changePolicy(
 		}
 		writes := append(g.still(c, d.under), row, unit.Insert(policy.Edition{Document: next}),
 			unit.Do("generations.bump", 1, "the policies have changed, try again", "policy", d.under.generation))
+		next.Source = ""
 		return unit.Unit{Record: record, Writes: writes}, nil
 	})
 	if err != nil {
 		return policy.Document{}, err
 	}
 	return next, g.Reload(ctx)
+}
+
+// policyRemoved refuses to say again that a document was put in force which was
+// taken out of it since. A newer version does not matter: it says of which version
+// it speaks.
+func policyRemoved(ctx context.Context, g *Gate, was policy.Document) error {
+	if was.State == policy.Removed {
+		return nil // it says so
+	}
+	all, err := g.Store.Policies(ctx)
+	if err != nil {
+		return fault.Wrap(err, "read policies")
+	}
+	if now, _ := split(all, was.Name); now.Version == 0 || now.State == policy.Removed {
+		return gone("the policy was removed")
+	}
+	return nil
 }
 
 // split takes the named document out of the list.

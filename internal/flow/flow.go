@@ -108,4 +108,9 @@ type Presented struct {
 	Method, URL string            // of the request, for the proof
 	Via         string            // the door
 	Address     string            // network address without the port
+	Key         *Key              // the request's Idempotency-Key, nil for none
+	// Refreshing says that the request refreshes the session that it shows. Who
+	// lost the answer shows the old one again, under the same key: it ended with
+	// the first answer, and counts for fetching that and nothing else.
+	Refreshing bool
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/token"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -22,7 +23,7 @@ func (v *vending) commitIntent(ctx context.Context, d decided, intent grant.Gran
 	intent.State = grant.Intent
 	intent.DueAt = intent.IssuedAt.Add(intentLife)
 	err := v.gate.commit(ctx, unit.Unit{
-		Writes: append(v.still(d.under), unit.Insert(intent)),
+		Writes: append(v.gate.still(v.caller, d.under), unit.Insert(intent)),
 		Record: audit.Record{
 			Type: "grant.intended", Actor: v.caller.actor(), Subject: intent.Subject, Grant: intent.ID, Policy: d.Documents,
 			Data: map[string]string{"kind": intent.Kind, "plugin": intent.Source.Plugin},
@@ -34,7 +35,8 @@ func (v *vending) commitIntent(ctx context.Context, d decided, intent grant.Gran
 	if err != nil {
 		return err
 	}
-	v.intent, v.proved = &intent, true
+	v.intent = &intent
+	v.caller.Session.Proof = token.Proof{} // used up: a second unit must not use it again
 	return nil
 }
 

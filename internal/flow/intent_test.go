@@ -25,7 +25,7 @@ func TestVend_MakesTheIntentDurableBeforeARemoteCall(t *testing.T) {
 		}
 		return v.proper(a, b), nil
 	}
-	out, err := h.gate.Vend(context.Background(), c.caller(), request("test", ""))
+	out, err := h.gate.Vend(context.Background(), c.caller(), request("test"))
 	must(t, err)
 	count(t, seen, 1, "intents seen by the provider")
 	if _, leaked := out.Params["host.grant"]; leaked {
@@ -63,7 +63,7 @@ func TestVend_TakesBackWhatARemoteProviderMadeForNobody(t *testing.T) {
 			})
 			func() {
 				defer func() { _ = recover() }()
-				_, err := h.gate.Vend(context.Background(), who, request("test", ""))
+				_, err := h.gate.Vend(context.Background(), who, request("test"))
 				if err == nil {
 					t.Error("something was handed out")
 				}

@@ -3,119 +3,261 @@ package flow
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
-	"time"
+	"errors"
+	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
-	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-// A creating call carries an Idempotency-Key. Its first answer is kept, sealed,
-// for OutcomeLife or until the credential expires, so that a caller who lost the
-// answer to the network gets the same one again and no second credential
-// exists.
+// A call that makes or changes something may carry an Idempotency-Key. Its
+// first answer is kept, sealed, for OutcomeLife or until what it made ends by
+// itself, and is written in the same unit as the change: whoever lost the answer
+// to the network gets the same one again, and nothing is done twice.
+//
+// A verb says what its call is ([Caller.keyed]) and is written otherwise as if
+// there were no keys. The first answer is looked up where policy has just
+// allowed the call once more ([Gate.firstAnswer]), takes the place of the unit
+// that the verb would have written ([Gate.underKey]), and is kept where that unit
+// is complete ([Gate.keep]). A call that was denied or failed commits no such
+// unit, so nothing of it is kept.
 
-// stored is the first answer as it is sealed.
-type stored struct {
-	Grant   string         `json:"grant"`
-	Kind    string         `json:"kind"`
-	Value   []byte         `json:"value"`
-	Private []byte         `json:"private,omitempty"`
-	Params  map[string]any `json:"params,omitempty"`
-	Issued  int64          `json:"issued"`
-	Expires int64          `json:"expires"`
-	Source  grant.Source   `json:"source"`
+// Key is the Idempotency-Key of one call; nil is none.
+type Key struct {
+	Text string
+	// Replayed is set by the call: its answer was the first one, once more.
+	Replayed bool
 }
 
-// outcomeID binds a key to the caller who chose it. Sessions of a subject's own
-// share it, so that an answer can be fetched again after a refresh; a delegate
-// has keys of its own, since what its delegator was given is not for it.
-func outcomeID(c Caller, key string) string {
+// NewKey takes 1 to 128 visible ASCII characters; anything else is Invalid.
+func NewKey(text string) (*Key, error) {
+	const longest = 128
+	if text == "" || len(text) > longest || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return nil, fault.Invalidf("an Idempotency-Key has 1 to %d visible ASCII characters", longest)
+	}
+	return &Key{Text: text}, nil
+}
+
+// keyedCall is one call under a key.
+type keyedCall struct {
+	key       *Key
+	id        string // of the outcome
+	operation string // what it does, as its record's type says
+	request   string // digest: another request under the same key is a mistake of the caller's
+	answer    answer
+	late      bool // look for a first answer only when the key turns out to be taken
+
+	attempts int
+	found    bool
+}
+
+// keyed says what the caller's next call is, so that it can be repeated under
+// its key. The request is everything that the call depends on besides the
+// caller, a list at most as the last part.
+func (c *Caller) keyed(operation string, out answer, request ...string) {
+	if c.Key == nil {
+		return
+	}
+	// Sessions of a subject's own share its keys, so that an answer can be fetched
+	// again after a refresh; a delegate has keys of its own, since what its
+	// delegator was given is not for it.
 	delegate := ""
 	if c.Session.Delegated() {
 		delegate = c.Session.ID
 	}
-	sum := sha256.Sum256([]byte("vend\x00" + c.Subject.ID + "\x00" + delegate + "\x00" + key))
-	return hex.EncodeToString(sum[:])
+	c.call = newKeyedCall(c.Key, operation, c.Subject.ID, delegate, out, request)
 }
 
-// replay returns the first answer under the request's key, if there is one.
-func (g *Gate) replay(ctx context.Context, c Caller, r VendRequest) (Vended, bool, error) {
-	if r.Key == "" {
-		return Vended{}, false, nil
+// shown is what a session is bound to that the caller asks for: the session or
+// the certificate that it shows. Another one makes another call.
+func (c Caller) shown() string {
+	if c.Session.ID != "" || c.Certificate == nil {
+		return c.Session.ID
 	}
-	o, err := g.Store.Outcome(ctx, outcomeID(c, r.Key))
-	switch {
-	case fault.Is(err, fault.NotFound):
-		return Vended{}, false, nil
-	case err != nil:
-		return Vended{}, false, fault.Wrap(err, "read first answer")
-	case o.Request != r.digest:
-		return Vended{}, false, fault.Conflictf("this Idempotency-Key was used for another request; choose a new one")
+	sum := sha256.Sum256(c.Certificate.Raw)
+	return string(sum[:])
+}
+
+func newKeyedCall(k *Key, operation, subject, delegate string, out answer, request []string) *keyedCall {
+	return &keyedCall{
+		key: k, id: outcomeID(k.Text, operation, subject, delegate), operation: operation, request: string(digest(request)), answer: out,
 	}
-	plain, err := g.Envelope.Open("outcomes", o.ID, o.Version, o.Sealed)
+}
+
+// outcomeID names the first answer of a call: it binds the key to the operation
+// and to who chose it. What must not be confused is in the digest, of which 144
+// bits are left. The first characters of the key go before it for the sake of
+// the index: keys that begin with a time, as ULIDs do, put neighbours in time
+// beside each other, on a page that is in memory, where digests alone would
+// touch another page of the tree with every credential (docs/decisions/0007).
+func outcomeID(key, operation, subject, delegate string) string {
+	const length, filler = 10, "0000000000"
+	prefix := filler
+	if len(key) >= length && !strings.ContainsFunc(key[:length], func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	}) {
+		prefix = key[:length]
+	}
+	return prefix + "." + base64.RawURLEncoding.EncodeToString(digest([]string{operation, subject, delegate, key})[:18])
+}
+
+// digest is SHA-256 over the parts, each after its length.
+func digest(parts []string) []byte {
+	h := sha256.New()
+	var length [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(length[:], uint64(len(p)))
+		h.Write(length[:])
+		h.Write([]byte(p))
+	}
+	return h.Sum(nil)
+}
+
+// firstCall is what is kept of a call. It is sealed as a whole: the answer may
+// hold a credential, and a secret in the request could be guessed by its digest.
+type firstCall[A any] struct {
+	Request []byte `json:"request"`
+	Record  string `json:"record"` // id of its record
+	Subject string `json:"subject,omitempty"`
+	Grant   string `json:"grant,omitempty"`
+	Target  string `json:"target,omitempty"`
+	Urgent  bool   `json:"urgent,omitempty"` // it took something away
+	Answer  A      `json:"answer"`
+}
+
+// underKey runs a verb's attempt under a key: a first answer that the attempt
+// came upon is committed as such, and what it does for the first time is kept.
+func (g *Gate) underKey(ctx context.Context, k *keyedCall, attempt func() (unit.Unit, error)) func() (unit.Unit, error) {
+	if k == nil {
+		return attempt
+	}
+	return func() (unit.Unit, error) {
+		k.attempts++
+		k.found, k.key.Replayed = false, false
+		u, err := attempt()
+		first, again := errors.AsType[*repeatedError](err)
+		switch {
+		case again:
+			k.key.Replayed = true
+			return first.unit, nil
+		case err != nil:
+			return unit.Unit{}, g.overtaken(ctx, k, err)
+		}
+		return g.keep(k, u)
+	}
+}
+
+// repeatedError is what an attempt returns that came upon its first answer: the
+// unit that hands it out again.
+type repeatedError struct{ unit unit.Unit }
+
+func (*repeatedError) Error() string { return "answered before under this key" }
+
+// overtaken looks again for a first answer when an attempt finds things as they
+// are after the change: the same call under the same key, sent at the same time,
+// may have made it since the attempt looked. Then the attempt is repeated.
+func (g *Gate) overtaken(ctx context.Context, k *keyedCall, err error) error {
+	switch fault.KindOf(err) {
+	case fault.Conflict, fault.NotFound, fault.Unauthenticated:
+	default:
+		return err
+	}
+	if k.found {
+		return err
+	}
+	if _, none := g.Store.Outcome(ctx, k.id); none != nil {
+		return err
+	}
+	return &missedError{err}
+}
+
+// firstAnswer looks for the first answer of the caller's call, and returns it as
+// a [repeatedError]: nil if there is none. It is asked where the caller was just
+// allowed to make the call, by the decision given or, if that is zero, since it
+// acts on what is its own. Handing an answer out again changes nothing, and is
+// recorded like the first time.
+func (g *Gate) firstAnswer(ctx context.Context, c Caller, d decided) error {
+	k := c.call
+	if k == nil || k.late && k.attempts == 1 {
+		return nil
+	}
+	o, err := g.Store.Outcome(ctx, k.id)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
 	if err != nil {
-		return Vended{}, false, fault.Wrap(err, "open first answer")
+		return fault.Wrap(err, "read first answer")
+	}
+	k.found = true
+	first, err := g.recall(k, o)
+	if err != nil {
+		return err
+	}
+	writes, err := k.answer.stands(ctx, g)
+	if err != nil {
+		return err
+	}
+	noun, _, _ := strings.Cut(k.operation, ".")
+	record := audit.Record{
+		Type: noun + ".replayed", Actor: c.actor(), Subject: first.Subject, Grant: first.Grant, Target: first.Target,
+		Data: map[string]string{"first": first.Record},
+	}
+	proof := c.once()
+	if d.Allow {
+		proof, record.Policy = g.still(c, d.under), d.Documents
+	}
+	return &repeatedError{unit.Unit{Writes: append(proof, writes...), Record: record, Urgent: first.Urgent}}
+}
+
+// recall opens a first answer and puts it where the verb's own would be.
+func (g *Gate) recall(k *keyedCall, o unit.Outcome) (firstCall[json.RawMessage], error) {
+	var first firstCall[json.RawMessage]
+	plain, err := g.Envelope.Open(o.Table(), o.ID, o.Version, o.Sealed)
+	if err != nil {
+		return first, fault.Wrap(err, "open first answer")
 	}
 	defer plain.Wipe()
-	var s stored
-	if err := json.Unmarshal(plain.Reveal(), &s); err != nil {
-		return Vended{}, false, fault.Internalf("a first answer is broken").Because(err)
+	if err := json.Unmarshal(plain.Reveal(), &first); err != nil {
+		return first, fault.Internalf("a first answer is broken").Because(err)
 	}
-	held, err := g.Store.Grant(ctx, s.Grant)
-	if err != nil {
-		return Vended{}, false, fault.Wrap(err, "read grant of first answer")
+	defer clear(first.Answer)
+	if string(first.Request) != k.request {
+		return first, fault.Conflictf("this Idempotency-Key was used for another request; choose a new one")
 	}
-	if held.State != grant.Active || !held.Live(g.Now()) {
-		return Vended{}, false, fault.Conflictf("the credential that was issued under this Idempotency-Key is %s; choose a new key", held.State)
+	if err := k.answer.recall(first.Answer); err != nil {
+		return first, fault.Internalf("a first answer is broken").Because(err)
 	}
-	return Vended{
-		Grant: s.Grant, Kind: s.Kind, Value: secret.New(s.Value), Private: secret.New(s.Private), Params: s.Params,
-		IssuedAt: unit.Moment(s.Issued), ExpiresAt: unit.Moment(s.Expires), Source: s.Source, Replayed: true,
-		version: held.Version,
-	}, true, nil
+	return first, nil
 }
 
-// outcome returns the write that keeps a first answer; none without a key.
-func (g *Gate) outcome(c Caller, r VendRequest, v Vended) ([]unit.Write, error) {
-	if r.Key == "" {
-		return nil, nil
+// keep adds the first answer to the unit that it is the answer of. Of two such
+// units with one key the second is a Conflict, and finds the answer of the first
+// when it is decided anew.
+func (g *Gate) keep(k *keyedCall, u unit.Unit) (unit.Unit, error) {
+	if u.Record.ID == "" {
+		u.Record.ID = newID()
 	}
-	plain, err := json.Marshal(stored{
-		Grant: v.Grant, Kind: v.Kind, Value: v.Value.Reveal(), Private: v.Private.Reveal(), Params: v.Params,
-		Issued: unit.Micros(v.IssuedAt), Expires: unit.Micros(v.ExpiresAt), Source: v.Source,
+	plain, err := json.Marshal(firstCall[any]{
+		Request: []byte(k.request), Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target,
+		Urgent: u.Urgent, Answer: k.answer.kept(),
 	})
 	if err != nil {
-		return nil, fault.Wrap(err, "encode first answer")
+		return unit.Unit{}, fault.Wrap(err, "encode first answer")
 	}
-	keep := secret.New(plain)
-	defer keep.Wipe()
-	o := unit.Outcome{ID: outcomeID(c, r.Key), Version: 1, Request: r.digest, Expires: earlier(g.Now().Add(g.OutcomeLife), v.ExpiresAt)}
-	if o.Sealed, err = g.Envelope.Seal(o.Table(), o.ID, o.Version, keep); err != nil {
-		return nil, fault.Wrap(err, "seal first answer")
+	sealing := secret.New(plain)
+	defer sealing.Wipe()
+	o := unit.Outcome{ID: k.id, Version: 1, Expires: g.Now().Add(g.OutcomeLife)}
+	if ends := k.answer.ends(); !ends.IsZero() && ends.Before(o.Expires) {
+		o.Expires = ends
 	}
-	return []unit.Write{unit.Insert(o)}, nil
-}
-
-// replayed is the unit of a repeated answer: it changes nothing, and handing a
-// credential out again is recorded like the first time.
-func (v *vending) replayed(d decided, first Vended) unit.Unit {
-	return unit.Unit{
-		Writes: append(v.still(d.under), unit.Check("grants", first.Grant, first.version)),
-		Record: audit.Record{
-			Type: "grant.replayed", Actor: v.caller.actor(), Subject: v.caller.Subject.ID, Grant: first.Grant, Policy: d.Documents,
-			Data: map[string]string{"kind": first.Kind},
-		},
+	if o.Sealed, err = g.Envelope.Seal(o.Table(), o.ID, o.Version, sealing); err != nil {
+		return unit.Unit{}, fault.Wrap(err, "seal first answer")
 	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
+	u.Writes = append(u.Writes, unit.Insert(o))
+	return u, nil
 }

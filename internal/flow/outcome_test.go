@@ -17,40 +17,42 @@ func TestVend_RepeatsTheFirstAnswerUnderOneKey(t *testing.T) {
 	ctx := context.Background()
 	v := newVendor(grant.EffectsNone)
 	h, c := agentWith(t, v)
-	first, err := h.gate.Vend(ctx, c.caller(), request("test", "key"))
+	first, err := h.gate.Vend(ctx, under(c.caller(), "key"), request("test"))
 	must(t, err)
-	again, err := h.newGate().Vend(ctx, c.caller(), request("test", "key")) // another replica
+	who := under(c.caller(), "key")
+	again, err := h.newGate().Vend(ctx, who, request("test")) // another replica
 	must(t, err)
-	if again.Grant != first.Grant || !again.Value.Equal(first.Value) || !again.Replayed || !again.ExpiresAt.Equal(first.ExpiresAt) {
+	if again.Grant != first.Grant || !again.Value.Equal(first.Value) || !who.Key.Replayed || !again.ExpiresAt.Equal(first.ExpiresAt) {
 		t.Fatalf("got another answer: %+v", again)
 	}
 	count(t, len(h.grants()), 1, "grants, though a provider without effects may be asked twice")
 	count(t, len(h.records("grant.replayed")), 1, "records of the repetition")
-	other := request("test", "key")
+	other := request("test")
 	other.TTL = time.Minute
-	_, err = h.gate.Vend(ctx, c.caller(), other)
+	_, err = h.gate.Vend(ctx, under(c.caller(), "key"), other)
 	want(t, err, fault.Conflict)
 	// Another subject's key of the same name is another key.
-	out, err := h.gate.Vend(ctx, h.stored(subject.Agent, "deployer", "other").open().caller(), request("test", "key"))
+	stranger := under(h.stored(subject.Agent, "deployer", "other").open().caller(), "key")
+	out, err := h.gate.Vend(ctx, stranger, request("test"))
 	must(t, err)
-	if out.Grant == first.Grant || out.Replayed {
+	if out.Grant == first.Grant || stranger.Key.Replayed {
 		t.Fatal("the answer went to another subject")
 	}
 	// A session that was refreshed meanwhile fetches the answer once more.
 	next, err := h.gate.RefreshSession(ctx, c.caller())
 	must(t, err)
 	c = c.with(next)
-	out, err = h.gate.Vend(ctx, c.caller(), request("test", "key"))
+	out, err = h.gate.Vend(ctx, under(c.caller(), "key"), request("test"))
 	must(t, err)
 	if out.Grant != first.Grant {
 		t.Fatal("refreshing lost the answer")
 	}
 	// A delegate does not get what its delegator was given.
 	d := c.delegate("release:test-other")
-	_, err = h.gate.Vend(ctx, d.caller(), request("test", "key"))
+	_, err = h.gate.Vend(ctx, under(d.caller(), "key"), request("test"))
 	want(t, err, fault.Denied)
 	d = c.delegate("release:test")
-	out, err = h.gate.Vend(ctx, d.caller(), request("test", "key"))
+	out, err = h.gate.Vend(ctx, under(d.caller(), "key"), request("test"))
 	must(t, err)
 	if out.Grant == first.Grant {
 		t.Fatal("the answer went to a delegate")
@@ -74,12 +76,12 @@ func TestVend_GivesNoFirstAnswerThatEndedOrIsNotAllowedAnyMore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, c := agentWith(t, newTaker(grant.EffectsNone))
-			r := request("test", "key")
+			r := request("test")
 			r.TTL = time.Minute
-			out, err := h.gate.Vend(ctx, c.caller(), r)
+			out, err := h.gate.Vend(ctx, under(c.caller(), "key"), r)
 			must(t, err)
 			end.do(h, c, out.Grant)
-			_, err = h.gate.Vend(ctx, c.caller(), r)
+			_, err = h.gate.Vend(ctx, under(c.caller(), "key"), r)
 			want(t, err, end.kind)
 		})
 	}
@@ -97,7 +99,7 @@ func TestVend_MakesOneGrantOfFiftyCallsWithOneKey(t *testing.T) {
 			wg.Go(func() {
 				var out flow.Vended
 				err := patiently(func() (err error) {
-					out, err = gates[i%2].Vend(context.Background(), who, request("test", "key"))
+					out, err = gates[i%2].Vend(context.Background(), under(who, "key"), request("test"))
 					return err
 				})
 				if err != nil {

@@ -18,6 +18,7 @@ import (
 // patterns; none means all of its packages.
 func (g *Gate) TrustPublisher(ctx context.Context, c Caller, publisher string, public ed25519.PublicKey, names []string) (plugin.Key, error) {
 	var next plugin.Key
+	c.keyed("publisher.trusted", plainAnswer[plugin.Key]{&next, distrusted}, append([]string{publisher, string(public)}, names...)...)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		fresh, err := plugin.NewKey(public, publisher, names, c.Subject.ID, g.Now().UTC())
 		if err != nil {
@@ -53,6 +54,7 @@ func (g *Gate) TrustPublisher(ctx context.Context, c Caller, publisher string, p
 // DistrustPublisher takes a key out of trust. Plugins that only it has signed
 // stop.
 func (g *Gate) DistrustPublisher(ctx context.Context, c Caller, keyID string) error {
+	c.keyed("publisher.distrusted", happened(), keyID)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "publisher.distrusted", Actor: c.actor(), Target: keyID}
 		d, err := g.administered(ctx, c, "distrust", record, "publisher", keyID)
@@ -77,6 +79,15 @@ func (g *Gate) DistrustPublisher(ctx context.Context, c Caller, keyID string) er
 		return err
 	}
 	return g.ApplyPlugins(ctx)
+}
+
+// distrusted refuses to say again that a key is trusted which is not any more.
+func distrusted(ctx context.Context, g *Gate, was plugin.Key) error {
+	now, known, err := g.publisherKey(ctx, was.ID)
+	if err == nil && (!known || now.State != plugin.Active) {
+		return gone("the key was taken out of trust")
+	}
+	return err
 }
 
 func (g *Gate) publisherKey(ctx context.Context, keyID string) (plugin.Key, bool, error) {
@@ -124,6 +135,7 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		return plugin.Installed{}, g.refusedPackage(ctx, record, err)
 	}
 	var next plugin.Installed
+	c.keyed("plugin.installed", plainAnswer[plugin.Installed]{&next, uninstalled}, entry.Digest)
 	err = g.decide(ctx, &c, func() (unit.Unit, error) {
 		record.Target = entry.Manifest.Name
 		d, err := g.administered(ctx, c, "install", record, "plugin", entry.Manifest.Name)
@@ -169,6 +181,21 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 	return next, g.ApplyPlugins(ctx)
 }
 
+// uninstalled refuses to say again that a package is installed which is not any
+// more.
+func uninstalled(ctx context.Context, g *Gate, was plugin.Installed) error {
+	all, err := g.Store.Plugins(ctx)
+	if err != nil {
+		return fault.Wrap(err, "read installed plugins")
+	}
+	for _, now := range all {
+		if now.Name == was.Name && now.Digest == was.Digest && now.State == plugin.Active {
+			return nil
+		}
+	}
+	return gone("the package was removed or replaced")
+}
+
 // errInstalled ends an installation that was decided before, on this node or on
 // another: its files are in the store of this node now, and there is nothing to
 // decide.
@@ -195,6 +222,7 @@ func (g *Gate) refusedPackage(ctx context.Context, record audit.Record, cause er
 
 // RemovePlugin stops a plugin. Grants that it made live on until they end.
 func (g *Gate) RemovePlugin(ctx context.Context, c Caller, name string) error {
+	c.keyed("plugin.removed", happened(), name)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "plugin.removed", Actor: c.actor(), Target: name}
 		d, err := g.administered(ctx, c, "remove", record, "plugin", name)

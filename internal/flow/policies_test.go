@@ -26,7 +26,7 @@ func TestSetPolicy_RefusesABrokenDocumentWithItsLineAndKeepsTheOld(t *testing.T)
 	if text := fault.Public(err); !strings.Contains(text, "deployers:3") {
 		t.Fatalf("the refusal reads %q", text)
 	}
-	_, err = h.gate.Vend(ctx, c.caller(), request("test", ""))
+	_, err = h.gate.Vend(ctx, c.caller(), request("test"))
 	must(t, err)
 	versions, err := h.gate.PolicyVersions(ctx, h.admin.caller(), "deployers")
 	must(t, err)
@@ -42,10 +42,10 @@ func TestSetPolicy_ConcernsEveryReplicaAtOnce(t *testing.T) {
 	freeze := func() { must(t, policyIs(h, "freeze", policy.ExampleFreeze())) }
 	thaw := func() { must(t, h.gate.RemovePolicy(ctx, h.admin.caller(), "freeze")) }
 	for range 3 {
-		_, err := replica.Vend(ctx, who, request("test", ""))
+		_, err := replica.Vend(ctx, who, request("test"))
 		must(t, err)
 		freeze()
-		_, err = replica.Vend(ctx, who, request("test", ""))
+		_, err = replica.Vend(ctx, who, request("test"))
 		want(t, err, fault.Denied)
 		thaw()
 	}
@@ -177,7 +177,7 @@ func TestRole_ActsOnTheNextRequest(t *testing.T) {
 	h, c := agentWith(t, newVendor(grant.EffectsNone))
 	_, err := h.gate.ChangeSubject(ctx, h.admin.caller(), c.id, flow.SubjectChange{Act: "changed", Role: "reporter"})
 	must(t, err)
-	_, err = h.gate.Vend(ctx, c.caller(), request("test", ""))
+	_, err = h.gate.Vend(ctx, c.caller(), request("test"))
 	want(t, err, fault.Denied)
 	_, err = h.gate.ChangeSubject(ctx, h.admin.caller(), c.id, flow.SubjectChange{Act: "changed", Role: "developer"})
 	must(t, err)
@@ -201,7 +201,7 @@ func TestPlugins_ARefusedPackageIsRecorded(t *testing.T) {
 func TestQueries_AreForWhomPolicyAllows(t *testing.T) {
 	ctx := context.Background()
 	h, c := agentWith(t, newVendor(grant.EffectsNone))
-	out, err := h.gate.Vend(ctx, c.caller(), request("test", ""))
+	out, err := h.gate.Vend(ctx, c.caller(), request("test"))
 	must(t, err)
 	mine, err := h.gate.Grants(ctx, c.caller(), grant.Filter{Subject: c.id})
 	must(t, err)
@@ -262,7 +262,7 @@ func TestVend_WaitsForNoPolicyThatIsNotLoaded(t *testing.T) {
 	who := c.caller()
 	g, err := flow.New(h.gate.Config)
 	must(t, err)
-	_, err = g.Vend(context.Background(), who, request("test", ""))
+	_, err = g.Vend(context.Background(), who, request("test"))
 	want(t, err, fault.Unavailable)
 	_ = time.Second
 }

@@ -81,7 +81,8 @@ type decided struct {
 // allowed asks policy whether the caller may do what the input says. A denial
 // is recorded on the given record and returned as a fault of kind Denied; a
 // missing answer is Unavailable. The caller learns the number of the record,
-// not the reasons, which are the operator's.
+// not the reasons, which are the operator's. Who is allowed a call that was
+// answered before gets to that answer here, by a [repeatedError].
 func (g *Gate) allowed(ctx context.Context, c Caller, verb string, r audit.Record, in input) (decided, error) {
 	if err := g.within(ctx, c, verb, r, in); err != nil {
 		return decided{}, err
@@ -96,7 +97,8 @@ func (g *Gate) allowed(ctx context.Context, c Caller, verb string, r audit.Recor
 			return decided{}, fault.Wrap(err, "decide %s", verb)
 		}
 		if d.Allow {
-			return decided{Decision: d, under: under}, nil
+			yes := decided{Decision: d, under: under}
+			return yes, g.firstAnswer(ctx, c, yes)
 		}
 		// A unit finds out that it was allowed by old policies; a denial has to
 		// ask.

@@ -14,7 +14,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/signal"
-	"github.com/sallyport-project/sallyport/internal/token"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -23,9 +22,6 @@ type VendRequest struct {
 	Kind   string
 	Params map[string]any // JSON values
 	TTL    time.Duration  // wanted; policy may shorten it
-	Key    string         // the caller's Idempotency-Key
-
-	digest string // hash of the scope: the same key with another one is a mistake of the caller's
 }
 
 // Vended is a credential that was handed out.
@@ -39,9 +35,6 @@ type Vended struct {
 	ExpiresAt time.Time
 	Source    grant.Source
 	Anomalies []grant.Anomaly
-	Replayed  bool // the first answer under this key, once more
-
-	version int64 // of the grant, when replayed
 }
 
 // Vend releases a credential: validate, ask policy, narrow, validate, analyse,
@@ -67,7 +60,7 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 		return Vended{}, err
 	}
 	requested := grant.Scope{Kind: r.Kind, Params: r.Params, TTL: r.TTL}
-	r.digest = requested.Hash()
+	hash := requested.Hash()
 	forwarded := requested
 	if signer, signs := g.Signers[r.Kind]; signs {
 		forwarded = signer.Forward(requested)
@@ -75,10 +68,17 @@ func (g *Gate) Vend(ctx context.Context, c Caller, r VendRequest) (Vended, error
 	if err := provider.Vet(ctx, forwarded); err != nil {
 		return Vended{}, g.refusedBy(ctx, audit.Record{
 			Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,
-			Data: map[string]string{"kind": r.Kind, "plugin": provider.Source().Plugin, "requested": r.digest},
+			Data: map[string]string{"kind": r.Kind, "plugin": provider.Source().Plugin, "requested": hash},
 		}, err)
 	}
-	call := vending{gate: g, caller: c, request: r, requested: requested, provider: provider}
+	call := vending{gate: g, caller: c, request: r, requested: requested, hash: hash, provider: provider}
+	call.caller.keyed("grant.issued", vendedAnswer{&call.out}, call.hash)
+	if call.caller.call != nil {
+		// Where making has no effect it is made first, and the first answer looked up
+		// when the key turns out to be taken: nearly every request is the first of its
+		// key.
+		call.caller.call.late = provider.Source().Effects == grant.EffectsNone
+	}
 	err = g.decide(ctx, &call.caller, func() (unit.Unit, error) {
 		call.submitted = false
 		u, err := call.attempt(ctx)
@@ -126,24 +126,13 @@ type vending struct {
 	caller    Caller
 	request   VendRequest
 	requested grant.Scope
+	hash      string // of what was requested
 	provider  grant.Provider
 
 	intent    *grant.Grant // committed, for a provider with outside effects
-	proved    bool         // the caller's proof of possession is used up, by the intent
 	refused   bool         // the provider said that it made nothing
 	submitted bool         // the unit that releases was handed to the ledger
-	attempts  int
 	out       Vended
-}
-
-// still is [Gate.still] for a call that may commit several units: its proof of
-// possession is used up by the first of them.
-func (v *vending) still(p loaded) []unit.Write {
-	c := v.caller
-	if v.proved {
-		c.Session.Proof = token.Proof{}
-	}
-	return v.gate.still(c, p)
 }
 
 // attempt decides once on what is true now. The returned unit makes the grant
@@ -157,26 +146,12 @@ func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 		Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID,
 		Data: map[string]string{
 			"kind": v.request.Kind, "plugin": source.Plugin, "plugin_version": source.Version, "plugin_digest": source.Digest,
-			"requested": v.request.digest,
+			"requested": v.hash,
 		},
 	}
 	d, err := g.allowed(ctx, c, "release", record, input{action: "vend", request: v.facts()})
 	if err != nil {
 		return unit.Unit{}, err
-	}
-	// Only who may have it now gets the first answer once more. Where making has
-	// no effect it is made first, and looked up when the key turns out to be
-	// taken: nearly every request is the first of its key.
-	v.attempts++
-	if v.attempts > 1 || source.Effects != grant.EffectsNone {
-		first, found, err := g.replay(ctx, c, v.request)
-		if err != nil {
-			return unit.Unit{}, err
-		}
-		if found {
-			v.out = first
-			return v.replayed(d, first), nil
-		}
 	}
 	bounds := grant.Bounds{Kind: d.Bounds.Kind, MaxParams: d.Bounds.MaxParams, MaxTTL: d.Bounds.MaxTTL}
 	now := g.Now().UTC().Truncate(time.Microsecond)
@@ -271,7 +246,7 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 		}
 		made.Sealed = sealed
 	}
-	writes := v.still(d.under)
+	writes := g.still(v.caller, d.under)
 	if v.intent != nil {
 		active, err := v.intent.To(grant.Active, "", g.Now())
 		if err != nil {
@@ -292,10 +267,6 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 			writes = append(writes, unit.Do("fingerprints.insert", unit.AnyRows, "", g.Pepper.Fingerprint(digest), made.ID))
 		}
 	}
-	outcome, err := g.outcome(v.caller, v.request, v.out)
-	if err != nil {
-		return unit.Unit{}, err
-	}
 	record.Grant, record.Policy, record.Reasons = made.ID, d.Documents, anomalies(issued.Anomalies)
 	record.Data["scope"] = made.Scope.Hash()
 	record.Data["expires_at"] = made.ExpiresAt.UTC().Format(time.RFC3339Nano)
@@ -303,7 +274,7 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 	if params, err := canon.AppendValue(nil, made.Scope.Params); err == nil && len(params) <= 8<<10 {
 		record.Data["params"] = string(params)
 	}
-	return unit.Unit{Writes: append(writes, outcome...), Record: record}, nil
+	return unit.Unit{Writes: writes, Record: record}, nil
 }
 
 // named adds the grant's id to what a provider with outside effects is asked

@@ -18,8 +18,8 @@ import (
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-func request(kind, key string) flow.VendRequest {
-	return flow.VendRequest{Kind: kind, Params: map[string]any{"principals": []any{"deploy"}}, TTL: hour, Key: key}
+func request(kind string) flow.VendRequest {
+	return flow.VendRequest{Kind: kind, Params: map[string]any{"principals": []any{"deploy"}}, TTL: hour}
 }
 
 // agentWith is an agent with a session in a house with one provider.
@@ -48,7 +48,7 @@ func (h *house) inState(s grant.State) (n int) {
 func TestVend_GivesNothingUnlessAPolicyAllowsIt(t *testing.T) {
 	h, _ := agentWith(t, newVendor(grant.EffectsNone))
 	r := h.stored(subject.Agent, "reporter", "reporter").open()
-	_, err := h.gate.Vend(context.Background(), r.caller(), request("test", ""))
+	_, err := h.gate.Vend(context.Background(), r.caller(), request("test"))
 	want(t, err, fault.Denied)
 	denied := h.records("grant.issued")
 	count(t, len(denied), 1, "records")
@@ -66,14 +66,14 @@ func TestVend_RefusesADenialThatCannotBeRecorded(t *testing.T) {
 	h, _ := agentWith(t, newVendor(grant.EffectsNone))
 	who := h.stored(subject.Agent, "reporter", "reporter").open().caller()
 	h.tap.on(func(unit.Unit) error { return fault.Unavailablef("the disk is full") })
-	_, err := h.gate.Vend(context.Background(), who, request("test", ""))
+	_, err := h.gate.Vend(context.Background(), who, request("test"))
 	want(t, err, fault.Unavailable)
 }
 
 func TestVend_NarrowsToThePolicy(t *testing.T) {
 	v := newVendor(grant.EffectsNone)
 	h, c := agentWith(t, v)
-	r := request("test", "")
+	r := request("test")
 	r.Params = map[string]any{"principals": []any{"deploy", "root"}}
 	out, err := h.gate.Vend(context.Background(), c.caller(), r)
 	must(t, err)
@@ -123,7 +123,7 @@ func TestVend_RefusesWhatAProviderMustNotAnswer(t *testing.T) {
 					return i, nil
 				}
 				h, c := agentWith(t, v)
-				out, err := h.gate.Vend(context.Background(), c.caller(), request("test", "key"))
+				out, err := h.gate.Vend(context.Background(), under(c.caller(), "key"), request("test"))
 				want(t, err, fault.Unavailable)
 				if out.Grant != "" || out.Value.Len() > 0 {
 					t.Error("something was handed out")
@@ -153,13 +153,13 @@ func TestVend_DoesNotPromiseMoreThanTheProvider(t *testing.T) {
 	}
 	h, c := agentWith(t, v)
 	ends = time.Now().Add(2 * time.Minute).UTC().Truncate(time.Microsecond)
-	out, err := h.gate.Vend(context.Background(), c.caller(), request("test", ""))
+	out, err := h.gate.Vend(context.Background(), c.caller(), request("test"))
 	must(t, err)
 	if !out.ExpiresAt.Equal(ends) {
 		t.Errorf("expires at %v, want %v", out.ExpiresAt, ends)
 	}
 	ends = time.Now().Add(24 * time.Hour)
-	out, err = h.gate.Vend(context.Background(), c.caller(), request("test", ""))
+	out, err = h.gate.Vend(context.Background(), c.caller(), request("test"))
 	must(t, err)
 	if out.ExpiresAt.Sub(out.IssuedAt) != 15*time.Minute {
 		t.Errorf("the lease became %v by the provider's word", out.ExpiresAt.Sub(out.IssuedAt))
@@ -177,7 +177,7 @@ func TestVend_RefusesBadRequests(t *testing.T) {
 		"too long":  func(r *flow.VendRequest) { r.TTL = 366 * 24 * time.Hour },
 		"host":      func(r *flow.VendRequest) { r.Params["host.serial"] = "7" },
 	} {
-		r := request("test", "")
+		r := request("test")
 		spoil(&r)
 		if _, err := h.gate.Vend(context.Background(), c.caller(), r); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: got %v", name, err)
@@ -191,10 +191,10 @@ func TestVend_NeedsASessionOfAgentsOnly(t *testing.T) {
 	h, c := agentWith(t, newVendor(grant.EffectsNone))
 	bare := *c
 	bare.token = ""
-	_, err := h.gate.Vend(ctx, bare.caller(), request("test", ""))
+	_, err := h.gate.Vend(ctx, bare.caller(), request("test"))
 	want(t, err, fault.Unauthenticated)
 	operator := h.stored(subject.Operator, "deployer", "person")
-	_, err = h.gate.Vend(ctx, operator.caller(), request("test", ""))
+	_, err = h.gate.Vend(ctx, operator.caller(), request("test"))
 	must(t, err)
 }
 
@@ -219,7 +219,7 @@ func TestVend_DecidesAnewWhenThePolicyChanges(t *testing.T) {
 				}
 			}
 			h.tap.on(change("package sallyport\nrelease := {\"allow\": true, \"bounds\": {\"kind\": \"test\", \"max_ttl_seconds\": 60}}"))
-			out, err := h.gate.Vend(context.Background(), who, request("test", ""))
+			out, err := h.gate.Vend(context.Background(), who, request("test"))
 			must(t, err)
 			if effects == grant.EffectsRemote || at == "grant.issued" {
 				if life := out.ExpiresAt.Sub(out.IssuedAt); life != time.Minute {
@@ -227,7 +227,7 @@ func TestVend_DecidesAnewWhenThePolicyChanges(t *testing.T) {
 				}
 			}
 			h.tap.on(change("package sallyport\nrelease := {\"allow\": false}"))
-			_, err = h.gate.Vend(context.Background(), who, request("test", ""))
+			_, err = h.gate.Vend(context.Background(), who, request("test"))
 			if effects == grant.EffectsRemote || at == "grant.issued" {
 				want(t, err, fault.Denied)
 				count(t, h.inState(grant.Active), 1, "active grants")
@@ -250,15 +250,16 @@ func TestVend_LosesNothingWhenACommitOfALocalKindIsLost(t *testing.T) {
 		}
 		return nil
 	})
-	out, err := h.gate.Vend(context.Background(), who, request("test", "key"))
+	out, err := h.gate.Vend(context.Background(), under(who, "key"), request("test"))
 	want(t, err, fault.Unavailable)
 	if out.Value.Len() > 0 {
 		t.Fatal("the value left before it was recorded")
 	}
 	h.tap.on(nil)
-	out, err = h.gate.Vend(context.Background(), who, request("test", "key"))
+	who = under(who, "key")
+	_, err = h.gate.Vend(context.Background(), who, request("test"))
 	must(t, err)
-	if out.Replayed {
+	if who.Key.Replayed {
 		t.Fatal("a first answer was kept that never was")
 	}
 }
@@ -296,7 +297,7 @@ func TestVend_LetsTheHostSign(t *testing.T) {
 	}}
 	v := newVendor(grant.EffectsNone)
 	h, c := agentWith(t, v, func(c *flow.Config) { c.Signers = map[string]grant.Signer{"test": s} })
-	out, err := h.gate.Vend(context.Background(), c.caller(), request("test", "key"))
+	out, err := h.gate.Vend(context.Background(), under(c.caller(), "key"), request("test"))
 	must(t, err)
 	if string(out.Value.Reveal()) != "signed-"+v.made[0] || string(out.Private.Reveal()) != "private-"+out.Grant {
 		t.Fatal("another value or key")
@@ -308,7 +309,7 @@ func TestVend_LetsTheHostSign(t *testing.T) {
 	if held.Handle != "ca/42" || s.held[0].Subject != c.id {
 		t.Fatalf("handle %q, holder %+v", held.Handle, s.held[0])
 	}
-	again, err := h.gate.Vend(context.Background(), c.caller(), request("test", "key"))
+	again, err := h.gate.Vend(context.Background(), under(c.caller(), "key"), request("test"))
 	must(t, err)
 	if !again.Private.Equal(out.Private) {
 		t.Fatal("the repetition lacks the private key")
@@ -316,7 +317,7 @@ func TestVend_LetsTheHostSign(t *testing.T) {
 	s.finish = func(grant.Prepared, grant.Scope, secret.Bytes) (grant.Signed, error) {
 		return grant.Signed{}, fault.Deniedf("another principal")
 	}
-	_, err = h.gate.Vend(context.Background(), c.caller(), request("test", ""))
+	_, err = h.gate.Vend(context.Background(), c.caller(), request("test"))
 	want(t, err, fault.Unavailable)
 	count(t, len(h.records("plugin.overstepped")), 1, "records of it")
 }

@@ -49,6 +49,9 @@ type Match struct {
 // Report takes a signal about a leaked value, finds every grant it may concern
 // and takes each back once, however many reports arrive at a time.
 //
+// A report that is repeated under its key is the same report: it has one record,
+// and whatever of it was left undone is done now.
+//
 // A failed revocation is an entry with Failed set, not an error: it is
 // recorded, repeated by the sweeper and escalated.
 func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction, error) {
@@ -65,19 +68,27 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	if s.Bare() && c.Subject.Role != reporterRole {
 		return Reaction{}, g.refuse(ctx, record, "a bare fingerprint counts only from a subject with the role "+reporterRole+"; report the value itself")
 	}
-	if _, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")}); err != nil {
-		return Reaction{}, err
+	var reaction Reaction
+	var candidates []grant.Grant
+	c.keyed("leak.reported", plainAnswer[string]{to: &reaction.Record},
+		string(sum[:]), s.Source, s.Location, s.Reason, strconv.FormatInt(unit.Micros(s.Seen), 10))
+	err = g.decide(ctx, nil, g.underKey(ctx, c.call, func() (unit.Unit, error) {
+		if _, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")}); err != nil {
+			return unit.Unit{}, err
+		}
+		if candidates, err = g.Store.GrantsByFingerprint(ctx, g.Pepper.Candidates(sum)); err != nil {
+			return unit.Unit{}, fault.Wrap(err, "look up fingerprint")
+		}
+		record.Data["matches"] = strconv.Itoa(len(candidates))
+		reaction.Record = newID()
+		u := unit.Unit{Record: record, Urgent: true, Writes: c.once()}
+		u.Record.ID = reaction.Record
+		return u, nil
+	}))
+	if err == nil && c.Key != nil && c.Key.Replayed {
+		candidates, err = g.Store.GrantsByFingerprint(ctx, g.Pepper.Candidates(sum))
 	}
-	candidates, err := g.Store.GrantsByFingerprint(ctx, g.Pepper.Candidates(sum))
 	if err != nil {
-		return Reaction{}, fault.Wrap(err, "look up fingerprint")
-	}
-	record.Data["matches"] = strconv.Itoa(len(candidates))
-	reaction := Reaction{}
-	u := unit.Unit{Record: record, Urgent: true, Writes: c.once()}
-	u.Record.ID = newID()
-	reaction.Record = u.Record.ID
-	if err := g.commit(ctx, u); err != nil {
 		return Reaction{}, err
 	}
 	// What was reported is dealt with to its end, whether or not the reporter

@@ -30,7 +30,7 @@ func leak(value string) signal.Signal {
 // leaked is a house in which an agent holds one grant, and a reporter.
 func leaked(t *testing.T, p grant.Provider, change ...func(*flow.Config)) (h *house, reporter *client, out flow.Vended) {
 	h, c := agentWith(t, p, change...)
-	out, err := h.gate.Vend(context.Background(), c.caller(), request("test", ""))
+	out, err := h.gate.Vend(context.Background(), c.caller(), request("test"))
 	must(t, err)
 	return h, h.stored(subject.Agent, "reporter", "reporter").open(), out
 }
@@ -287,7 +287,7 @@ func TestReport_DealsWithAllCandidatesWhateverHappensToOne(t *testing.T) {
 	h, c := agentWith(t, v)
 	reporter := h.stored(subject.Agent, "reporter", "reporter").open().caller()
 	for range 5 {
-		_, err := h.gate.Vend(context.Background(), c.caller(), request("test", ""))
+		_, err := h.gate.Vend(context.Background(), c.caller(), request("test"))
 		must(t, err)
 	}
 	first := h.grants()[0].ID
@@ -323,7 +323,7 @@ func TestRevokeGrant_IsForHoldersAndOperators(t *testing.T) {
 	v := newTaker(grant.EffectsNone)
 	h, c := agentWith(t, v)
 	other := h.stored(subject.Agent, "deployer", "other").open()
-	out, err := h.gate.Vend(ctx, c.caller(), request("test", ""))
+	out, err := h.gate.Vend(ctx, c.caller(), request("test"))
 	must(t, err)
 	_, err = h.gate.RevokeGrant(ctx, other.caller(), out.Grant, "")
 	want(t, err, fault.Denied)

@@ -75,7 +75,8 @@ func (g *Gate) ReleaseResource(
 	return out, nil
 }
 
-// PutResource stores a secret at a path, in place of what was there.
+// PutResource stores a secret at a path, in place of what was there. The answer
+// has no value, sealed or not.
 func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, value secret.Bytes) (resource.Resource, error) {
 	path, err := resource.ParsePath(segments)
 	if err != nil {
@@ -85,6 +86,8 @@ func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, val
 		return resource.Resource{}, fault.Invalidf("a resource has 1 to %d bytes", resource.MaxValue)
 	}
 	var next resource.Resource
+	sum := value.SHA256()
+	c.keyed("resource.stored", plainAnswer[resource.Resource]{&next, deleted}, path, string(sum[:]))
 	err = g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "resource.stored", Actor: c.actor(), Target: path, Data: map[string]string{"bytes": strconv.Itoa(value.Len())}}
 		d, err := g.administered(ctx, c, "put", record, "resource", path)
@@ -106,9 +109,21 @@ func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, val
 		}
 		record.Policy, record.Serial = d.Documents, ""
 		record.Data["version"] = strconv.FormatInt(next.Version, 10)
-		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next))}, nil
+		u := unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next))}
+		next.Sealed = nil
+		return u, nil
 	})
 	return next, err
+}
+
+// deleted refuses to say again that a resource is stored which is not any more.
+func deleted(ctx context.Context, g *Gate, was resource.Resource) error {
+	if _, err := g.Store.Resource(ctx, was.ID); fault.Is(err, fault.NotFound) {
+		return gone("the resource was deleted")
+	} else if err != nil {
+		return fault.Wrap(err, "read resource of first answer")
+	}
+	return nil
 }
 
 // DeleteResource removes a secret.
@@ -117,6 +132,7 @@ func (g *Gate) DeleteResource(ctx context.Context, c Caller, segments []string) 
 	if err != nil {
 		return err
 	}
+	c.keyed("resource.deleted", happened(), path)
 	return g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "resource.deleted", Actor: c.actor(), Target: path}
 		d, err := g.administered(ctx, c, "delete", record, "resource", path)

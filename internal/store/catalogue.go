@@ -43,7 +43,7 @@ var rowTables = []string{
 	"trust* id version# publisher public_key names state at# author",
 	"plugins* id version# package_version digest publisher key_ids offer state at# author",
 	"keys* id version# purpose algorithm state public sealed! created# signs_from# not_after#",
-	"outcomes id version# request sealed! expires#",
+	"outcomes id version# sealed! expires#",
 	"deliveries id version# channel message attempts# due# error done#",
 }
 

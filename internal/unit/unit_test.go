@@ -27,8 +27,8 @@ func TestMoment_IsTheInverseOfMicros(t *testing.T) {
 }
 
 func TestWrites_SayWhatMustBeTrueBefore(t *testing.T) {
-	o := unit.Outcome{ID: "o", Version: 1, Request: "r", Sealed: []byte{1}, Expires: time.UnixMicro(7)}
-	row := []any{"o", int64(1), "r", []byte{1}, int64(7)}
+	o := unit.Outcome{ID: "o", Version: 1, Sealed: []byte{1}, Expires: time.UnixMicro(7)}
+	row := []any{"o", int64(1), []byte{1}, int64(7)}
 	for name, c := range map[string]struct {
 		got       unit.Write
 		statement string
@@ -50,7 +50,7 @@ func TestWrites_SayWhatMustBeTrueBefore(t *testing.T) {
 	}
 	var back unit.Outcome
 	if err := back.Scan(func(dest ...any) error {
-		*dest[0].(*string), *dest[1].(*int64), *dest[2].(*string), *dest[3].(*[]byte), *dest[4].(*int64) = "o", 1, "r", []byte{1}, 7
+		*dest[0].(*string), *dest[1].(*int64), *dest[2].(*[]byte), *dest[3].(*int64) = "o", 1, []byte{1}, 7
 		return nil
 	}); err != nil {
 		t.Fatal(err)

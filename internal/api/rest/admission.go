@@ -71,31 +71,31 @@ func viewOpened(o flow.Opened) openedView {
 func (d *Door) admission() []route {
 	return []route{
 		endpoint(route{
-			id: "enrol", method: http.MethodPost, path: "/v1/enrol", tag: "admission", open: true, status: http.StatusCreated,
+			id: "enrol", method: http.MethodPost, path: "/v1/enrol", tag: "admission", keyed: true, open: true, status: http.StatusCreated,
 			summary: "Trade an invitation for a certificate",
 			about:   "Verify the server by the authority's hash in the join token before you send the secret.",
 		}, d.enrol),
 		endpoint(route{
-			id: "renew", method: http.MethodPost, path: "/v1/renew", tag: "admission", status: http.StatusCreated,
+			id: "renew", method: http.MethodPost, path: "/v1/renew", tag: "admission", keyed: true, status: http.StatusCreated,
 			summary: "Trade a certificate that is still good for a fresh one",
 		}, d.renew),
 		endpoint(route{
 			id: "whoami", method: http.MethodGet, path: "/v1/whoami", tag: "admission", summary: "Tell who the caller is",
 		}, d.whoami),
 		endpoint(route{
-			id: "open-session", method: http.MethodPost, path: "/v1/sessions", tag: "admission", status: http.StatusCreated, optional: true,
+			id: "open-session", method: http.MethodPost, path: "/v1/sessions", tag: "admission", keyed: true, status: http.StatusCreated, optional: true,
 			summary: "Open a session with a certificate",
 		}, d.openSession),
 		endpoint(route{
-			id: "refresh-session", method: http.MethodPost, path: "/v1/sessions/refresh", tag: "admission", status: http.StatusCreated, optional: true,
+			id: "refresh-session", method: http.MethodPost, path: "/v1/sessions/refresh", tag: "admission", keyed: true, refreshes: true, status: http.StatusCreated, optional: true,
 			summary: "Exchange a session for a fresh one", about: "The old session ends at once.",
 		}, d.refreshSession),
 		endpoint(route{
-			id: "delegate-session", method: http.MethodPost, path: "/v1/sessions/delegate", tag: "admission", status: http.StatusCreated,
+			id: "delegate-session", method: http.MethodPost, path: "/v1/sessions/delegate", tag: "admission", keyed: true, status: http.StatusCreated,
 			summary: "Make a narrower session for somebody with a key of its own",
 		}, d.delegate),
 		endpoint(route{
-			id: "end-session", method: http.MethodDelete, path: "/v1/sessions/{id}", tag: "admission",
+			id: "end-session", method: http.MethodDelete, path: "/v1/sessions/{id}", tag: "admission", keyed: true,
 			summary: "Revoke a session and all that were delegated from it", about: "The id `current` is the caller's own session.",
 			query: []param{{name: "reason", about: "At most 512 bytes."}},
 		}, d.endSession),
@@ -114,7 +114,7 @@ func (d *Door) enrol(ctx context.Context, x *exchange, in enrolBody) (enrolledVi
 	once := secret.New(raw)
 	defer once.Wipe()
 	out, err := d.cfg.Gate.Enrol(ctx, flow.EnrolRequest{
-		Secret: once, CSR: csr, Name: in.Name, Address: address(x.r), Via: via,
+		Secret: once, CSR: csr, Name: in.Name, Address: address(x.r), Via: via, Key: x.key,
 	})
 	if err != nil {
 		return enrolledView{}, err

@@ -80,15 +80,21 @@ func address(r *http.Request) string {
 	return ""
 }
 
-// idempotencyKey reads the header: 1 to 128 visible ASCII characters, or none.
-func idempotencyKey(h http.Header) (string, error) {
-	const longest = 128
-	values := h.Values("Idempotency-Key")
-	if len(values) == 0 {
-		return "", nil
+// keyHeader carries the Idempotency-Key, and replayHeader says in an answer that
+// it is the first one under the key, once more.
+const (
+	keyHeader    = "Idempotency-Key"
+	replayHeader = "Idempotent-Replay"
+)
+
+// idempotencyKey reads the header, nil if it is absent.
+func idempotencyKey(h http.Header) (*flow.Key, error) {
+	values := h.Values(keyHeader)
+	switch len(values) {
+	case 0:
+		return nil, nil
+	case 1:
+		return flow.NewKey(values[0])
 	}
-	if len(values) > 1 || len(values[0]) > longest || !plainToken(values[0]) {
-		return "", fault.Invalidf("Idempotency-Key has 1 to %d visible ASCII characters, and stands once", longest)
-	}
-	return values[0], nil
+	return nil, fault.Invalidf("the header %s must stand once", keyHeader)
 }

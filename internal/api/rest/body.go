@@ -128,8 +128,11 @@ func memberNames(t reflect.Type) map[string]bool {
 // write sends a successful answer.
 func (x *exchange) write(r route, out any) error {
 	status := r.status
-	if x.status != 0 {
-		status = x.status
+	if x.replayed() {
+		x.w.Header().Set(replayHeader, "true")
+		if status == http.StatusCreated {
+			status = http.StatusOK
+		}
 	}
 	switch body := out.(type) {
 	case none:

@@ -57,13 +57,8 @@ type reactionView struct {
 func (d *Door) credentials() []route {
 	return []route{
 		endpoint(route{
-			id: "vend", method: http.MethodPost, path: "/v1/credentials", tag: "credentials", status: http.StatusCreated,
+			id: "vend", method: http.MethodPost, path: "/v1/credentials", tag: "credentials", keyed: true, status: http.StatusCreated,
 			summary: "Get a credential",
-			about:   "Answers 200 with the header Idempotent-Replay when the first answer under the key is given once more.",
-			header: []param{{
-				name:  "Idempotency-Key",
-				about: "1 to 128 visible ASCII characters, chosen at random. A repetition under the same key makes no second credential.",
-			}},
 		}, d.vend),
 		endpoint(route{
 			id: "list-credentials", method: http.MethodGet, path: "/v1/credentials", tag: "credentials",
@@ -83,34 +78,26 @@ func (d *Door) credentials() []route {
 			summary: "Take a credential back",
 		}, d.revokeGrant),
 		endpoint(route{
-			id: "report-leak", method: http.MethodPost, path: "/v1/leaks", tag: "credentials", limit: leakBody,
+			id: "report-leak", method: http.MethodPost, path: "/v1/leaks", tag: "credentials", keyed: true, limit: leakBody,
 			summary: "Report a leaked value and take back what it opens",
 		}, d.reportLeak),
 	}
 }
 
 func (d *Door) vend(ctx context.Context, x *exchange, in vendBody) (vendedView, error) {
-	key, err := idempotencyKey(x.r.Header)
-	if err != nil {
-		return vendedView{}, err
-	}
 	ttl, err := duration(in.TTLSeconds)
 	if err != nil {
 		return vendedView{}, err
 	}
-	out, err := d.cfg.Gate.Vend(ctx, x.caller, flow.VendRequest{Kind: in.Kind, Params: in.Params, TTL: ttl, Key: key})
+	out, err := d.cfg.Gate.Vend(ctx, x.caller, flow.VendRequest{Kind: in.Kind, Params: in.Params, TTL: ttl})
 	if err != nil {
 		return vendedView{}, err
 	}
 	defer out.Value.Wipe()
 	defer out.Private.Wipe()
-	if out.Replayed {
-		x.status = http.StatusOK
-		x.w.Header().Set("Idempotent-Replay", "true")
-	}
 	view := vendedView{
 		Grant: out.Grant, Kind: out.Kind, Value: string(out.Value.Reveal()), PrivateKey: string(out.Private.Reveal()), Params: out.Params,
-		IssuedAt: out.IssuedAt.UTC(), ExpiresAt: out.ExpiresAt.UTC(), Plugin: viewSource(out.Source), Replayed: out.Replayed,
+		IssuedAt: out.IssuedAt.UTC(), ExpiresAt: out.ExpiresAt.UTC(), Plugin: viewSource(out.Source), Replayed: x.replayed(),
 	}
 	if !utf8.Valid(out.Value.Reveal()) || !utf8.Valid(out.Private.Reveal()) { // which JSON would change
 		view.Encoding = "base64"

@@ -83,7 +83,7 @@ func describe(r route, schemas huma.Registry) *huma.Operation {
 	for _, p := range r.query {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.about, Schema: p.schema()})
 	}
-	for _, p := range r.header {
+	for _, p := range r.headers() {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "header", Description: p.about, Schema: p.schema()})
 	}
 	op.RequestBody = requestBody(r, schemas)

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/subject"
 )
@@ -297,9 +296,6 @@ func TestVend_ChecksTheIdempotencyKey(t *testing.T) {
 		if res.StatusCode != want || (res.Header.Get("Idempotent-Replay") == "true") != (i == 1) {
 			t.Errorf("call %d: status %d, %v", i, res.StatusCode, res.Header)
 		}
-	}
-	if r, ok := h.gate.last.(flow.VendRequest); !ok || len(r.Key) != 128 {
-		t.Errorf("the gate saw %+v", h.gate.last)
 	}
 }
 

@@ -68,7 +68,7 @@ func (g *gate) count(name string) int {
 }
 
 func (g *gate) Authenticate(_ context.Context, p flow.Presented) (flow.Caller, error) {
-	c := flow.Caller{Via: p.Via, Address: p.Address, Method: p.Method, Certificate: p.Certificate}
+	c := flow.Caller{Via: p.Via, Address: p.Address, Method: p.Method, Certificate: p.Certificate, Key: p.Key}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if p.Certificate == nil && p.Token == "" {
@@ -174,8 +174,12 @@ func (g *gate) Vend(_ context.Context, c flow.Caller, r flow.VendRequest) (flow.
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if first, ok := g.vended[r.Key]; ok && r.Key != "" {
-		first.Replayed = true
+	key := ""
+	if c.Key != nil {
+		key = c.Key.Text
+	}
+	if first, ok := g.vended[key]; ok && key != "" {
+		c.Key.Replayed = true
 		first.Value = secret.FromString("ssh-cert-value") // the first one was wiped by its answer
 		return first, nil
 	}
@@ -188,7 +192,7 @@ func (g *gate) Vend(_ context.Context, c flow.Caller, r flow.VendRequest) (flow.
 	if c.Session.Delegated() {
 		v.Value = secret.New([]byte{0xff, 0x00, 0x01})
 	}
-	g.vended[r.Key] = v
+	g.vended[key] = v
 	if g.lose > 0 {
 		g.lose--
 		return flow.Vended{}, fault.Unavailablef("the outcome is unknown")

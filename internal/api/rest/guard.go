@@ -119,6 +119,12 @@ func (d *Door) serve(r route) http.HandlerFunc {
 
 // through recognises the caller before it reads anything of the body.
 func (d *Door) through(ctx context.Context, r route, x *exchange) error {
+	var err error
+	if r.keyed {
+		if x.key, err = idempotencyKey(x.r.Header); err != nil {
+			return err
+		}
+	}
 	if r.open {
 		if err := d.limits.take(address(x.r)); err != nil {
 			return err
@@ -128,11 +134,11 @@ func (d *Door) through(ctx context.Context, r route, x *exchange) error {
 		if err != nil {
 			return err
 		}
+		p.Key, p.Refreshing = x.key, r.refreshes
 		if x.caller, err = d.cfg.Gate.Authenticate(ctx, p); err != nil {
 			return err
 		}
 	}
-	var err error
 	if x.query, err = readQuery(x.r, r.query); err != nil {
 		return err
 	}

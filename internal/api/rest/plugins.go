@@ -89,22 +89,22 @@ func (d *Door) plugins() []route {
 			id: "list-publishers", method: http.MethodGet, path: "/v1/publishers", tag: "plugins", summary: "List the trusted publisher keys",
 		}, d.listPublishers),
 		endpoint(route{
-			id: "trust-publisher", method: http.MethodPost, path: "/v1/publishers", tag: "plugins", status: http.StatusCreated,
+			id: "trust-publisher", method: http.MethodPost, path: "/v1/publishers", tag: "plugins", keyed: true, status: http.StatusCreated,
 			summary: "Trust a publisher's key",
 		}, d.trustPublisher),
 		endpoint(route{
-			id: "distrust-publisher", method: http.MethodDelete, path: "/v1/publishers/{key_id}", tag: "plugins",
+			id: "distrust-publisher", method: http.MethodDelete, path: "/v1/publishers/{key_id}", tag: "plugins", keyed: true,
 			summary: "Take a key out of trust", about: "Plugins that only it has signed stop.",
 		}, d.distrustPublisher),
 		endpoint(route{
 			id: "list-plugins", method: http.MethodGet, path: "/v1/plugins", tag: "plugins", summary: "List the installed plugins and how they do",
 		}, d.listPlugins),
 		endpoint(route{
-			id: "install-plugin", method: http.MethodPost, path: "/v1/plugins", tag: "plugins", status: http.StatusCreated, limit: packageBody,
+			id: "install-plugin", method: http.MethodPost, path: "/v1/plugins", tag: "plugins", keyed: true, status: http.StatusCreated, limit: packageBody,
 			summary: "Verify, store and start a package",
 		}, d.installPlugin),
 		endpoint(route{
-			id: "remove-plugin", method: http.MethodDelete, path: "/v1/plugins/{name}", tag: "plugins", summary: "Stop a plugin",
+			id: "remove-plugin", method: http.MethodDelete, path: "/v1/plugins/{name}", tag: "plugins", keyed: true, summary: "Stop a plugin",
 		}, d.removePlugin),
 	}
 }

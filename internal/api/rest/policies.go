@@ -93,11 +93,11 @@ func (d *Door) policies() []route {
 			query: []param{{name: "version", about: "The newest by default.", integer: true}},
 		}, d.readPolicy),
 		endpoint(route{
-			id: "set-policy", method: http.MethodPut, path: "/v1/policies/{name}", tag: "policies", limit: policyBody,
+			id: "set-policy", method: http.MethodPut, path: "/v1/policies/{name}", tag: "policies", keyed: true, limit: policyBody,
 			summary: "Put a new version of a document in force",
 		}, d.setPolicy),
 		endpoint(route{
-			id: "remove-policy", method: http.MethodDelete, path: "/v1/policies/{name}", tag: "policies", summary: "Take a document out of force",
+			id: "remove-policy", method: http.MethodDelete, path: "/v1/policies/{name}", tag: "policies", keyed: true, summary: "Take a document out of force",
 		}, d.removePolicy),
 		endpoint(route{
 			id: "explain-policy", method: http.MethodPost, path: "/v1/policies/explain", tag: "policies", limit: policyBody,

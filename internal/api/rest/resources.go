@@ -31,11 +31,11 @@ func (d *Door) resources() []route {
 			query: []param{{name: "prefix", about: "Of the path."}, afterParam, limitParam},
 		}, d.listResources),
 		endpoint(route{
-			id: "put-resource", method: http.MethodPut, path: path, tag: "resources", limit: resource.MaxValue,
+			id: "put-resource", method: http.MethodPut, path: path, tag: "resources", keyed: true, limit: resource.MaxValue,
 			summary: "Store a secret for attested workloads",
 		}, d.putResource),
 		endpoint(route{
-			id: "delete-resource", method: http.MethodDelete, path: path, tag: "resources", summary: "Remove a secret",
+			id: "delete-resource", method: http.MethodDelete, path: path, tag: "resources", keyed: true, summary: "Remove a secret",
 		}, d.deleteResource),
 	}
 }

@@ -35,8 +35,10 @@ type route struct {
 	summary          string
 	about            string // further description
 	tag              string
-	query, header    []param
+	query            []param
 	open             bool   // needs no authentication, is limited by address
+	keyed            bool   // takes an Idempotency-Key
+	refreshes        bool   // may be shown, under its key, the session that it has ended
 	limit            int64  // of the body; smallBody if zero
 	optional         bool   // an empty body counts as {}
 	status           int    // of a success; 200, or 204 without an answer, if zero
@@ -54,6 +56,18 @@ type param struct {
 }
 
 func (r route) template() string { return r.method + " " + r.path }
+
+// headers are those that the document lists.
+func (r route) headers() []param {
+	if !r.keyed {
+		return nil
+	}
+	return []param{{
+		name: keyHeader,
+		about: "1 to 128 visible ASCII characters, made anew for each change, best a ULID. A repetition under the same key changes nothing: " +
+			"it answers what the first call did, 200 in place of 201, with the header " + replayHeader + ".",
+	}}
+}
 
 // endpoint completes a route with what it does. The types say how body and
 // answer are read, written and described.
@@ -90,9 +104,12 @@ type exchange struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	query  url.Values
+	key    *flow.Key   // nil for none
 	caller flow.Caller // zero on open routes
-	status int         // in place of the route's, if set
 }
+
+// replayed reports whether the answer is the first one under the request's key.
+func (x *exchange) replayed() bool { return x.key != nil && x.key.Replayed }
 
 func (x *exchange) value(name string) string { return x.r.PathValue(name) }
 

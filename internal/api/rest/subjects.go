@@ -51,7 +51,7 @@ var acts = map[string]string{
 func (d *Door) subjects() []route {
 	return []route{
 		endpoint(route{
-			id: "invite", method: http.MethodPost, path: "/v1/invitations", tag: "subjects", status: http.StatusCreated,
+			id: "invite", method: http.MethodPost, path: "/v1/invitations", tag: "subjects", keyed: true, status: http.StatusCreated,
 			summary: "Make a join token",
 		}, d.invite),
 		endpoint(route{
@@ -63,12 +63,12 @@ func (d *Door) subjects() []route {
 			summary: "Read a subject with its certificates and sessions", about: "Everybody may read themselves.",
 		}, d.readSubject),
 		endpoint(route{
-			id: "change-subject", method: http.MethodPost, path: "/v1/subjects/{id}/{act}", tag: "subjects", optional: true,
+			id: "change-subject", method: http.MethodPost, path: "/v1/subjects/{id}/{act}", tag: "subjects", keyed: true, optional: true,
 			summary: "Take a subject through one step of its life",
 			about:   "The act is one of revoke, lock, unlock, approve, reject and change.",
 		}, d.changeSubject),
 		endpoint(route{
-			id: "revoke-certificate", method: http.MethodPost, path: "/v1/certificates/{serial}/revoke", tag: "subjects", optional: true,
+			id: "revoke-certificate", method: http.MethodPost, path: "/v1/certificates/{serial}/revoke", tag: "subjects", keyed: true, optional: true,
 			summary: "Take a certificate away from its subject",
 		}, d.revokeCertificate),
 	}

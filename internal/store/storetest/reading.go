@@ -52,7 +52,7 @@ func samples(t *testing.T) []sample {
 	must(t, err)
 	inst := plugin.Installed{Name: "sshcert", Version: 1, Package: "1.0.0", Digest: "sha256:00", Publisher: "acme", KeyIDs: []string{pub.ID}, State: plugin.Active, At: now, Author: sub.ID}
 	key := keys.Key{ID: id.New(), Version: 1, Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Active, Public: "pem", Sealed: []byte("s"), Created: now}
-	out := unit.Outcome{ID: "o", Version: 1, Request: "r", Sealed: []byte("answer"), Expires: later}
+	out := unit.Outcome{ID: "o", Version: 1, Sealed: []byte("answer"), Expires: later}
 	del := notify.Delivery{
 		ID: "n/webhook", Version: 1, Channel: "webhook", Attempts: 1, Due: now, Error: "e",
 		Message: notify.Notification{ID: "n", Type: "grant.revoked", At: now, Urgency: notify.High, Title: "t"},

@@ -196,7 +196,7 @@ func idempotency(t *testing.T, e Engine) {
 	var tasks sync.WaitGroup
 	for range 100 {
 		tasks.Go(func() {
-			first := unit.Outcome{ID: "key", Version: 1, Request: "r", Sealed: []byte("x"), Expires: time.Now().Add(time.Hour)}
+			first := unit.Outcome{ID: "key", Version: 1, Sealed: []byte("x"), Expires: time.Now().Add(time.Hour)}
 			switch err := s.Commit(ctx, Issue(Grant(sub.ID), unit.Insert(first))); {
 			case err == nil:
 				done.Add(1)
@@ -320,7 +320,7 @@ func unknownStatements(t *testing.T, e Engine) {
 		"no such statement":                     {Writes: []unit.Write{unit.Do("subjects.drop", 1, "")}, Record: Record("a.b")},
 		"too few arguments":                     {Writes: []unit.Write{unit.Do("nonces.insert", 1, "", "x")}, Record: Record("a.b")},
 		"a float":                               {Writes: []unit.Write{unit.Do("nonces.insert", 1, "", "x", 1.5)}, Record: Record("a.b")},
-		"a number for a text":                   {Writes: []unit.Write{{Statement: "outcomes.insert", Args: []any{int64(1), int64(1), "r", []byte{}, int64(1)}, Rows: 1}}, Record: Record("a.b")},
+		"a number for a text":                   {Writes: []unit.Write{{Statement: "outcomes.insert", Args: []any{int64(1), int64(1), []byte{}, int64(1)}, Rows: 1}}, Record: Record("a.b")},
 		"no record":                             {Writes: []unit.Write{unit.Insert(sub)}},
 		"a record of no type":                   {Writes: []unit.Write{unit.Insert(sub)}, Record: audit.Record{Version: 1, ID: "x"}},
 		"a grant that its record does not name": {Writes: []unit.Write{unit.Insert(Grant(sub.ID))}, Record: Record("grant.issued")},

@@ -164,7 +164,6 @@ CREATE TABLE keys (
 CREATE TABLE outcomes (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
-    request TEXT COLLATE "C" NOT NULL,
     sealed BYTEA NOT NULL,
     expires BIGINT NOT NULL
 );

@@ -164,7 +164,6 @@ CREATE TABLE keys (
 CREATE TABLE outcomes (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
-    request TEXT NOT NULL,
     sealed BLOB NOT NULL,
     expires INTEGER NOT NULL
 );
