@@ -53,13 +53,13 @@ func (c *Client) SetPolicy(ctx context.Context, name, kind, source string) (Poli
 		Source string `json:"source"`
 	}{kind, source}
 	var out Policy
-	_, err := c.do(ctx, call{method: http.MethodPut, path: join("/v1/policies/{}", name), body: body}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPut, path: join("/v1/policies/{}", name), body: body, keyed: true}, &out)
 	return out, err
 }
 
 // RemovePolicy takes a document out of force.
 func (c *Client) RemovePolicy(ctx context.Context, name string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/policies/{}", name)}, nil)
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/policies/{}", name), keyed: true}, nil)
 	return err
 }
 
@@ -104,7 +104,7 @@ func (c *Client) ExplainPolicy(ctx context.Context, verb string, input map[strin
 		Input map[string]any `json:"input"`
 	}{verb, input}
 	var out Explanation
-	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/policies/explain", body: body, limit: maxList}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/policies/explain", body: body, again: true, limit: maxList}, &out)
 	return out, err
 }
 
@@ -130,13 +130,14 @@ func (c *Client) PutResource(ctx context.Context, repository, kind, tag string, 
 	var out Resource
 	_, err := c.do(ctx, call{
 		method: http.MethodPut, path: join("/v1/resources/{}/{}/{}", repository, kind, tag), raw: value, kind: "application/octet-stream",
+		keyed: true,
 	}, &out)
 	return out, err
 }
 
 // DeleteResource removes a secret.
 func (c *Client) DeleteResource(ctx context.Context, repository, kind, tag string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/resources/{}/{}/{}", repository, kind, tag)}, nil)
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/resources/{}/{}/{}", repository, kind, tag), keyed: true}, nil)
 	return err
 }
 
@@ -164,13 +165,13 @@ func (c *Client) TrustPublisher(ctx context.Context, publisher, publicKey string
 		Names     []string `json:"names,omitempty"`
 	}{publisher, publicKey, names}
 	var out Publisher
-	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/publishers", body: body}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/publishers", body: body, keyed: true}, &out)
 	return out, err
 }
 
 // DistrustPublisher takes a key out of trust.
 func (c *Client) DistrustPublisher(ctx context.Context, keyID string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/publishers/{}", keyID)}, nil)
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/publishers/{}", keyID), keyed: true}, nil)
 	return err
 }
 
@@ -231,18 +232,19 @@ func (c *Client) Plugins(ctx context.Context) (Plugins, error) {
 	return out, err
 }
 
-// InstallPlugin sends a package, which the server verifies and starts. It is
-// sent once: a caller that gets [Unavailable] looks at the list before it
-// repeats.
+// InstallPlugin sends a package, which the server verifies and starts. The stream
+// is sent once: a caller that gets [Unavailable] may send the package again.
+// Installing what is installed changes nothing; [WithIdempotencyKey] guards
+// against a package that was removed meanwhile.
 func (c *Client) InstallPlugin(ctx context.Context, pack io.Reader) (InstalledPlugin, error) {
 	var out InstalledPlugin
-	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/plugins", stream: pack, kind: "application/octet-stream"}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/plugins", stream: pack, kind: "application/octet-stream", keyed: true}, &out)
 	return out, err
 }
 
 // RemovePlugin stops a plugin.
 func (c *Client) RemovePlugin(ctx context.Context, name string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/plugins/{}", name)}, nil)
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/plugins/{}", name), keyed: true}, nil)
 	return err
 }
 

@@ -38,9 +38,9 @@ type call struct {
 	raw          []byte    // in place of body
 	stream       io.Reader // in place of body; is sent once
 	kind         string    // content type of raw and stream
-	header       http.Header
 	auth         auth
 	again        bool  // may be repeated when it is not known whether it arrived
+	keyed        bool  // changes something, once under its Idempotency-Key: may be repeated as well
 	limit        int64 // of the answer; maxAnswer if zero
 }
 
@@ -81,13 +81,17 @@ func (c *Client) send(ctx context.Context, r call) (answer, error) {
 		}
 		r.raw, r.kind = raw, "application/json"
 	}
+	key := ""
+	if r.keyed {
+		key, r.again = c.idempotencyKey(ctx), r.stream == nil
+	}
 	renewed := false
 	for n := 1; ; n++ {
 		session, err := c.authorise(ctx, r)
 		if err != nil {
 			return answer{}, err
 		}
-		a, err := c.once(ctx, r, session)
+		a, err := c.once(ctx, r, session, key)
 		if err == nil {
 			return a, nil
 		}
@@ -129,7 +133,7 @@ func pause(ctx context.Context, n int, err error) error {
 }
 
 // once is one attempt.
-func (c *Client) once(ctx context.Context, r call, session *Session) (answer, error) {
+func (c *Client) once(ctx context.Context, r call, session *Session, key string) (answer, error) {
 	timeout := c.cfg.Timeout
 	if r.stream != nil || r.limit > maxAnswer {
 		timeout *= 10
@@ -139,6 +143,9 @@ func (c *Client) once(ctx context.Context, r call, session *Session) (answer, er
 	req, err := c.request(ctx, r)
 	if err != nil {
 		return answer{}, err
+	}
+	if key != "" {
+		req.Header.Set(keyHeader, key)
 	}
 	if err := c.show(req, r, session); err != nil {
 		return answer{}, err
@@ -158,9 +165,6 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
 	if err != nil {
 		return nil, invalid("the request has no valid URL").because(err)
-	}
-	for k, v := range r.header {
-		req.Header[k] = v
 	}
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	req.Header.Set("Accept", "application/json, application/problem+json, */*;q=0.1")

@@ -12,11 +12,6 @@ type VendRequest struct {
 	Kind   string         // for example ssh-user-cert
 	Params map[string]any // JSON values, as the kind wants them
 	TTL    time.Duration  // wanted; policy may shorten it
-
-	// IdempotencyKey makes repetitions of the same request safe across
-	// processes: 1 to 128 visible ASCII characters, chosen at random. Empty lets
-	// Vend choose one for its own repetitions.
-	IdempotencyKey string
 }
 
 // Plugin names the code that made a credential.
@@ -50,9 +45,6 @@ type Credential struct {
 // Vend gets a credential. It repeats the request under one idempotency key
 // while the server is not there, so at most one credential comes of it.
 func (c *Client) Vend(ctx context.Context, r VendRequest) (Credential, error) {
-	if r.IdempotencyKey == "" {
-		r.IdempotencyKey = newKey()
-	}
 	body := struct {
 		Kind   string         `json:"kind"`
 		Params map[string]any `json:"params,omitempty"`
@@ -62,10 +54,7 @@ func (c *Client) Vend(ctx context.Context, r VendRequest) (Credential, error) {
 		Credential
 		Encoding string `json:"encoding"`
 	}
-	a, err := c.do(ctx, call{
-		method: http.MethodPost, path: "/v1/credentials", body: body, again: true,
-		header: http.Header{"Idempotency-Key": {r.IdempotencyKey}},
-	}, &out)
+	a, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/credentials", body: body, keyed: true}, &out)
 	if err != nil || out.Encoding == "" {
 		return out.Credential, err
 	}
@@ -135,10 +124,11 @@ type Match struct {
 	Failed  string `json:"failed,omitempty"` // why the provider did not revoke yet; it is tried again
 }
 
-// RevokeGrant takes a credential back.
+// RevokeGrant takes a credential back. It may be repeated: what was done is found
+// done.
 func (c *Client) RevokeGrant(ctx context.Context, id, reason string) (Match, error) {
 	var out Match
-	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/credentials/{}/revoke", id), body: reasoned{reason}}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/credentials/{}/revoke", id), body: reasoned{reason}, again: true}, &out)
 	return out, err
 }
 
@@ -160,7 +150,7 @@ type Reaction struct {
 }
 
 // ReportLeak finds the grants that a leaked value may concern and takes them
-// back. It may be repeated: what was done is found done.
+// back. Repeated, it finds done what was done.
 func (c *Client) ReportLeak(ctx context.Context, l Leak) (Reaction, error) {
 	body := struct {
 		Value       string    `json:"value,omitempty"`
@@ -171,6 +161,6 @@ func (c *Client) ReportLeak(ctx context.Context, l Leak) (Reaction, error) {
 		SeenAt      time.Time `json:"seen_at,omitzero"`
 	}{l.Value.Reveal(), l.Fingerprint, l.Source, l.Location, l.Reason, l.SeenAt.UTC()}
 	var out Reaction
-	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/leaks", body: body, again: true, limit: maxList}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/leaks", body: body, keyed: true, limit: maxList}, &out)
 	return out, err
 }

@@ -82,7 +82,7 @@ func Enrol(ctx context.Context, joinToken, name string) (Enrolment, error) {
 		Subject Subject `json:"subject"`
 		issued
 	}
-	if _, err := client.do(ctx, call{method: http.MethodPost, path: "/v1/enrol", body: body, auth: bare}, &out); err != nil {
+	if _, err := client.do(ctx, call{method: http.MethodPost, path: "/v1/enrol", body: body, auth: bare, keyed: true}, &out); err != nil {
 		return Enrolment{}, err
 	}
 	identity, err := out.identity(key, t.RootHash, now())
@@ -103,7 +103,7 @@ func (c *Client) Renew(ctx context.Context) (Identity, error) {
 		CSR string `json:"csr"`
 	}{csr}
 	var out issued
-	if _, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/renew", body: body, auth: bare}, &out); err != nil {
+	if _, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/renew", body: body, auth: bare, keyed: true}, &out); err != nil {
 		return Identity{}, err
 	}
 	return out.identity(key, c.cfg.RootHash, c.cfg.Now())

@@ -84,7 +84,7 @@ func NewProof(key crypto.Signer, method, target string, token Secret, now time.T
 		URL      string `json:"htu"`
 		IssuedAt int64  `json:"iat"`
 		Token    string `json:"ath"`
-	}{newKey(), method, target, now.Unix(), encode(ath[:])})
+	}{newName(), method, target, now.Unix(), encode(ath[:])})
 	if err != nil {
 		return "", invalid("the proof cannot be written").because(err)
 	}
@@ -121,8 +121,8 @@ func sign(key crypto.Signer, alg string, text []byte) ([]byte, error) {
 	return out, nil
 }
 
-// newKey is a fresh random name of 128 bits, for idempotency keys and proofs.
-func newKey() string {
+// newName is a fresh random name of 128 bits.
+func newName() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails (crypto/rand)
 	return encode(b)

@@ -68,6 +68,89 @@ func TestVend_RepeatsUnderOneKeyUntilTheServerIsBack(t *testing.T) {
 	}
 }
 
+// Every change carries a key of its own and repeats under it; a key of the
+// caller's choice is for the change, not for the session that it needs.
+func TestChanges_CarryOneKeyEach(t *testing.T) {
+	type change func(context.Context, *Client) error
+	for name, do := range map[string]change{
+		"invite":   func(ctx context.Context, c *Client) error { _, err := c.Invite(ctx, InviteRequest{}); return err },
+		"renew":    func(ctx context.Context, c *Client) error { _, err := c.Renew(ctx); return err },
+		"open":     func(ctx context.Context, c *Client) error { _, err := c.OpenSession(ctx, nil); return err },
+		"refresh":  func(ctx context.Context, c *Client) error { _, err := c.RefreshSession(ctx); return err },
+		"delegate": func(ctx context.Context, c *Client) error { _, err := c.Delegate(ctx, DelegateRequest{}); return err },
+		"end":      func(ctx context.Context, c *Client) error { return c.EndSession(ctx, "S", "") },
+		"change": func(ctx context.Context, c *Client) error {
+			_, err := c.ChangeSubject(ctx, "S", SubjectChange{Act: "lock"})
+			return err
+		},
+		"certificate": func(ctx context.Context, c *Client) error { return c.RevokeCertificate(ctx, "1", "") },
+		"vend":        func(ctx context.Context, c *Client) error { _, err := c.Vend(ctx, VendRequest{}); return err },
+		"leak":        func(ctx context.Context, c *Client) error { _, err := c.ReportLeak(ctx, Leak{}); return err },
+		"policy":      func(ctx context.Context, c *Client) error { _, err := c.SetPolicy(ctx, "p", "k", "s"); return err },
+		"no policy":   func(ctx context.Context, c *Client) error { return c.RemovePolicy(ctx, "p") },
+		"resource": func(ctx context.Context, c *Client) error {
+			_, err := c.PutResource(ctx, "a", "b", "c", []byte("x"))
+			return err
+		},
+		"no resource":  func(ctx context.Context, c *Client) error { return c.DeleteResource(ctx, "a", "b", "c") },
+		"publisher":    func(ctx context.Context, c *Client) error { _, err := c.TrustPublisher(ctx, "p", "k", nil); return err },
+		"no publisher": func(ctx context.Context, c *Client) error { return c.DistrustPublisher(ctx, "k") },
+		"no plugin":    func(ctx context.Context, c *Client) error { return c.RemovePlugin(ctx, "p") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var keys []string
+			c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if keys = append(keys, r.Header.Get("Idempotency-Key")); len(keys) == 1 {
+					panic(http.ErrAbortHandler) // the answer is lost
+				}
+				w.WriteHeader(http.StatusTeapot)
+			}, func(c *Config) { c.Token = NewSecret("t") })
+			for range 2 {
+				if err := do(t.Context(), c); !Is(err, Invalid) {
+					t.Fatal(err)
+				}
+			}
+			if len(keys) != 3 || len(keys[0]) != 26 || keys[0] != keys[1] || keys[2] <= keys[1] {
+				t.Errorf("the first change and its repetition, and the second one: keys %q", keys)
+			}
+			if err := do(WithIdempotencyKey(t.Context(), "mine"), c); !Is(err, Invalid) || keys[3] != "mine" {
+				t.Errorf("a key of the caller's own: %q, %v", keys[3], err)
+			}
+		})
+	}
+}
+
+func TestSessions_DoNotTakeTheKeyOfTheCall(t *testing.T) {
+	keys := map[string]string{}
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		keys[r.URL.Path] = r.Header.Get("Idempotency-Key")
+		answerJSON(w, map[string]any{"token": "t", "expires_at": time.Now().Add(time.Minute), "session": map[string]any{"id": "S", "issued_at": time.Now()}})
+	}, func(c *Config) { c.Scopes = []string{"*:**"} })
+	if _, err := c.Invite(WithIdempotencyKey(t.Context(), "mine"), InviteRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if keys["/v1/invitations"] != "mine" || len(keys["/v1/sessions"]) != 26 {
+		t.Errorf("keys %q", keys)
+	}
+}
+
+func TestNewULID_SortsByTime(t *testing.T) {
+	if got := newULID(time.UnixMilli(1_469_922_850_259)); !strings.HasPrefix(got, "01ARZ3NDEK") || len(got) != 26 { // github.com/ulid/spec
+		t.Errorf("made %s", got)
+	}
+	if got := newULID(time.UnixMilli(1<<48 - 1)); !strings.HasPrefix(got, "7ZZZZZZZZZ") {
+		t.Errorf("made %s at the end of time", got)
+	}
+	seen := map[string]bool{}
+	for range 1000 {
+		seen[newULID(time.UnixMilli(1))] = true
+	}
+	if len(seen) != 1000 {
+		t.Errorf("1000 names are %d", len(seen))
+	}
+}
+
 func TestCalls_RepeatOnlyWhatIsSafe(t *testing.T) {
 	var n atomic.Int32
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -78,9 +161,9 @@ func TestCalls_RepeatOnlyWhatIsSafe(t *testing.T) {
 		want int32
 		call func() error
 	}{
-		"a change":   {1, func() error { _, err := c.SetPolicy(t.Context(), "p", "sallyport", "x"); return err }},
+		"a change":   {attempts, func() error { _, err := c.SetPolicy(t.Context(), "p", "sallyport", "x"); return err }},
 		"an upload":  {1, func() error { _, err := c.InstallPlugin(t.Context(), strings.NewReader("x")); return err }},
-		"enrolment":  {1, func() error { _, err := c.Renew(t.Context()); return err }},
+		"renewal":    {attempts, func() error { _, err := c.Renew(t.Context()); return err }},
 		"a question": {attempts, func() error { _, err := c.LedgerKey(t.Context()); return err }},
 	} {
 		n.Store(0)

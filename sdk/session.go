@@ -56,14 +56,14 @@ func (c *Client) OpenSession(ctx context.Context, scopes []string) (Session, err
 	body := struct {
 		Scopes []string `json:"scopes,omitempty"`
 	}{scopes}
-	return c.opened(ctx, call{method: http.MethodPost, path: "/v1/sessions", body: body, auth: bare, again: true})
+	return c.opened(ctx, call{method: http.MethodPost, path: "/v1/sessions", body: body, auth: bare, keyed: true})
 }
 
 // RefreshSession exchanges the session that the client acts with for a fresh
 // one and uses that from now on. The old one ends at once, for everybody who
 // shares it.
 func (c *Client) RefreshSession(ctx context.Context) (Session, error) {
-	s, err := c.opened(ctx, call{method: http.MethodPost, path: "/v1/sessions/refresh", body: struct{}{}})
+	s, err := c.opened(ctx, call{method: http.MethodPost, path: "/v1/sessions/refresh", body: struct{}{}, keyed: true})
 	if err != nil {
 		return Session{}, err
 	}
@@ -93,13 +93,16 @@ func (c *Client) Delegate(ctx context.Context, r DelegateRequest) (Session, erro
 		Thumbprint string   `json:"key_thumbprint"`
 		TTL        int64    `json:"ttl_seconds,omitempty"`
 	}{r.Scopes, r.KeyThumbprint, seconds(r.TTL)}
-	return c.opened(ctx, call{method: http.MethodPost, path: "/v1/sessions/delegate", body: body})
+	return c.opened(ctx, call{method: http.MethodPost, path: "/v1/sessions/delegate", body: body, keyed: true})
 }
 
 // EndSession revokes a session and all that were delegated from it. The id
 // "current" is the session that the client acts with.
 func (c *Client) EndSession(ctx context.Context, id, reason string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/sessions/{}", id), query: set("reason", reason)}, nil)
+	_, err := c.do(ctx, call{
+		method: http.MethodDelete, path: join("/v1/sessions/{}", id), query: set("reason", reason),
+		keyed: id != "current", again: true, // who has ended its own cannot ask for the first answer in it
+	}, nil)
 	if err != nil || id != "current" {
 		return err
 	}
@@ -145,7 +148,8 @@ func (c *Client) authorise(ctx context.Context, r call) (*Session, error) {
 	if c.session.fresh(c.cfg.Now()) {
 		return c.session, nil
 	}
-	s, err := c.OpenSession(ctx, c.cfg.Scopes)
+	// The key of the context is for the call that the session is opened for.
+	s, err := c.OpenSession(WithIdempotencyKey(ctx, ""), c.cfg.Scopes)
 	if err != nil {
 		return nil, err
 	}

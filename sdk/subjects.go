@@ -72,7 +72,7 @@ func (c *Client) Invite(ctx context.Context, r InviteRequest) (Invitation, error
 		TTL  int64  `json:"ttl_seconds,omitempty"`
 	}{r.Kind, r.Role, r.Team, r.Name, seconds(r.TTL)}
 	var out Invitation
-	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/invitations", body: body}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/invitations", body: body, keyed: true}, &out)
 	return out, err
 }
 
@@ -128,14 +128,14 @@ func (c *Client) ChangeSubject(ctx context.Context, id string, change SubjectCha
 		Team   string `json:"team,omitempty"`
 	}{change.Reason, change.Role, change.Team}
 	var out Subject
-	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/subjects/{}/{}", id, change.Act), body: body}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/subjects/{}/{}", id, change.Act), body: body, keyed: true}, &out)
 	return out, err
 }
 
 // RevokeCertificate takes a certificate away from its subject, for good.
 func (c *Client) RevokeCertificate(ctx context.Context, serial, reason string) error {
 	_, err := c.do(ctx, call{
-		method: http.MethodPost, path: join("/v1/certificates/{}/revoke", serial), body: reasoned{reason},
+		method: http.MethodPost, path: join("/v1/certificates/{}/revoke", serial), body: reasoned{reason}, keyed: true,
 	}, nil)
 	return err
 }

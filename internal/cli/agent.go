@@ -32,10 +32,14 @@ func agentToken(s *shell) *cobra.Command {
 secret that works once. Only the token goes to standard output, so that it can
 be piped; hand it over by a channel that you trust.
 
+A script that may have lost the token to a broken connection repeats the command
+with the same --idempotency-key: it gets the same token, and no second one exists.
+
 With --kind operator the newcomer is an operator (roles: administrator, auditor,
 reporter, or one that your policies know).`,
 		Example: `  sallyport agent token --role deployer --team web --name build-7 --ttl 10m
-  sallyport agent token --kind operator --role auditor --name carol`,
+  sallyport agent token --kind operator --role auditor --name carol
+  sallyport agent token --role deployer --idempotency-key "$BUILD_ID-join" > token`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if r.Role == "" {
 				return fault.Invalidf("the newcomer needs a role: --role ROLE")
@@ -67,7 +71,7 @@ reporter, or one that your policies know).`,
 	f.StringVar(&r.Team, "team", "", "team of the newcomer")
 	f.StringVar(&r.Name, "name", "", "name of the newcomer; without it the newcomer chooses")
 	f.DurationVar(&r.TTL, "ttl", time.Hour, "how long the token may be used, one minute to a day")
-	return c
+	return repeatable(c, "gives the same token, until it is used")
 }
 
 func agentEnrol(s *shell) *cobra.Command {

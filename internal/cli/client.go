@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/sallyport-project/sallyport/internal/fault"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
@@ -42,6 +44,21 @@ func (s *shell) client(ctx context.Context) (*sallyport.Client, error) {
 		}
 	}
 	return sallyport.New(cfg)
+}
+
+// repeatable gives a command the flag by which a script repeats it safely.
+func repeatable(c *cobra.Command, again string) *cobra.Command {
+	const flag = "idempotency-key"
+	key, run := "", c.RunE
+	c.Flags().StringVar(&key, flag, "", "repeating the command with the same key within ten minutes "+again)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if c.Flags().Changed(flag) && key == "" {
+			return fault.Invalidf("--%s needs a key, chosen anew for each change", flag)
+		}
+		c.SetContext(sallyport.WithIdempotencyKey(c.Context(), key))
+		return run(c, args)
+	}
+	return c
 }
 
 // target is where to call, and which authority to trust there.
@@ -101,7 +118,7 @@ func (s *shell) exchange(ctx context.Context, c *identity, cfg sallyport.Config)
 		return certificate{}, sallyport.Identity{}, err
 	}
 	defer client.Close()
-	fresh, err := client.Renew(ctx)
+	fresh, err := client.Renew(sallyport.WithIdempotencyKey(ctx, "")) // a key is for what the command does
 	if err != nil {
 		return certificate{}, fresh, err
 	}

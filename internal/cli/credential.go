@@ -27,10 +27,10 @@ report of a leaked value finds it.`,
 
 // vending is what credential vend was asked for.
 type vending struct {
-	params                             []string
-	paramsFile, publicKey, out, idempo string
-	ttl                                time.Duration
-	show                               bool
+	params                     []string
+	paramsFile, publicKey, out string
+	ttl                        time.Duration
+	show                       bool
 }
 
 func credentialVend(s *shell) *cobra.Command {
@@ -54,9 +54,8 @@ JSON for other forms comes by --params-file. Policy may narrow what you get.`,
 	f.DurationVar(&v.ttl, "ttl", 5*time.Minute, "how long it should live")
 	f.StringVar(&v.publicKey, "public-key", "", "file with your own public key, for kinds that certify one")
 	f.StringVar(&v.out, "out", "", "prefix of the files to write")
-	f.StringVar(&v.idempo, "idempotency-key", "", "repeating the command with the same key gives the same credential")
 	f.BoolVar(&v.show, "show", false, "print the value")
-	return c
+	return repeatable(c, "gives the same credential")
 }
 
 // listParams are parameters that are lists of texts, of kinds that the house
@@ -125,7 +124,7 @@ func (s *shell) vend(ctx context.Context, kind string, v vending) error {
 		return err
 	}
 	defer client.Close()
-	got, err := client.Vend(ctx, sallyport.VendRequest{Kind: kind, Params: params, TTL: v.ttl, IdempotencyKey: v.idempo})
+	got, err := client.Vend(ctx, sallyport.VendRequest{Kind: kind, Params: params, TTL: v.ttl})
 	if err != nil {
 		return err
 	}

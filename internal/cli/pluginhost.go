@@ -44,7 +44,7 @@ func trustAdd(s *shell) *cobra.Command {
 		},
 	}
 	c.Flags().StringSliceVar(&names, "names", nil, "patterns of package names (default: all)")
-	return c
+	return repeatable(c, "finds the key trusted")
 }
 
 func trustList(s *shell) *cobra.Command {
@@ -92,7 +92,7 @@ func trustRemove(s *shell) *cobra.Command {
 }
 
 func pluginInstall(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return repeatable(&cobra.Command{
 		Use: "install FILE", Short: "Install a package at the server", Args: cobra.ExactArgs(1),
 		Long:    "Send a package to the server, which verifies it and runs it from now on. A package of the same name is replaced.",
 		Example: "  sallyport plugin install my.spk",
@@ -118,7 +118,7 @@ func pluginInstall(s *shell) *cobra.Command {
 					"kinds", strings.Join(p.Offer.Kinds, " "))
 			})
 		},
-	}
+	}, "finds the package installed")
 }
 
 func pluginList(s *shell) *cobra.Command {

@@ -52,7 +52,7 @@ which nobody could change policies any more.`,
 	}
 	c.Flags().StringVar(&kind, "kind", string(policy.Sallyport), strings.Join(policyKinds, ", "))
 	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(policyKinds, cobra.ShellCompDirectiveNoFileComp))
-	return c
+	return repeatable(c, "makes no second version")
 }
 
 func policyGet(s *shell) *cobra.Command {

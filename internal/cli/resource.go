@@ -61,7 +61,7 @@ path before is replaced.`,
 		},
 	}
 	c.Flags().StringVar(&file, "file", "", "file with the value (default: standard input)")
-	return c
+	return repeatable(c, "makes no second version")
 }
 
 func resourceList(s *shell) *cobra.Command {

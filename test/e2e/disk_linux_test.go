@@ -188,7 +188,7 @@ func TestReadOnlyDisk_RefusesWithTheReason(t *testing.T) {
 
 	w = start(t, w.House)
 	agent = w.meet(agent)
-	if _, err := agent.client.Vend(t.Context(), SSH(time.Minute, "")); err != nil {
+	if _, err := agent.client.Vend(t.Context(), SSH(time.Minute)); err != nil {
 		t.Fatalf("before: %v", err)
 	}
 	remount("abort") // ext4(5): as if the kernel had found an error

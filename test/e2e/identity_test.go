@@ -127,7 +127,7 @@ func TestIdentity_ExpiresDelegatedTokens(t *testing.T) {
 	if me, err := d.Whoami(t.Context()); err != nil || me.Subject.ID != agent.Subject.ID || !me.Session.Delegated {
 		t.Fatalf("the delegate is %+v, %v", me, err)
 	}
-	if _, err := d.Vend(t.Context(), SSH(time.Minute, "")); err != nil {
+	if _, err := d.Vend(t.Context(), SSH(time.Minute)); err != nil {
 		t.Errorf("the delegate may not do what was delegated: %v", err)
 	}
 	_, wrong, err := ed25519.GenerateKey(rand.Reader)

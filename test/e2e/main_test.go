@@ -167,7 +167,7 @@ func (w *world) meet(p person) person {
 // vend gets a certificate that lives for a while.
 func (w *world) vend(p person, ttl time.Duration) sallyport.Credential {
 	w.t.Helper()
-	c, err := p.client.Vend(w.t.Context(), SSH(ttl, ""))
+	c, err := p.client.Vend(w.t.Context(), SSH(ttl))
 	must(w.t, err)
 	return c
 }

@@ -98,9 +98,9 @@ func (s *Server) Install(ctx context.Context) error {
 }
 
 // SSH asks for a certificate within the example policy's bounds.
-func SSH(ttl time.Duration, key string) sallyport.VendRequest {
+func SSH(ttl time.Duration) sallyport.VendRequest {
 	return sallyport.VendRequest{
-		Kind: "ssh-user-cert", TTL: ttl, IdempotencyKey: key,
+		Kind: "ssh-user-cert", TTL: ttl,
 		Params: map[string]any{"principals": []any{"deploy"}, "source_addresses": []any{"127.0.0.1/32"}},
 	}
 }

@@ -45,9 +45,9 @@ func TestIdempotencyKey_MakesOneCredential(t *testing.T) {
 	if len(got) != 1 || news != 1 {
 		t.Errorf("one key made %d credentials, %d answers say that it is new", len(got), news)
 	}
-	_, err = agent.client.Vend(ctx, SSH(30*time.Second, "the-key"))
+	_, err = agent.client.Vend(sallyport.WithIdempotencyKey(ctx, "the-key"), SSH(30*time.Second))
 	refused(t, "the key for another request", err, sallyport.Conflict)
-	mine, err := other.client.Vend(ctx, SSH(10*time.Minute, "the-key"))
+	mine, err := other.client.Vend(sallyport.WithIdempotencyKey(ctx, "the-key"), SSH(10*time.Minute))
 	must(t, err)
 	if mine.Replayed {
 		t.Error("somebody else's key was answered with this one's credential")
@@ -71,7 +71,7 @@ func TestIdempotencyKey_MakesOneCredential(t *testing.T) {
 func TestRelease_NarrowsToPolicy(t *testing.T) {
 	w := equipped(t, Options{})
 	agent := w.enrol("agent", "deployer", "build-7")
-	long := SSH(24*time.Hour, "")
+	long := SSH(24 * time.Hour)
 	got, err := agent.client.Vend(t.Context(), long)
 	must(t, err)
 	if life := got.ExpiresAt.Sub(got.IssuedAt); life > 15*time.Minute {
@@ -93,7 +93,7 @@ func TestRelease_NarrowsToPolicy(t *testing.T) {
 	}
 	_, err = agent.client.Vend(t.Context(), sallyport.VendRequest{Kind: "github-pat", TTL: time.Minute})
 	refused(t, "a kind that nobody serves", err, sallyport.NotFound)
-	_, err = w.admin.Vend(t.Context(), SSH(time.Minute, ""))
+	_, err = w.admin.Vend(t.Context(), SSH(time.Minute))
 	refused(t, "an operator without a policy for it", err, sallyport.Denied)
 }
 

@@ -176,7 +176,7 @@ func TestReplicas_SurviveEachOther(t *testing.T) {
 	t.Logf("%d credentials, %d of them after the kill", len(released), late)
 	b.allIn(released, 20*time.Second)
 
-	short, err := b.meet(agent).client.Vend(ctx, SSH(time.Second, ""))
+	short, err := b.meet(agent).client.Vend(ctx, SSH(time.Second))
 	must(t, err)
 	must(t, Eventually(15*time.Second, func() error {
 		g, err := b.admin.Grant(ctx, short.Grant)
