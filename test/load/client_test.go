@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -50,16 +49,6 @@ func TestConnection_ReadsEveryFraming(t *testing.T) {
 			if err != nil || status != want.status || string(body) != want.body {
 				t.Fatalf("%s: status %d, %d bytes, %v", want.path, status, len(body), err)
 			}
-		}
-	}
-}
-
-func TestNumber_CountsInPlace(t *testing.T) {
-	field := []byte("key-00000000")
-	for _, n := range []int{1, 42, 12345678} {
-		number(field[4:], n)
-		if got, want := string(field), fmt.Sprintf("key-%08d", n); got != want {
-			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

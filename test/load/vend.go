@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/keys/sshca"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
@@ -156,13 +156,13 @@ func (v vended) drive(ctx context.Context, s *server, agents []agent, o options)
 				return nil, err
 			}
 			opened = append(opened, c)
-			key := rand.Text()[:20] + "-00000000"
+			key := id.New() // as the SDK makes them: the time first
 			text := request(http.MethodPost, "/v1/credentials", s.main, a.body, "Authorization: Bearer "+a.token, "Idempotency-Key: "+key)
-			digits := text[strings.Index(string(text), key)+len(key)-8:][:8]
+			field := text[strings.Index(string(text), key):][:len(key)]
 			n := 0
 			return func(context.Context) error {
 				n++
-				number(digits, n)
+				copy(field, id.New())
 				status, answer, err := c.exchange(text)
 				if err == nil && status != http.StatusCreated {
 					err = refused(status, answer)
@@ -174,14 +174,6 @@ func (v vended) drive(ctx context.Context, s *server, agents []agent, o options)
 			}, nil
 		},
 	}.run(ctx)
-}
-
-// number writes n into a field of digits.
-func number(digits []byte, n int) {
-	for i := len(digits) - 1; i >= 0; i-- {
-		digits[i] = byte('0' + n%10)
-		n /= 10
-	}
 }
 
 // look makes sure, once for each connection, that the answer is a credential.
