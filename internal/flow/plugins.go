@@ -150,12 +150,7 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "read installed plugins")
 		}
-		var old *plugin.Installed
-		for _, row := range all {
-			if row.Name == entry.Manifest.Name {
-				old = &row
-			}
-		}
+		old := installedAs(all, entry.Manifest.Name)
 		if old != nil && old.State == plugin.Active && old.Digest == entry.Digest {
 			next = *old
 			return unit.Unit{}, errInstalled
@@ -188,12 +183,20 @@ func uninstalled(ctx context.Context, g *Gate, was plugin.Installed) error {
 	if err != nil {
 		return fault.Wrap(err, "read installed plugins")
 	}
-	for _, now := range all {
-		if now.Name == was.Name && now.Digest == was.Digest && now.State == plugin.Active {
-			return nil
+	if now := installedAs(all, was.Name); now == nil || now.Digest != was.Digest || now.State != plugin.Active {
+		return gone("the package was removed or replaced")
+	}
+	return nil
+}
+
+// installedAs is the row of a name, nil if there is none.
+func installedAs(all []plugin.Installed, name string) *plugin.Installed {
+	for _, row := range all {
+		if row.Name == name {
+			return &row
 		}
 	}
-	return gone("the package was removed or replaced")
+	return nil
 }
 
 // errInstalled ends an installation that was decided before, on this node or on

@@ -150,7 +150,7 @@ func changes() map[string]change {
 		"trust": {record: "publisher.trusted", do: func(w *world, c flow.Caller, n int) (string, error) {
 			out, err := w.gate.TrustPublisher(ctx, c, fmt.Sprint("acme-", n), w.public, []string{"x"})
 			w.made = out.ID
-			return fmt.Sprint(out.ID, out.Publisher, out.Public, out.Names, out.State, out.At, out.Author), err
+			return fmt.Sprint(out.ID, out.Publisher, string(out.Public), out.Names, out.State, out.At, out.Author), err
 		}, undo: func(w *world) { must(w.t, w.gate.DistrustPublisher(ctx, w.admin.caller(), w.made)) }},
 		"distrust": {record: "publisher.distrusted", do: func(w *world, c flow.Caller, n int) (string, error) {
 			return "", w.gate.DistrustPublisher(ctx, c, w.spareKey(n))
