@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -48,7 +49,7 @@ type keyedCall struct {
 	key       *Key
 	id        string // of the outcome
 	operation string // what it does, as its record's type says
-	request   string // digest: another request under the same key is a mistake of the caller's
+	request   []byte // digest: another request under the same key is a mistake of the caller's
 	answer    answer
 	late      bool // look for a first answer only when the key turns out to be taken
 
@@ -85,7 +86,7 @@ func (c Caller) shown() string {
 
 func newKeyedCall(k *Key, operation, subject, delegate string, out answer, request []string) *keyedCall {
 	return &keyedCall{
-		key: k, id: outcomeID(k.Text, operation, subject, delegate), operation: operation, request: string(digest(request)), answer: out,
+		key: k, id: outcomeID(k.Text, operation, subject, delegate), operation: operation, request: digest(request), answer: out,
 	}
 }
 
@@ -108,14 +109,12 @@ func outcomeID(key, operation, subject, delegate string) string {
 
 // digest is SHA-256 over the parts, each after its length.
 func digest(parts []string) []byte {
-	h := sha256.New()
-	var length [8]byte
+	text := make([]byte, 0, 256)
 	for _, p := range parts {
-		binary.BigEndian.PutUint64(length[:], uint64(len(p)))
-		h.Write(length[:])
-		h.Write([]byte(p))
+		text = append(binary.BigEndian.AppendUint64(text, uint64(len(p))), p...)
 	}
-	return h.Sum(nil)
+	sum := sha256.Sum256(text)
+	return sum[:]
 }
 
 // firstCall is what is kept of a call. It is sealed as a whole: the answer may
@@ -226,7 +225,7 @@ func (g *Gate) recall(k *keyedCall, o unit.Outcome) (firstCall[json.RawMessage],
 		return first, fault.Internalf("a first answer is broken").Because(err)
 	}
 	defer clear(first.Answer)
-	if string(first.Request) != k.request {
+	if !bytes.Equal(first.Request, k.request) {
 		return first, fault.Conflictf("this Idempotency-Key was used for another request; choose a new one")
 	}
 	if err := k.answer.recall(first.Answer); err != nil {
@@ -243,7 +242,7 @@ func (g *Gate) keep(k *keyedCall, u unit.Unit) (unit.Unit, error) {
 		u.Record.ID = newID()
 	}
 	plain, err := json.Marshal(firstCall[any]{
-		Request: []byte(k.request), Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target,
+		Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target,
 		Urgent: u.Urgent, Answer: k.answer.kept(),
 	})
 	if err != nil {
