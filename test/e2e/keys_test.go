@@ -70,7 +70,7 @@ func (w *world) load(p person) *load {
 						return
 					}
 				}
-				_, err := client.Vend(context.Background(), SSH(time.Minute, ""))
+				_, err := client.Vend(context.Background(), SSH(time.Minute))
 				if client != p.client {
 					client.Close()
 				}
