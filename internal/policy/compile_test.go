@@ -73,7 +73,7 @@ func TestCompile_refusesBrokenDocuments(t *testing.T) {
 func TestCompile_refusesWhatLeavesTheSandbox(t *testing.T) {
 	for _, call := range []string{
 		`http.send({"method": "GET", "url": "http://127.0.0.1/"})`, `net.lookup_ip_addr("localhost")`,
-		`net.cidr_expand("10.0.0.0/8")`, `opa.runtime()`, `io.jwt.decode("a.b.c")`, `crypto.sha256("x")`,
+		`net.cidr_expand("10.0.0.0/8")`, `net.cidr_merge(["10.0.0.0/8"])`, `opa.runtime()`, `io.jwt.decode("a.b.c")`, `crypto.sha256("x")`,
 		`crypto.x509.parse_certificates("x")`, `rand.intn("x", 10)`, `uuid.rfc4122("x")`, `rego.parse_module("a", "b")`,
 		`rego.metadata.rule()`, `trace("x")`, `providers.aws.sign_req({}, {}, 1)`,
 		`json.match_schema({}, {"$ref": "http://127.0.0.1/"})`, `yaml.unmarshal("a: b")`, `bits.lsh(1, 100000000000)`,

@@ -167,6 +167,26 @@ release := {"allow": false} if input.action`,
 	}
 }
 
+// A policy can limit where a request comes from, and what cannot be read as an
+// address breaks the document: a veto, never an allow.
+func TestSet_Decide_limitsSourceAddresses(t *testing.T) {
+	const text = `release := {"allow": true, "bounds": {"kind": "ssh-user-cert", "max_ttl_seconds": 60}} if {
+	some zone in ["10.0.0.0/8", "2001:db8::/32"]
+	net.cidr_contains(zone, input.context.address)
+}`
+	s := mustCompile(t, doc("zone", text))
+	for address, allowed := range map[string]bool{
+		"10.0.0.7": true, "10.255.255.255": true, "11.0.0.1": false, "192.0.2.1": false, "2001:db8::1": true, "2001:db9::1": false,
+		"::ffff:10.0.0.7": true, "10.0.0.0/9": true, "10.0.0.0/7": false, "0.0.0.0/0": false,
+		"": false, "localhost": false, "10.0.0": false, "010.0.0.7": false, "10.0.0.7 ": false, "10.0.0.7:443": false,
+	} {
+		d := decide(t, s, "release", request(object{"context": object{"address": address}}))
+		if d.Allow != allowed {
+			t.Errorf("from %q: %+v", address, d)
+		}
+	}
+}
+
 func TestSet_Decide_stopsInTime(t *testing.T) {
 	const endless = `respond := {"allow": true} if {
 	some a in numbers.range(1, 100000)
