@@ -45,7 +45,7 @@ type App struct {
 	store   *store.Store
 	host    *plugin.Host
 	gate    *flow.Gate
-	files   map[string]*ca.Files // by listener address
+	files   map[string]*ca.Files // by listener name
 	rest    http.Handler
 	kbs     http.Handler
 	weak    []string // switches that weaken, for status and start-up
@@ -223,7 +223,7 @@ func (a *App) openFiles() error {
 		if err != nil {
 			return err
 		}
-		a.files[l.Address] = files
+		a.files[l.Name] = files
 	}
 	return nil
 }

@@ -152,6 +152,9 @@ func TestNew_RefusesAnotherKey(t *testing.T) {
 func TestParse_RefusesWhatWeakens(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"sample evidence on a public listener", "verifiers: {sample: {insecure: true}}\nlisten: {main: {address: '0.0.0.0:8443'}}", "loopback"},
+		{"two of one name", "listen: {further: [{address: '127.0.0.1:0', doors: [kbs]}, {address: '127.0.0.1:0', doors: [rest]}]}", "two listeners are called 127.0.0.1:0"},
+		{"a name that is taken", "listen: {further: [{name: operations, address: '127.0.0.1:0', doors: [kbs]}]}", "two listeners are called operations"},
+		{"another name for main", "listen: {main: {name: front, address: '127.0.0.1:0'}}", "listen.main is called main"},
 		{"operations in public", "listen: {operations: '0.0.0.0:9090'}", "loopback"},
 		{"plain main listener", "listen: {main: {plain: true}}", "listen.main"},
 		{"further listener with every door", "listen: {further: [{address: '127.0.0.1:1'}]}", "doors"},

@@ -57,8 +57,17 @@ type Listen struct {
 	Further    []Listener `yaml:"further"`
 }
 
+// The listeners whose names are fixed.
+const (
+	mainListener       = "main"
+	operationsListener = "operations"
+)
+
 // Listener is one address with its doors.
 type Listener struct {
+	// Name tells further listeners apart, in the ready file and in messages; the
+	// address if empty. No two share one.
+	Name    string   `yaml:"name"`
 	Address string   `yaml:"address"`
 	Names   []string `yaml:"names"` // DNS names and addresses in the embedded CA's certificate
 	// Doors are those that answer here: rest, kbs. Empty means all.
@@ -134,6 +143,11 @@ func Parse(text []byte, folder string) (Config, error) {
 		return Config{}, fault.Invalidf("the configuration is not right: %s", yaml.FormatError(err, false, true)).Because(err)
 	}
 	c.fill()
+	for i, l := range c.Listen.Further {
+		if l.Name == "" {
+			c.Listen.Further[i].Name = l.Address
+		}
+	}
 	for _, p := range c.paths() {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(folder, *p)
@@ -152,6 +166,7 @@ func (c *Config) fill() {
 		{&c.KEK.File, filepath.Join("keys", "kek")},
 		{&c.Storage.Driver, "sqlite"},
 		{&c.TrustDomain, "sallyport.internal"},
+		{&c.Listen.Main.Name, mainListener},
 		{&c.Listen.Main.Address, "127.0.0.1:8443"},
 		{&c.Listen.Operations, "127.0.0.1:9090"},
 		{&c.Keys.Rotate.Token, "30d"},
@@ -198,10 +213,15 @@ func (c Config) Validate() error {
 	if err := c.Listen.Main.validate("listen.main", c.Verifiers.Sample.Insecure); err != nil {
 		return err
 	}
-	if len(c.Listen.Main.Doors) > 0 || c.Listen.Main.Plain {
-		return fault.Invalidf("listen.main serves all doors over TLS; name doors, or plain, under listen.further")
+	if len(c.Listen.Main.Doors) > 0 || c.Listen.Main.Plain || c.Listen.Main.Name != mainListener {
+		return fault.Invalidf("listen.main is called main and serves all doors over TLS; a name, doors, or plain belong under listen.further")
 	}
+	names := map[string]bool{mainListener: true, operationsListener: true}
 	for _, l := range c.Listen.Further {
+		if names[l.Name] {
+			return fault.Invalidf("listen.further: two listeners are called %s; give each a name of its own, other than main and operations", l.Name)
+		}
+		names[l.Name] = true
 		if err := l.validate("listen.further", c.Verifiers.Sample.Insecure); err != nil {
 			return err
 		}

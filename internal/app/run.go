@@ -9,6 +9,7 @@ import (
 	"io"
 	stdlog "log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -46,7 +47,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	background := a.background(ctx)
 	close(a.ready)
-	a.log.InfoContext(ctx, "serving", slog.Any("main", a.bound["main"]), slog.Any("operations", a.bound["operations"]))
+	a.log.InfoContext(ctx, "serving", slog.Any("main", a.bound[mainListener]), slog.Any("operations", a.bound[operationsListener]))
 	var failed error
 	select {
 	case <-ctx.Done():
@@ -93,8 +94,12 @@ func (a *App) close(ctx context.Context) {
 func (a *App) Ready() <-chan struct{} { return a.ready }
 
 // Address is where a listener is bound: main, operations, or a further one by
-// its configured address. Valid once [App.Ready] is closed.
+// its configured name. Valid once [App.Ready] is closed.
 func (a *App) Address(name string) string { return a.bound[name] }
+
+// Addresses is where every listener is bound, by its name. Valid once
+// [App.Ready] is closed.
+func (a *App) Addresses() map[string]string { return maps.Clone(a.bound) }
 
 // server is one open listener.
 type server struct {
@@ -114,27 +119,27 @@ func (s server) serve() error {
 // listen opens all listeners, or none.
 func (a *App) listen(ctx context.Context) ([]server, error) {
 	var servers []server
-	add := func(name string, l Listener, handler http.Handler) error {
+	add := func(l Listener, handler http.Handler) error {
 		open, err := new(net.ListenConfig).Listen(ctx, "tcp", l.Address)
 		if err != nil {
 			return fault.Unavailablef("the address %s cannot be bound; is a server running there already?", l.Address).Because(err)
 		}
-		a.bound[name] = open.Addr().String()
-		s := server{name: name, open: open, plain: l.Plain, http: httpServer(handler, a.quiet())}
+		a.bound[l.Name] = open.Addr().String()
+		s := server{name: l.Name, open: open, plain: l.Plain, http: httpServer(handler, a.quiet())}
 		servers = append(servers, s)
 		if !l.Plain {
 			s.http.TLSConfig, err = a.tls(l)
 		}
 		return err
 	}
-	err := add("main", a.cfg.Listen.Main, a.doors(nil))
+	err := add(a.cfg.Listen.Main, a.doors(nil))
 	for _, l := range a.cfg.Listen.Further {
 		if err == nil {
-			err = add(l.Address, l, a.doors(l.Doors))
+			err = add(l, a.doors(l.Doors))
 		}
 	}
 	if err == nil && a.cfg.Listen.Operations != "off" {
-		err = add("operations", Listener{Address: a.cfg.Listen.Operations, Plain: true}, a.operations())
+		err = add(Listener{Name: operationsListener, Address: a.cfg.Listen.Operations, Plain: true}, a.operations())
 	}
 	if err != nil {
 		for _, s := range servers {
@@ -170,7 +175,7 @@ func (w debugWriter) Write(line []byte) (int, error) {
 // tls is the configuration of one listener: TLS 1.3, client certificates asked
 // for, and verified if given.
 func (a *App) tls(l Listener) (*tls.Config, error) {
-	files := a.files[l.Address]
+	files := a.files[l.Name]
 	config := &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"}}
 	if l.Certificate != "" {
 		config.GetCertificate = files.GetCertificate

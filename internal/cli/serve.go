@@ -35,8 +35,9 @@ func newServe(s *shell) *cobra.Command {
 connections, lets requests in flight end, and exits within ten seconds.
 
 The log goes to standard error. With --ready-file the addresses that were bound
-are written to a file as JSON once every listener is open: for scripts, and for
-port 0.`,
+are written to a file as JSON once every listener is open, each under its
+listener's name (main, operations, and the names under listen.further): for
+scripts, and for port 0.`,
 		Example: "  sallyport serve\n  sallyport serve --config /etc/sallyport/sallyport.yaml --ready-file /run/sallyport/ready.json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := s.config(config)
@@ -70,7 +71,7 @@ func runAndTell(ctx context.Context, a *app.App, path string) error {
 		return err
 	case <-a.Ready():
 	}
-	text, err := json.Marshal(map[string]string{"main": a.Address("main"), "operations": a.Address("operations")})
+	text, err := json.Marshal(a.Addresses())
 	if err == nil {
 		err = replace(path, append(text, '\n'), 0o644)
 	}

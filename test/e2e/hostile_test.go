@@ -170,12 +170,12 @@ func TestDoors_KeepSecrets(t *testing.T) {
 // TestDoors_BoundRequests sends heads and bodies that are too large, too slow,
 // or not HTTP, to every listener.
 func TestDoors_BoundRequests(t *testing.T) {
-	plain := free(t)
 	h := found(t, Options{
-		Further: []any{map[string]any{"address": plain, "doors": []string{"kbs"}, "plain": true}},
+		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
 		Config:  map[string]any{"verifiers": map[string]any{"sample": map[string]any{"insecure": true}}},
 	})
 	w := start(t, h)
+	plain := w.Bound["guests"]
 	doors := map[string]func() net.Conn{
 		"main":       func() net.Conn { return w.dial(&w.House.Operator).conn },
 		"kbs":        func() net.Conn { return dialPlain(t, plain) },

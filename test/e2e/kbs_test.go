@@ -62,13 +62,12 @@ func newGuest(t *testing.T, url string, transport http.RoundTripper) (*guest.Cli
 // TestKBS_ServesAGuest runs the whole protocol over a listener that has nothing
 // else and speaks plain HTTP, as guests of Confidential Containers do.
 func TestKBS_ServesAGuest(t *testing.T) {
-	address := free(t)
 	h := found(t, Options{
-		Further: []any{map[string]any{"address": address, "doors": []string{"kbs"}, "plain": true}},
+		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
 		Config:  map[string]any{"verifiers": map[string]any{"sample": map[string]any{"insecure": true}}},
 	})
 	w := start(t, h)
-	url := "http://" + address
+	url := "http://" + w.Bound["guests"]
 	_, err := w.admin.PutResource(t.Context(), "default", "key", "disk", []byte("the disk's key"))
 	must(t, err)
 	tap := &wiretap{}

@@ -186,3 +186,34 @@ func TestServer_RefusesASecondOnItsData(t *testing.T) {
 	}
 	refused(t, "an unknown subject", func() error { _, err := w.admin.Subject(t.Context(), "nobody"); return err }(), sallyport.NotFound, sallyport.Invalid)
 }
+
+// TestReadyFile_NamesEveryListener tells listeners on port 0 apart by their
+// names.
+func TestReadyFile_NamesEveryListener(t *testing.T) {
+	w := start(t, found(t, Options{Further: []any{
+		map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true},
+		map[string]any{"name": "inside", "address": "127.0.0.1:0", "doors": []string{"rest"}},
+	}}))
+	if len(w.Bound) != 4 {
+		t.Fatalf("the ready file names %v", w.Bound)
+	}
+	for name, address := range w.Bound {
+		scheme := map[string]string{"guests": "http", "operations": "http"}[name]
+		if scheme == "" {
+			scheme = "https"
+		}
+		for path, at := range map[string]string{"/v1/ledger/checkpoint": "main inside", "/readyz": "operations", "/kbs/v0/auth": "main guests"} {
+			method := http.MethodGet
+			if path == "/kbs/v0/auth" {
+				method = http.MethodPost
+			}
+			req, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+address+path, strings.NewReader("{}"))
+			must(t, err)
+			got, err := exchange(w.HTTP(&w.House.Operator), req)
+			must(t, err)
+			if (got.status != http.StatusNotFound) != strings.Contains(at, name) {
+				t.Errorf("%s at %s: %d", path, name, got.status)
+			}
+		}
+	}
+}

@@ -21,8 +21,9 @@ const (
 // Server is a running sallyport serve.
 type Server struct {
 	House      *House
-	Main       string // host:port
-	Operations string // host:port
+	Main       string            // host:port
+	Operations string            // host:port
+	Bound      map[string]string // host:port of every listener, by name
 	PID        int
 
 	cmd   *exec.Cmd
@@ -60,12 +61,11 @@ func (s *Server) await(ctx context.Context, ready string) error {
 	late := time.After(StartTime)
 	for {
 		if text, err := os.ReadFile(ready); err == nil { //nolint:gosec // of this house
-			var bound struct{ Main, Operations string }
-			if err := json.Unmarshal(text, &bound); err != nil {
+			if err := json.Unmarshal(text, &s.Bound); err != nil {
 				s.Kill()
 				return fmt.Errorf("read ready file: %w", err)
 			}
-			s.Main, s.Operations = bound.Main, bound.Operations
+			s.Main, s.Operations = s.Bound["main"], s.Bound["operations"]
 			return nil
 		}
 		select {

@@ -44,7 +44,7 @@ func serveProfiled(args []string) error {
 		return errors.Join(err, end())
 	case <-a.Ready():
 	}
-	text, err := json.Marshal(map[string]string{"main": a.Address("main"), "operations": a.Address("operations")})
+	text, err := json.Marshal(a.Addresses())
 	if err == nil {
 		err = os.WriteFile(args[3]+".new", text, 0o600) //nolint:gosec // the user names it
 	}
