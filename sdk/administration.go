@@ -135,7 +135,7 @@ func (c *Client) PutResource(ctx context.Context, repository, kind, tag string, 
 	return out, err
 }
 
-// DeleteResource removes a secret.
+// DeleteResource removes a secret. Versions of its path go on counting.
 func (c *Client) DeleteResource(ctx context.Context, repository, kind, tag string) error {
 	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/resources/{}/{}/{}", repository, kind, tag), keyed: true}, nil)
 	return err

@@ -95,7 +95,7 @@ func resourceList(s *shell) *cobra.Command {
 func resourceDelete(s *shell) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete PATH", Short: "Delete a secret", Args: cobra.ExactArgs(1),
-		Long:    "Delete a secret. The records of who got it stay.",
+		Long:    "Delete a secret. The records of who got it stay, and versions go on counting: what\nis stored at the path later has a version of its own.",
 		Example: "  sallyport resource delete default/key/1",
 		RunE: func(c *cobra.Command, args []string) error {
 			repository, kind, tag, err := path(args[0])

@@ -122,6 +122,35 @@ func TestGuest_FetchesWhatPolicyAllowsAndOpensItAlone(t *testing.T) {
 	must(t, h.gate.DeleteResource(context.Background(), h.admin.caller(), []string{"team", "db", "key"}))
 }
 
+// Path and version name one secret for ever.
+func TestResource_VersionsOnlyGrow(t *testing.T) {
+	ctx := context.Background()
+	h := newHouse(t)
+	h.resourcePolicy(policy.ResourceAllowAll())
+	g := h.guest()
+	must(t, g.attest())
+	path := []string{"team", "db", "key"}
+	last := int64(0)
+	for round := range 3 {
+		for range 2 {
+			got, err := h.gate.PutResource(ctx, h.admin.caller(), path, secret.FromString("a secret"))
+			must(t, err)
+			if got.Version <= last {
+				t.Fatalf("round %d: version %d after %d", round, got.Version, last)
+			}
+			last = got.Version
+		}
+		must(t, h.gate.DeleteResource(ctx, h.admin.caller(), path))
+		h.reopen()
+		_, err := g.fetch(true, path...)
+		want(t, err, fault.NotFound)
+		want(t, h.gate.DeleteResource(ctx, h.admin.caller(), path), fault.NotFound)
+		left, err := h.gate.Resources(ctx, h.admin.caller(), "", "", 0)
+		must(t, err)
+		count(t, len(left), 0, "listed resources")
+	}
+}
+
 func TestAttest_AcceptsANonceOnce(t *testing.T) {
 	h := newHouse(t)
 	replica := h.newGate()

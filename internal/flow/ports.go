@@ -80,6 +80,7 @@ type Documents interface {
 // Inventory reads resources, trusted publishers and installed plugins.
 type Inventory interface {
 	Resource(ctx context.Context, path string) (resource.Resource, error)
+	LastResource(ctx context.Context, path string) (resource.Resource, error) // also a deleted one
 	Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error)
 	Trust(ctx context.Context) ([]plugin.Key, error)
 	Plugins(ctx context.Context) ([]plugin.Installed, error)

@@ -75,8 +75,8 @@ func (g *Gate) ReleaseResource(
 	return out, nil
 }
 
-// PutResource stores a secret at a path, in place of what was there. The answer
-// has no value, sealed or not.
+// PutResource stores a secret at a path, in place of what was there. Versions of
+// a path only grow, also over a deletion. The answer has no value, sealed or not.
 func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, value secret.Bytes) (resource.Resource, error) {
 	path, err := resource.ParsePath(segments)
 	if err != nil {
@@ -95,14 +95,17 @@ func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, val
 			return unit.Unit{}, err
 		}
 		now := g.Now().UTC()
-		old, err := g.Store.Resource(ctx, path)
+		old, err := g.Store.LastResource(ctx, path)
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return unit.Unit{}, fault.Wrap(err, "read resource")
 		}
 		next = resource.Resource{ID: path, Version: old.Version + 1, Author: c.Subject.ID, Created: old.Created, Changed: now}
 		write := unit.Update
 		if old.Version == 0 {
-			next.Created, write = now, unit.Insert
+			write = unit.Insert
+		}
+		if old.Version == 0 || !old.Deleted.IsZero() {
+			next.Created = now
 		}
 		if next.Sealed, err = g.Envelope.Seal(next.Table(), next.ID, next.Version, value); err != nil {
 			return unit.Unit{}, fault.Wrap(err, "seal resource")
@@ -126,7 +129,8 @@ func deleted(ctx context.Context, g *Gate, was resource.Resource) error {
 	return nil
 }
 
-// DeleteResource removes a secret.
+// DeleteResource removes a secret for good. What is left of it is the number of
+// its last version, from which the next one goes on.
 func (g *Gate) DeleteResource(ctx context.Context, c Caller, segments []string) error {
 	path, err := resource.ParsePath(segments)
 	if err != nil {
@@ -143,8 +147,9 @@ func (g *Gate) DeleteResource(ctx context.Context, c Caller, segments []string) 
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		record.Policy = d.Documents
-		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Delete(old.Table(), old.ID, old.Version))}, nil
+		gone := old.Delete(c.Subject.ID, g.Now().UTC())
+		record.Policy, record.Data = d.Documents, map[string]string{"version": strconv.FormatInt(gone.Version, 10)}
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Update(gone))}, nil
 	})
 }
 

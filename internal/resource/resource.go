@@ -16,13 +16,25 @@ import (
 const MaxValue = 2 << 20
 
 // Resource is one row of table resources. The id is the path.
+//
+// The row outlives the value: versions of a path only grow, so that path and
+// version name one secret for ever, and no two values of a path are sealed
+// under the same additional data.
 type Resource struct {
 	ID      string
 	Version int64
-	Sealed  []byte
-	Author  string // subject id
+	Sealed  []byte // empty once deleted
+	Author  string // subject id of who changed it last
 	Created time.Time
 	Changed time.Time
+	Deleted time.Time // zero while there is a value
+}
+
+// Delete returns what is left of the resource, one version later: no value.
+func (r Resource) Delete(author string, now time.Time) Resource {
+	r.Version++
+	r.Sealed, r.Author, r.Changed, r.Deleted = nil, author, now, now
+	return r
 }
 
 // ParsePath checks a path of exactly three segments of letters, digits, "_",
@@ -59,15 +71,15 @@ func (Resource) Table() string { return "resources" }
 
 // Columns gives the row in the order of the table's columns.
 func (r Resource) Columns() []any {
-	return []any{r.ID, r.Version, r.Sealed, r.Author, unit.Micros(r.Created), unit.Micros(r.Changed)}
+	return []any{r.ID, r.Version, r.Sealed, r.Author, unit.Micros(r.Created), unit.Micros(r.Changed), unit.Micros(r.Deleted)}
 }
 
 // Scan fills the resource from columns in the order of Columns.
 func (r *Resource) Scan(scan unit.Scanner) error {
-	var created, changed int64
-	if err := scan(&r.ID, &r.Version, &r.Sealed, &r.Author, &created, &changed); err != nil {
+	var created, changed, deleted int64
+	if err := scan(&r.ID, &r.Version, &r.Sealed, &r.Author, &created, &changed, &deleted); err != nil {
 		return err
 	}
-	r.Created, r.Changed = unit.Moment(created), unit.Moment(changed)
+	r.Created, r.Changed, r.Deleted = unit.Moment(created), unit.Moment(changed), unit.Moment(deleted)
 	return nil
 }

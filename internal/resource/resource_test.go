@@ -52,17 +52,27 @@ func FuzzParsePath(f *testing.F) {
 
 func TestResource_ComesBackAsItWas(t *testing.T) {
 	now := time.UnixMicro(1_700_000_000_123_456).UTC()
-	r := resource.Resource{ID: "a/b/c", Version: 2, Sealed: []byte{1}, Author: "x", Created: now, Changed: now}
+	r := resource.Resource{ID: "a/b/c", Version: 2, Sealed: []byte{1}, Author: "x", Created: now, Changed: now, Deleted: now}
 	columns := r.Columns()
 	var back resource.Resource
 	if err := back.Scan(func(dest ...any) error {
 		*dest[0].(*string), *dest[1].(*int64), *dest[2].(*[]byte) = columns[0].(string), columns[1].(int64), columns[2].([]byte)
 		*dest[3].(*string), *dest[4].(*int64), *dest[5].(*int64) = columns[3].(string), columns[4].(int64), columns[5].(int64)
+		*dest[6].(*int64) = columns[6].(int64)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(r, back); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func TestResource_Delete_LeavesAVersionAndNoValue(t *testing.T) {
+	now := time.UnixMicro(1_700_000_000_123_456).UTC()
+	r := resource.Resource{ID: "a/b/c", Version: 2, Sealed: []byte{1}, Author: "x", Created: now, Changed: now}
+	want := resource.Resource{ID: "a/b/c", Version: 3, Author: "y", Created: now, Changed: now.Add(1), Deleted: now.Add(1)}
+	if d := cmp.Diff(want, r.Delete("y", now.Add(1))); d != "" {
 		t.Fatal(d)
 	}
 }

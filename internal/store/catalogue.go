@@ -37,7 +37,7 @@ var rowTables = []string{
 	"passports* id version# subject digest token expires# revoked# reason",
 	"invitations* id version# kind role team name author expires# used# used_by",
 	"grants* id version# state subject session kind document handle sealed! attempts# issued# expires# ended# due#",
-	"resources id version# sealed! author created# changed#",
+	"resources id version# sealed! author created# changed# deleted#",
 	"policies* id version# kind source author at# state",
 	"policy_versions* id version# kind source author at# state",
 	"trust* id version# publisher public_key names state at# author",

@@ -83,14 +83,21 @@ func (s *Store) Generation(ctx context.Context, name string) (int64, error) {
 	return s.number(ctx, "generation", "SELECT version FROM generations WHERE name = $1", name)
 }
 
-// Resource reads a resource by its path.
+// Resource reads a resource by its path. A deleted one is NotFound.
 func (s *Store) Resource(ctx context.Context, path string) (resource.Resource, error) {
+	return one[resource.Resource](ctx, s, "resource", "resources", "WHERE id = $1 AND deleted = 0", path)
+}
+
+// LastResource reads what is, or was last, at a path: the next version goes on
+// from there. NotFound only where nothing ever was.
+func (s *Store) LastResource(ctx context.Context, path string) (resource.Resource, error) {
 	return one[resource.Resource](ctx, s, "resource", "resources", "WHERE id = $1", path)
 }
 
-// Resources lists resources whose path begins with prefix, after the one given.
+// Resources lists resources whose path begins with prefix, after the one given,
+// without those that are deleted.
 func (s *Store) Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error) {
-	w := where{}
+	w := where{parts: []string{"deleted = 0"}}
 	w.and("id > ?", after)
 	if prefix != "" {
 		w.and("id >= ?", prefix)

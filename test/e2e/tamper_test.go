@@ -4,12 +4,14 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/policy"
 	_ "github.com/sallyport-project/sallyport/internal/store" // the database's driver
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
@@ -125,4 +127,56 @@ func TestLedger_NamesTheAlteredRecord(t *testing.T) {
 	if err == nil {
 		t.Error("the server proves an altered record")
 	}
+}
+
+// TestResource_OldValuesDoNotComeBack puts what was deleted back, behind the
+// server's back: under its own version, and by reviving the row.
+func TestResource_OldValuesDoNotComeBack(t *testing.T) {
+	h := found(t, Options{
+		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
+		Config:  map[string]any{"verifiers": map[string]any{"sample": map[string]any{"insecure": true}}},
+	})
+	w := start(t, h)
+	ctx := t.Context()
+	_, err := w.admin.SetPolicy(ctx, "resource-policy", "kbs-resource", policy.ResourceAllowAll())
+	must(t, err)
+	first, err := w.admin.PutResource(ctx, "default", "key", "disk", []byte("old"))
+	must(t, err)
+	_, err = w.admin.PutResource(ctx, "default", "key", "gone", []byte("gone"))
+	must(t, err)
+	must(t, w.Stop())
+	old := sealed(t, h, "default/key/disk")
+	gone := sealed(t, h, "default/key/gone")
+
+	w = start(t, h)
+	must(t, w.admin.DeleteResource(ctx, "default", "key", "disk"))
+	must(t, w.admin.DeleteResource(ctx, "default", "key", "gone"))
+	again, err := w.admin.PutResource(ctx, "default", "key", "disk", []byte("new"))
+	must(t, err)
+	if first.Version != 1 || again.Version != 3 {
+		t.Fatalf("versions %d and %d", first.Version, again.Version)
+	}
+	must(t, w.Stop())
+	behind(t, h, "UPDATE resources SET sealed = ? WHERE id = 'default/key/disk'", old)
+	behind(t, h, "UPDATE resources SET sealed = ?, deleted = 0 WHERE id = 'default/key/gone'", gone)
+
+	w = start(t, h)
+	g, _ := newGuest(t, "http://"+w.Bound["guests"], http.DefaultTransport)
+	_, err = g.Attest(ctx)
+	must(t, err)
+	for _, path := range []string{"default/key/disk", "default/key/gone"} {
+		if plain, _, err := g.Resource(ctx, path); err == nil {
+			t.Errorf("%s is %q", path, plain.Reveal())
+		}
+	}
+	must(t, w.Stop())
+}
+
+func sealed(t *testing.T, h *House, path string) (value []byte) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(h.DataDir, "sallyport.db")+"?_pragma=busy_timeout(5000)")
+	must(t, err)
+	defer func() { must(t, db.Close()) }()
+	must(t, db.QueryRowContext(t.Context(), "SELECT sealed FROM resources WHERE id = ?", path).Scan(&value))
+	return value
 }

@@ -36,6 +36,7 @@ func (d *Door) resources() []route {
 		}, d.putResource),
 		endpoint(route{
 			id: "delete-resource", method: http.MethodDelete, path: path, tag: "resources", keyed: true, summary: "Remove a secret",
+			about: "Versions of a path go on counting: what is stored there later has another one.",
 		}, d.deleteResource),
 	}
 }

@@ -303,3 +303,31 @@ func callers(t *testing.T, e Engine) {
 		t.Errorf("%d sessions, %v", len(live), err)
 	}
 }
+
+// deletedResources are not served and not listed, and their versions go on.
+func deletedResources(t *testing.T, e Engine) {
+	ctx, s := context.Background(), Open(t, e.Config(t))
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	kept := resource.Resource{ID: "a/b/c", Version: 1, Sealed: []byte("x"), Author: "o", Created: now, Changed: now}
+	gone := resource.Resource{ID: "a/b/d", Version: 1, Sealed: []byte("x"), Author: "o", Created: now, Changed: now}
+	must(t, s.Commit(ctx, insert(kept)))
+	must(t, s.Commit(ctx, insert(gone)))
+	left := gone.Delete("o", now)
+	must(t, s.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(left)}, Record: Record("resource.deleted")}))
+	if _, err := s.Resource(ctx, gone.ID); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a deleted resource is served: %v", err)
+	}
+	if _, err := s.LastResource(ctx, "a/b/e"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a resource that never was is there: %v", err)
+	}
+	last, err := s.LastResource(ctx, gone.ID)
+	if d := cmp.Diff(left, last, cmpopts.EquateEmpty()); err != nil || d != "" {
+		t.Errorf("what is left of a deleted resource: %v\n%s", err, d)
+	}
+	for _, prefix := range []string{"", "a/b/"} {
+		if list, err := s.Resources(ctx, prefix, "", 10); err != nil || len(list) != 1 || list[0].ID != kept.ID {
+			t.Errorf("listed below %q: %v, %v", prefix, list, err)
+		}
+	}
+	want(t, s.Commit(ctx, insert(gone)), fault.Conflict) // it cannot begin at version 1 again
+}

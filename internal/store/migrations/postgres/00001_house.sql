@@ -96,7 +96,8 @@ CREATE TABLE resources (
     sealed BYTEA NOT NULL,
     author TEXT COLLATE "C" NOT NULL,
     created BIGINT NOT NULL,
-    changed BIGINT NOT NULL
+    changed BIGINT NOT NULL,
+    deleted BIGINT NOT NULL
 );
 
 CREATE TABLE policies (

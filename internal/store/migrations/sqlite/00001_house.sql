@@ -96,7 +96,8 @@ CREATE TABLE resources (
     sealed BLOB NOT NULL,
     author TEXT NOT NULL,
     created INTEGER NOT NULL,
-    changed INTEGER NOT NULL
+    changed INTEGER NOT NULL,
+    deleted INTEGER NOT NULL
 );
 
 CREATE TABLE policies (
