@@ -76,7 +76,7 @@ type shell struct {
 // nothing registers itself.
 func (s *shell) groups() []func(*shell) *cobra.Command {
 	return []func(*shell) *cobra.Command{
-		newInit, newServe, newDemo, newConfig, newRestore, newVersion,
+		newInit, newServe, newDemo, newConfig, newDoctor, newRestore, newVersion,
 		newAuth, newAgent, newPolicy, newPlugin, newCredential, newResource, newKBS, newAudit, newKey,
 	}
 }

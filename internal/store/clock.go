@@ -5,7 +5,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/id"
+	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
 // clockTolerance is how far the clock may stand behind the highest time seen.
@@ -68,6 +71,42 @@ func (s *Store) CheckClock(ctx context.Context) error {
 	if behind <= int64(clockTolerance/time.Microsecond) {
 		return nil
 	}
-	return fault.Unavailablef("CLOCK_ROLLBACK: the clock stands %s behind the latest time seen; nothing is issued until it is right",
+	return fault.Unavailablef("CLOCK_ROLLBACK: the clock stands %s behind the latest time seen; nothing is issued until it is right "+
+		"(if it is right and once stood ahead, an operator accepts it: sallyport doctor clock)",
 		(time.Duration(behind) * time.Microsecond).Round(time.Second))
+}
+
+// LatestTime is the latest time seen, and the time by the clock now.
+func (s *Store) LatestTime() (seen, now time.Time) {
+	return unit.Moment(s.clock.highest.Load()), s.now().UTC()
+}
+
+// AcceptClock takes the clock as it is now for right and forgets the later time
+// that was seen: the way out after a clock once stood far ahead. It is the
+// operator's decision and never the program's, and is a record of type
+// clock.accepted with both times. seen is the time that the operator was shown. A
+// clock that nothing is held against is a Conflict. With PostgreSQL other
+// replicas go on with the time that they have seen until they start again.
+func (s *Store) AcceptClock(ctx context.Context, actor audit.Actor, seen time.Time, reason string) error {
+	err := s.CheckClock(ctx)
+	if err == nil {
+		return fault.Conflictf("the clock is not held against anything: there is nothing to accept")
+	}
+	if !fault.Is(err, fault.Unavailable) {
+		return err
+	}
+	now := s.now().UTC()
+	err = s.Commit(ctx, unit.Unit{
+		Writes: []unit.Write{unit.Do("clock.lower", 1, "the latest time seen has changed, look again", now.UnixMicro(), unit.Micros(seen))},
+		Record: audit.Record{
+			Version: audit.Version, ID: id.New(), Type: "clock.accepted", At: now, Outcome: audit.Done, Actor: actor, Reasons: []string{reason},
+			Data: map[string]string{"seen": seen.UTC().Format(time.RFC3339Nano), "now": now.Format(time.RFC3339Nano)},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.clock.highest.Store(now.UnixMicro())
+	s.clock.raised.Store(now.UnixMicro())
+	return nil
 }

@@ -29,6 +29,8 @@ var written = []statementText{
 
 	{name: "clock.raise", args: 1, quiet: true, sql: "UPDATE clock SET highest = $1 WHERE name = 'clock' AND highest < $1"},
 
+	{name: "clock.lower", args: 2, sql: "UPDATE clock SET highest = $1 WHERE name = 'clock' AND highest = $2 AND highest > $1"},
+
 	{
 		name: "leases.seed", args: 1, quiet: true,
 		sql: "INSERT INTO leases (name, holder, epoch, counter) VALUES ($1, '', 0, 0) ON CONFLICT (name) DO NOTHING",

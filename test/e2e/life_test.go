@@ -217,3 +217,65 @@ func TestReadyFile_NamesEveryListener(t *testing.T) {
 		}
 	}
 }
+
+// TestClock_IsAcceptedByTheOperatorAlone has a server that once saw a time far
+// ahead. It issues nothing, after any number of starts, until an operator has
+// accepted the clock in so many words, and that stands in the ledger.
+func TestClock_IsAcceptedByTheOperatorAlone(t *testing.T) {
+	ctx := t.Context()
+	w := equipped(t, Options{})
+	agent := w.enrol("agent", "deployer", "build-7")
+	victim := w.vend(agent, 10*time.Minute)
+	_, err := w.House.Command(ctx, "doctor", "clock")
+	exits(t, "beside a server that runs", err, 7)
+	must(t, w.Stop())
+	ahead := time.Now().AddDate(5, 0, 0).UTC()
+	behind(t, w.House, "UPDATE clock SET highest = ?", ahead.UnixMicro())
+
+	for range 2 {
+		w = start(t, w.House)
+		agent = w.meet(agent)
+		if _, err = agent.client.Vend(ctx, SSH(time.Minute, "")); err == nil || !strings.Contains(err.Error(), "CLOCK_ROLLBACK") {
+			t.Fatalf("with a clock that stands behind: %v", err)
+		}
+		must(t, w.Stop())
+		shown, err := w.House.Command(ctx, "doctor", "clock", "--output", "json")
+		must(t, err)
+		if !strings.Contains(shown, `"blocked": true`) || !strings.Contains(shown, ahead.Format("2006-01-02T15:04")) {
+			t.Errorf("doctor clock shows %s", shown)
+		}
+		for name, args := range map[string][]string{
+			"without an answer": {"--accept", "--reason", "x"}, "without a reason": {"--accept", "--yes"}, "without --accept": {"--yes"},
+		} {
+			_, err = w.House.Command(ctx, append([]string{"doctor", "clock"}, args...)...)
+			exits(t, name, err, 2)
+		}
+	}
+	_, err = w.House.Command(ctx, "doctor", "clock", "--accept", "--yes", "--reason", "time service repaired")
+	must(t, err)
+	_, err = w.House.Command(ctx, "doctor", "clock", "--accept", "--yes", "--reason", "again")
+	exits(t, "twice", err, 6)
+
+	w = start(t, w.House)
+	w.vend(w.meet(agent), time.Minute)
+	_, err = w.admin.RevokeGrant(ctx, victim.Grant, "test")
+	must(t, err)
+	must(t, Eventually(5*time.Second, func() error {
+		page, err := w.admin.Records(ctx, sallyport.RecordQuery{Type: "clock.accepted"})
+		if err != nil || len(page.Items) != 1 {
+			return fmt.Errorf("records of the clock: %v, %w", page.Items, err)
+		}
+		if text := string(page.Items[0].Record); !strings.Contains(text, ahead.Format("2006-01-02T15:04")) || !strings.Contains(text, "time service repaired") {
+			return fmt.Errorf("recorded %s", text)
+		}
+		return nil
+	}))
+	must(t, Eventually(5*time.Second, func() error {
+		report, err := w.Verify(ctx)
+		if err == nil && !report.OK {
+			err = fmt.Errorf("the ledger does not verify: %+v", report)
+		}
+		return err
+	}))
+	must(t, w.Stop())
+}

@@ -332,4 +332,32 @@ func clockRollback(t *testing.T, e Engine) {
 	want(t, s.CheckClock(ctx), fault.Unavailable)
 	offset.Store(0)
 	must(t, s.CheckClock(ctx))
+	acceptedClock(t, s, &offset)
+	s = Open(t, s.Config())
+	must(t, s.CheckClock(ctx)) // that it was accepted is remembered
+	offset.Store(int64(-time.Hour - 3*time.Minute))
+	want(t, s.CheckClock(ctx), fault.Unavailable) // and the guard is as it was
+}
+
+// acceptedClock has an operator accept a clock that stands an hour behind. It
+// closes the store.
+func acceptedClock(t *testing.T, s *store.Store, offset *atomic.Int64) {
+	t.Helper()
+	ctx := context.Background()
+	seen, _ := s.LatestTime()
+	want(t, s.AcceptClock(ctx, audit.System("test"), seen, "nothing to accept"), fault.Conflict)
+	offset.Store(int64(-time.Hour))
+	want(t, s.CheckClock(ctx), fault.Unavailable)
+	before, err := s.PendingCount(ctx)
+	must(t, err)
+	want(t, s.AcceptClock(ctx, audit.System("test"), seen.Add(-time.Second), "another time was shown"), fault.Conflict)
+	want(t, s.CheckClock(ctx), fault.Unavailable)
+	must(t, s.AcceptClock(ctx, audit.System("test"), seen, "it is right"))
+	must(t, s.CheckClock(ctx))
+	after, err := s.PendingCount(ctx)
+	must(t, err)
+	if after != before+1 {
+		t.Errorf("%d records of accepting the clock", after-before)
+	}
+	Close(t, s)
 }
