@@ -27,6 +27,7 @@ type SessionInfo struct {
 	ID        string    `json:"id"`
 	Subject   string    `json:"subject,omitempty"`
 	Parent    string    `json:"parent,omitempty"`
+	Bound     string    `json:"certificate,omitempty"` // fingerprint of the certificate with which it ends
 	Scopes    []string  `json:"scopes,omitempty"`
 	IssuedAt  time.Time `json:"issued_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at"`

@@ -22,11 +22,13 @@ type Subject struct {
 	Version    int64             `json:"version"`
 }
 
-// Certificate is a client certificate as the server knows it.
+// Certificate is a client certificate as the server knows it. Of one that was
+// revoked before anybody showed it only the fingerprint is known.
 type Certificate struct {
-	Serial      string    `json:"serial"`
-	Fingerprint string    `json:"fingerprint"` // SHA-256 of the DER, hex
-	NotAfter    time.Time `json:"not_after"`
+	Serial      string    `json:"serial,omitempty"`
+	Fingerprint string    `json:"fingerprint"`      // SHA-256 of the DER, lower-case hex
+	Issuer      string    `json:"issuer,omitempty"` // another authority than the server's own
+	NotAfter    time.Time `json:"not_after,omitzero"`
 	RevokedAt   time.Time `json:"revoked_at,omitzero"`
 	Reason      string    `json:"reason,omitempty"`
 }
@@ -132,12 +134,23 @@ func (c *Client) ChangeSubject(ctx context.Context, id string, change SubjectCha
 	return out, err
 }
 
-// RevokeCertificate takes a certificate away from its subject, for good.
-func (c *Client) RevokeCertificate(ctx context.Context, serial, reason string) error {
+// RevokedCertificate is what became of a certificate that was taken away.
+type RevokedCertificate struct {
+	Certificate Certificate `json:"certificate"`
+	Subject     string      `json:"subject,omitempty"`
+	Seen        bool        `json:"seen"`     // false: nobody has shown it yet; it is refused when it comes
+	Sessions    int         `json:"sessions"` // that ended with it
+}
+
+// RevokeCertificate takes a certificate away from its subject, for good, with
+// the sessions that are bound to it. It is named by its fingerprint, or by its
+// serial where only one certificate has it, in lower-case hex.
+func (c *Client) RevokeCertificate(ctx context.Context, name, reason string) (RevokedCertificate, error) {
+	var out RevokedCertificate
 	_, err := c.do(ctx, call{
-		method: http.MethodPost, path: join("/v1/certificates/{}/revoke", serial), body: reasoned{reason}, keyed: true,
-	}, nil)
-	return err
+		method: http.MethodPost, path: join("/v1/certificates/{}/revoke", name), body: reasoned{reason}, keyed: true,
+	}, &out)
+	return out, err
 }
 
 type reasoned struct {

@@ -3,6 +3,7 @@ package app
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,7 +75,7 @@ func (x *authority) Identify(cert *x509.Certificate) (flow.Identity, error) {
 func (x *authority) verify(cert *x509.Certificate, now time.Time) (flow.Identity, time.Time, error) {
 	chain := []*x509.Certificate{cert}
 	who, err := x.a.keys().authority.Verify(chain, now)
-	foreign := false
+	issuer := ""
 	if err != nil {
 		for _, f := range x.a.files {
 			roots := f.ClientCAs()
@@ -83,7 +84,7 @@ func (x *authority) verify(cert *x509.Certificate, now time.Time) (flow.Identity
 			}
 			other, failed := ca.NewVerifier(x.a.cfg.TrustDomain, roots, nil).Verify(chain, now)
 			if failed == nil {
-				who, err, foreign = other, nil, true
+				who, err, issuer = other, nil, issuerOf(cert)
 				break
 			}
 		}
@@ -96,8 +97,25 @@ func (x *authority) verify(cert *x509.Certificate, now time.Time) (flow.Identity
 		until = who.NotAfter
 	}
 	return flow.Identity{
-		Subject: who.SubjectID, Kind: subject.Kind(who.Kind), Serial: who.Serial, Fingerprint: who.Fingerprint, Foreign: foreign,
+		Subject: who.SubjectID, Kind: subject.Kind(who.Kind), Serial: who.Serial, Fingerprint: who.Fingerprint, Issuer: issuer,
+		NotAfter: who.NotAfter,
 	}, until, nil
+}
+
+// issuerOf names another authority for people, from the name that it gave itself.
+// It is never empty.
+func issuerOf(cert *x509.Certificate) string {
+	const longest = 128
+	name := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, cert.Issuer.String())
+	if name == "" {
+		return "without a name"
+	}
+	return name[:min(len(name), longest)]
 }
 
 // Issue implements flow.Authority.

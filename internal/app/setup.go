@@ -197,7 +197,7 @@ func newOperator(authority *ca.Authority, name string) (subject.Subject, []unit.
 		Private: secret.New(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
 	}
 	return first, []unit.Write{unit.Insert(first), unit.Insert(subject.Certificate{
-		ID: leaf.Serial, Version: 1, Subject: first.ID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
+		ID: leaf.Fingerprint, Version: 1, Subject: first.ID, Serial: leaf.Serial, NotAfter: leaf.NotAfter,
 	})}, out, nil
 }
 

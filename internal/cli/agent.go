@@ -263,7 +263,7 @@ func (s *shell) showSubject(d sallyport.SubjectDetail) error {
 	}
 	var rows [][]string
 	for _, c := range d.Certificates {
-		rows = append(rows, []string{"certificate", c.Serial, when(c.NotAfter), when(c.RevokedAt), c.Reason})
+		rows = append(rows, []string{"certificate", c.Fingerprint, when(c.NotAfter), when(c.RevokedAt), c.Reason})
 	}
 	for _, x := range d.Sessions {
 		rows = append(rows, []string{"session", x.ID, when(x.ExpiresAt), when(x.RevokedAt), x.Reason})

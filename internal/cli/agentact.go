@@ -2,6 +2,12 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,13 +18,21 @@ import (
 func agentRevoke(s *shell) *cobra.Command {
 	var reason, certificate, session string
 	c := &cobra.Command{
-		Use: "revoke NAME|ID | --certificate SERIAL | --session ID", Short: "Revoke a subject, a certificate or a session, for good",
-		Args: cobra.MaximumNArgs(1),
+		Use:   "revoke NAME|ID | --certificate FINGERPRINT|SERIAL|FILE | --session ID",
+		Short: "Revoke a subject, a certificate or a session, for good",
+		Args:  cobra.MaximumNArgs(1),
 		Long: `Revoke a subject for good: its certificates and sessions are refused from the
-next request on, and its name cannot come back. With --certificate or --session
-only that one is revoked. To stop somebody for a while, see: sallyport agent lock`,
+next request on, and this subject cannot come back. With --certificate or
+--session only that one is revoked, with what hangs on it: the sessions that are
+bound to a certificate, and the sessions that were delegated from either. To stop
+somebody for a while, see: sallyport agent lock
+
+A certificate is named by its SHA-256 fingerprint, by its serial where only one
+has it, or by a file that holds it; this also works for one of an authority of
+your own, and before its first use.`,
 		Example: `  sallyport agent revoke build-7 --reason "laptop stolen"
   sallyport agent revoke --certificate 5f3a...
+  sallyport agent revoke --certificate stolen.pem --reason "key copied"
   sallyport agent revoke --session 01K0...`,
 		RunE: func(c *cobra.Command, args []string) error {
 			given := len(args)
@@ -28,37 +42,107 @@ only that one is revoked. To stop somebody for a while, see: sallyport agent loc
 				}
 			}
 			if given != 1 {
-				return fault.Invalidf("say what to revoke, and one thing only: a subject, --certificate SERIAL or --session ID")
+				return fault.Invalidf("say what to revoke, and one thing only: a subject, --certificate FINGERPRINT or --session ID")
 			}
 			if len(args) == 1 {
 				return s.act(c.Context(), args[0], sallyport.SubjectChange{Act: "revoke", Reason: reason})
 			}
-			return s.revokeItem(c.Context(), certificate, session, reason)
+			if session != "" {
+				return s.revokeSession(c.Context(), session, reason)
+			}
+			return s.revokeCertificate(c.Context(), certificate, reason)
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the ledger")
-	c.Flags().StringVar(&certificate, "certificate", "", "serial of a certificate")
+	c.Flags().StringVar(&certificate, "certificate", "", "SHA-256 fingerprint, serial or file of a certificate")
 	c.Flags().StringVar(&session, "session", "", "id of a session, or current")
 	return c
 }
 
-func (s *shell) revokeItem(ctx context.Context, certificate, session, reason string) error {
+func (s *shell) revokeSession(ctx context.Context, session, reason string) error {
 	client, err := s.client(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	what := "certificate " + certificate
-	if session != "" {
-		what = "session " + session
-		err = client.EndSession(ctx, session, reason)
-	} else {
-		err = client.RevokeCertificate(ctx, certificate, reason)
+	if err := client.EndSession(ctx, session, reason); err != nil {
+		return err
 	}
+	return s.print(map[string]string{"revoked": session}, func() error { return s.line("revoked session %s", session) })
+}
+
+func (s *shell) revokeCertificate(ctx context.Context, given, reason string) error {
+	name, err := s.certificateName(given)
 	if err != nil {
 		return err
 	}
-	return s.print(map[string]string{"revoked": first(session, certificate)}, func() error { return s.line("revoked %s", what) })
+	client, err := s.client(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	out, err := client.RevokeCertificate(ctx, name, reason)
+	if err != nil {
+		return err
+	}
+	if !out.Seen {
+		s.warn("nobody has shown this certificate here yet; it is refused when it comes, if the fingerprint is right")
+	}
+	return s.print(out, func() error {
+		return s.facts("revoked certificate", out.Certificate.Fingerprint, "serial", out.Certificate.Serial, "issuer", out.Certificate.Issuer,
+			"subject", out.Subject, "sessions ended", strconv.Itoa(out.Sessions))
+	})
+}
+
+// maxCertificates bounds a file with a certificate and its chain.
+const maxCertificates = 1 << 20
+
+// certificateName is what the server knows a certificate by: a fingerprint or a
+// serial, as openssl and others write them, or the fingerprint of the
+// certificate in a file. What could be a number is one: a file of such a name is
+// written ./cafe.
+func (s *shell) certificateName(given string) (string, error) {
+	const fingerprint, serial = 64, 40
+	digits := strings.ToLower(strings.ReplaceAll(given, ":", ""))
+	if n := len(digits); n > 0 && n <= fingerprint && strings.Trim(digits, "0123456789abcdef") == "" {
+		if n != fingerprint && n > serial {
+			return "", fault.Invalidf("a fingerprint has %d hexadecimal digits (SHA-256), a serial at most %d; this has %d", fingerprint, serial, n)
+		}
+		return digits, nil
+	}
+	text, err := s.readFile(given, maxCertificates)
+	if err != nil {
+		return "", err
+	}
+	return leafFingerprint(text)
+}
+
+// leafFingerprint is the SHA-256 of the first certificate in a file, PEM or DER,
+// in lower-case hex. A file that begins with an authority's is Invalid: revoking
+// that would do nothing to those below it.
+func leafFingerprint(text []byte) (string, error) {
+	der, found := text, false
+	for rest := text; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type == "CERTIFICATE" {
+			der, found = block.Bytes, true
+			break
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	switch {
+	case err != nil && found:
+		return "", fault.Invalidf("the first certificate in the file cannot be read").Because(err)
+	case err != nil:
+		return "", fault.Invalidf("the file holds no certificate, in PEM or DER").Because(err)
+	case cert.IsCA:
+		return "", fault.Invalidf("the file begins with the certificate of an authority; name the client certificate itself")
+	}
+	sum := sha256.Sum256(cert.Raw)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // act takes a subject through one step of its life.

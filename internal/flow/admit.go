@@ -86,7 +86,7 @@ func (g *Gate) Enrol(ctx context.Context, r EnrolRequest) (Enrolled, error) {
 		invited.Version++
 		invited.Used, invited.By = now, newcomer.ID
 		record.Policy = d.Documents
-		record.Data["certificate"] = leaf.Serial
+		record.Data["certificate"], record.Data["serial"] = leaf.Fingerprint, leaf.Serial
 		return unit.Unit{Record: record, Writes: []unit.Write{
 			unit.Do("generations.check", 1, "the policies have changed, try again", "policy", d.under.generation),
 			unit.Check("subjects", author.ID, author.Version),
@@ -107,7 +107,7 @@ func (g *Gate) leafLife(k subject.Kind) time.Duration {
 }
 
 func certificateOf(subjectID string, leaf Leaf) subject.Certificate {
-	return subject.Certificate{ID: leaf.Serial, Version: 1, Subject: subjectID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter}
+	return subject.Certificate{ID: leaf.Fingerprint, Version: 1, Subject: subjectID, Serial: leaf.Serial, NotAfter: leaf.NotAfter}
 }
 
 // invitation finds the open invitation that a secret belongs to, and who
@@ -170,7 +170,7 @@ func (g *Gate) Renew(ctx context.Context, c Caller, csr []byte) (Leaf, error) {
 		if leaf, err = g.Authority.Issue(csr, c.Subject.Kind, c.Subject.ID, g.leafLife(c.Subject.Kind)); err != nil {
 			return unit.Unit{}, err
 		}
-		record.Policy, record.Target = d.Documents, leaf.Serial
+		record.Policy, record.Target, record.Data["serial"] = d.Documents, leaf.Fingerprint, leaf.Serial
 		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Insert(certificateOf(c.Subject.ID, leaf)))}, nil
 	})
 	if err != nil {
@@ -287,9 +287,10 @@ func (g *Gate) open(
 		s := issued.Session
 		out = Opened{Token: issued.Token, Session: s}
 		record.Target, record.Policy, record.Serial = s.ID, d.Documents, strconv.FormatInt(c.Subject.Version, 10)
+		record.Data["certificate"] = c.Fingerprint
 		record.Data["expires_at"] = s.Expires.UTC().Format(time.RFC3339)
 		return unit.Unit{Record: record, Writes: append(writes, unit.Insert(subject.Session{
-			ID: s.ID, Version: 1, Subject: s.Subject, Parent: s.Parent, Expires: s.Expires,
+			ID: s.ID, Version: 1, Subject: s.Subject, Parent: s.Parent, Certificate: c.Fingerprint, Expires: s.Expires,
 		}))}, nil
 	})
 	if err != nil {

@@ -145,7 +145,7 @@ func TestAuthenticate_RefusesWhateverWasTakenAway(t *testing.T) {
 			return h.gate.EndSession(ctx, h.admin.caller(), c.held.ID, "suspicious")
 		},
 		"certificate revoked": func(h *house, c *client) error {
-			return h.gate.RevokeCertificate(ctx, h.admin.caller(), c.serial, "lost")
+			return done(h.gate.RevokeCertificate(ctx, h.admin.caller(), c.serial, "lost"))
 		},
 		"subject revoked": func(h *house, c *client) error { h.change(c.id, "revoked"); return nil },
 		"subject locked":  func(h *house, c *client) error { h.change(c.id, "locked"); return nil },
@@ -194,7 +194,7 @@ func TestUnits_NeverCommitAfterARevocation(t *testing.T) {
 	takes := map[string]func(h *house, c *client) error{
 		"session": func(h *house, c *client) error { return h.newGate().EndSession(ctx, h.admin.caller(), c.held.ID, "x") },
 		"certificate": func(h *house, c *client) error {
-			return h.newGate().RevokeCertificate(ctx, h.admin.caller(), c.serial, "x")
+			return done(h.newGate().RevokeCertificate(ctx, h.admin.caller(), c.serial, "x"))
 		},
 		"subject": func(h *house, c *client) error {
 			_, err := h.newGate().ChangeSubject(ctx, h.admin.caller(), c.id, flow.SubjectChange{Act: "revoked"})
@@ -408,12 +408,12 @@ func TestDelegatedSession_EndsWithTheCertificate(t *testing.T) {
 		}
 		return nil
 	})
-	must(t, h.gate.RevokeCertificate(ctx, h.admin.caller(), c.serial, "stolen"))
+	must(t, done(h.gate.RevokeCertificate(ctx, h.admin.caller(), c.serial, "stolen")))
 	for _, who := range []*client{c, d, late} {
 		_, err := who.try(h.gate)
 		want(t, err, fault.Unauthenticated)
 	}
-	want(t, h.gate.RevokeCertificate(ctx, h.admin.caller(), c.serial, "again"), fault.Conflict)
+	want(t, done(h.gate.RevokeCertificate(ctx, h.admin.caller(), c.serial, "again")), fault.Conflict)
 }
 
 func TestProof_IsGoodForOneAct(t *testing.T) {

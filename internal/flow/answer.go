@@ -178,7 +178,7 @@ func happened() answer { return plainAnswer[struct{}]{to: &struct{}{}} }
 // is no secret, so it is enough to look whether it counts still.
 func certified[T any](to *T, leaf func(T) Leaf) answer {
 	return plainAnswer[T]{to, func(ctx context.Context, g *Gate, was T) error {
-		row, err := g.Store.Certificate(ctx, leaf(was).Serial)
+		row, err := g.Store.Certificate(ctx, leaf(was).Fingerprint)
 		if err != nil {
 			return fault.Wrap(err, "read certificate of first answer")
 		}

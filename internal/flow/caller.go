@@ -17,6 +17,7 @@ type Caller struct {
 	Subject     subject.Subject
 	Session     token.Session     // ID is empty for who shows a certificate alone
 	Certificate *x509.Certificate // nil if none was shown
+	Fingerprint string            // of the certificate, SHA-256 in lower-case hex
 	Via         string
 	Address     string
 	Method      string
@@ -106,21 +107,22 @@ func (g *Gate) recogniseCertificate(ctx context.Context, cert *x509.Certificate,
 	if err != nil {
 		return unknown(err, "read subject of certificate")
 	}
-	row, err := g.Store.Certificate(ctx, who.Serial)
+	if holder.Kind != who.Kind {
+		return fault.Unauthenticatedf("the client certificate names another kind of subject")
+	}
+	c.Subject, c.Certificate, c.Fingerprint = holder, cert, who.Fingerprint
+	row, err := g.Store.Certificate(ctx, who.Fingerprint)
+	if fault.Is(err, fault.NotFound) && who.Issuer != "" {
+		row, err = g.meet(ctx, *c, who)
+	}
 	switch {
-	case fault.Is(err, fault.NotFound) && who.Foreign:
-		// The operator's own CA vouches for it; only a revocation would be known here.
 	case fault.Is(err, fault.NotFound):
 		return fault.Unauthenticatedf("the client certificate is not known here: enrol again")
 	case err != nil:
 		return fault.Wrap(err, "read certificate")
-	case row.Subject != who.Subject || row.Fingerprint != who.Fingerprint || !row.Good(g.Now()):
+	case row.Subject != who.Subject || !row.Good(g.Now()):
 		return fault.Unauthenticatedf("the client certificate was revoked, or has expired: enrol again")
 	}
-	if holder.Kind != who.Kind {
-		return fault.Unauthenticatedf("the client certificate names another kind of subject")
-	}
-	c.Subject, c.Certificate = holder, cert
 	return nil
 }
 
@@ -147,16 +149,12 @@ func (g *Gate) recogniseSession(ctx context.Context, session token.Session, c *C
 		return fault.Unauthenticatedf("the session was revoked, or has expired: open a session")
 	case c.Certificate != nil && c.Subject.ID != holder.ID && !session.Delegated():
 		return fault.Unauthenticatedf("the session token and the client certificate belong to different subjects")
+	case !session.Delegated() && row.Certificate != c.Fingerprint:
+		return fault.Unauthenticatedf("the session is bound to another certificate: open a session")
 	}
 	if session.Delegated() {
-		// Its parent may have been ended while it was made; a parent that was
-		// refreshed lives on in another session.
-		parent, err := g.Store.Session(ctx, session.Parent)
-		if err != nil {
-			return unknown(err, "read parent of session")
-		}
-		if !parent.Revoked.IsZero() && parent.Reason != refreshed {
-			return fault.Unauthenticatedf("the session that delegated this one was revoked: ask for another")
+		if err := g.delegatorStands(ctx, row); err != nil {
+			return err
 		}
 	}
 	c.Session = session
@@ -168,6 +166,25 @@ func (g *Gate) recogniseSession(ctx context.Context, session token.Session, c *C
 	// version must not stand for that judgement. If it has changed since, the
 	// check in the unit misses and all is read again.
 	return Caller{Subject: holder}.standing()
+}
+
+// delegatorStands demands of a delegated session what its parent is asked for by
+// itself: that neither the parent nor the certificate behind both was revoked.
+func (g *Gate) delegatorStands(ctx context.Context, row subject.Session) error {
+	// The parent may have been ended while this one was made; one that was
+	// refreshed lives on in another session.
+	parent, err := g.Store.Session(ctx, row.Parent)
+	if err != nil {
+		return unknown(err, "read parent of session")
+	}
+	behind, err := g.Store.Certificate(ctx, row.Certificate)
+	if err != nil {
+		return unknown(err, "read certificate of session")
+	}
+	if !parent.Revoked.IsZero() && parent.Reason != refreshed || !behind.Good(g.Now()) {
+		return fault.Unauthenticatedf("the session that delegated this one was revoked: ask for another")
+	}
+	return nil
 }
 
 // slack is how much longer than it counts a used nonce is remembered: clocks of

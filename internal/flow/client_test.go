@@ -53,7 +53,7 @@ func (h *house) stored(kind subject.Kind, role, name string) *client {
 	r := storetest.Record("subject.enrolled")
 	r.Subject = s.ID
 	must(h.t, h.store.Commit(context.Background(), unit.Unit{Record: r, Writes: []unit.Write{unit.Insert(s), unit.Insert(subject.Certificate{
-		ID: leaf.Serial, Version: 1, Subject: s.ID, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
+		ID: leaf.Fingerprint, Version: 1, Subject: s.ID, Serial: leaf.Serial, NotAfter: leaf.NotAfter,
 	})}}))
 	return &client{h: h, id: s.ID, key: key, cert: parsePEM(h.t, leaf.PEM), serial: leaf.Serial}
 }

@@ -148,7 +148,7 @@ func TestChangeSubject_LetsNobodyUnlockThemselvesByARequestInFlight(t *testing.T
 	want(t, policyAs(h, who), fault.Unauthenticated)
 	_, err := h.gate.Invite(ctx, who, flow.InviteRequest{Kind: subject.Operator, Role: "administrator"})
 	want(t, err, fault.Unauthenticated)
-	want(t, h.gate.RevokeCertificate(ctx, who, h.admin.serial, "revenge"), fault.Unauthenticated)
+	want(t, done(h.gate.RevokeCertificate(ctx, who, h.admin.serial, "revenge")), fault.Unauthenticated)
 	held, err := h.store.Subject(ctx, thief.id)
 	must(t, err)
 	if held.State != subject.Locked {
@@ -235,8 +235,8 @@ func TestQueries_AreForWhomPolicyAllows(t *testing.T) {
 			_, err := h.gate.ChangeSubject(ctx, w, h.admin.id, flow.SubjectChange{Act: "revoked"})
 			return err
 		},
-		"certificate":    func(w flow.Caller) error { return h.gate.RevokeCertificate(ctx, w, h.admin.serial, "") },
-		"no certificate": func(w flow.Caller) error { return h.gate.RevokeCertificate(ctx, w, "00", "") },
+		"certificate":    func(w flow.Caller) error { return done(h.gate.RevokeCertificate(ctx, w, h.admin.serial, "")) },
+		"no certificate": func(w flow.Caller) error { return done(h.gate.RevokeCertificate(ctx, w, "00", "")) },
 		"session":        func(w flow.Caller) error { return h.gate.EndSession(ctx, w, "01M83KZ46TQER6DG0ZVY5GDGA6", "") },
 		"invite": func(w flow.Caller) error {
 			_, err := h.gate.Invite(ctx, w, flow.InviteRequest{Kind: subject.Operator, Role: "administrator"})

@@ -52,7 +52,8 @@ type Subjects interface {
 	Caller(ctx context.Context, session string) (subject.Session, subject.Subject, error)
 	Session(ctx context.Context, id string) (subject.Session, error)
 	SessionsOf(ctx context.Context, subject string) ([]subject.Session, error)
-	Certificate(ctx context.Context, serial string) (subject.Certificate, error)
+	Certificate(ctx context.Context, fingerprint string) (subject.Certificate, error)
+	CertificatesBySerial(ctx context.Context, serial string) ([]subject.Certificate, error)
 	CertificatesOf(ctx context.Context, subject string) ([]subject.Certificate, error)
 	Invitation(ctx context.Context, id string) (subject.Invitation, error)
 	Passport(ctx context.Context, nonce string) (subject.Passport, error)
@@ -124,7 +125,8 @@ type Identity struct {
 	Kind        subject.Kind
 	Serial      string
 	Fingerprint string
-	Foreign     bool // issued by a CA that the operator configured, not by our own
+	Issuer      string // of a CA that the operator configured; empty for our own
+	NotAfter    time.Time
 }
 
 // Leaf is a freshly issued client certificate.

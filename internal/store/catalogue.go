@@ -32,8 +32,8 @@ type table struct {
 // with "*" carry a MAC.
 var rowTables = []string{
 	"subjects* id version# kind state role name team attributes reason created# changed#",
-	"certificates* id version# subject fingerprint not_after# revoked# reason",
-	"sessions* id version# subject parent expires# revoked# reason",
+	"certificates* id version# subject serial issuer not_after# revoked# reason",
+	"sessions* id version# subject parent certificate expires# revoked# reason",
 	"passports* id version# subject digest token expires# revoked# reason",
 	"invitations* id version# kind role team name author expires# used# used_by",
 	"grants* id version# state subject session kind document handle sealed! attempts# issued# expires# ended# due#",

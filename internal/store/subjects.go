@@ -34,16 +34,22 @@ func (s *Store) Subjects(ctx context.Context, f subject.Filter) ([]subject.Subje
 	return many[subject.Subject](ctx, s, "subjects", clause, w.args...)
 }
 
-// Certificate reads a certificate by its serial in lower-case hex.
-func (s *Store) Certificate(ctx context.Context, serial string) (subject.Certificate, error) {
-	return kept[subject.Certificate](ctx, s, "certificate", "certificates", "id", serial)
+// Certificate reads a certificate by its fingerprint.
+func (s *Store) Certificate(ctx context.Context, fingerprint string) (subject.Certificate, error) {
+	return kept[subject.Certificate](ctx, s, "certificate", "certificates", "id", fingerprint)
 }
 
-// CertificatesOf lists the certificates of a subject that are neither revoked
-// nor expired.
+// CertificatesBySerial lists the certificates with a serial, in lower-case hex:
+// one of each authority that has given it.
+func (s *Store) CertificatesBySerial(ctx context.Context, serial string) ([]subject.Certificate, error) {
+	return many[subject.Certificate](ctx, s, "certificates", "WHERE serial = $1 ORDER BY id", serial)
+}
+
+// CertificatesOf lists the certificates of a subject that are not expired,
+// revoked ones included, by the time at which they expire.
 func (s *Store) CertificatesOf(ctx context.Context, subjectID string) ([]subject.Certificate, error) {
 	return many[subject.Certificate](ctx, s, "certificates",
-		"WHERE subject = $1 AND revoked = 0 AND not_after > $2 ORDER BY id", subjectID, s.now().UnixMicro())
+		"WHERE subject = $1 AND not_after > $2 ORDER BY not_after, id", subjectID, s.now().UnixMicro())
 }
 
 // Session reads a session by its id.

@@ -6,16 +6,29 @@ import (
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-// Certificate is a client certificate that was issued to a subject: one row of
-// table certificates. The id is the serial in lower-case hex.
+// Certificate is a client certificate of a subject, one that was issued here or
+// one of another authority that was shown here: one row of table certificates.
+// The id is its fingerprint, the SHA-256 of the DER in lower-case hex, since
+// serials of several authorities may be the same.
+//
+// One that was revoked before anybody had shown it has neither subject, serial
+// nor end.
 type Certificate struct {
-	ID          string
-	Version     int64
-	Subject     string
-	Fingerprint string // SHA-256 of the DER, lower-case hex
-	NotAfter    time.Time
-	Revoked     time.Time // zero while good
-	Reason      string
+	ID       string
+	Version  int64
+	Subject  string
+	Serial   string // lower-case hex
+	Issuer   string // who issued it, for people; empty for our own authority
+	NotAfter time.Time
+	Revoked  time.Time // zero while good
+	Reason   string
+}
+
+// Revoke returns the certificate as revoked, one version later.
+func (c Certificate) Revoke(reason string, now time.Time) Certificate {
+	c.Version++
+	c.Revoked, c.Reason = now, reason
+	return c
 }
 
 // Good reports whether the certificate counts at time t.
@@ -26,13 +39,13 @@ func (Certificate) Table() string { return "certificates" }
 
 // Columns gives the row in the order of the table's columns.
 func (c Certificate) Columns() []any {
-	return []any{c.ID, c.Version, c.Subject, c.Fingerprint, unit.Micros(c.NotAfter), unit.Micros(c.Revoked), c.Reason}
+	return []any{c.ID, c.Version, c.Subject, c.Serial, c.Issuer, unit.Micros(c.NotAfter), unit.Micros(c.Revoked), c.Reason}
 }
 
 // Scan fills the certificate from columns in the order of Columns.
 func (c *Certificate) Scan(scan unit.Scanner) error {
 	var notAfter, revoked int64
-	if err := scan(&c.ID, &c.Version, &c.Subject, &c.Fingerprint, &notAfter, &revoked, &c.Reason); err != nil {
+	if err := scan(&c.ID, &c.Version, &c.Subject, &c.Serial, &c.Issuer, &notAfter, &revoked, &c.Reason); err != nil {
 		return err
 	}
 	c.NotAfter, c.Revoked = unit.Moment(notAfter), unit.Moment(revoked)
@@ -46,10 +59,13 @@ type Session struct {
 	ID      string
 	Version int64
 	Subject string
-	Parent  string    // id of the session it was delegated from, empty for a first-hand one
-	Expires time.Time // when the token ends by itself
-	Revoked time.Time // zero while good
-	Reason  string
+	Parent  string // id of the session it was delegated from, empty for a first-hand one
+	// Certificate is the fingerprint of the certificate that the session is bound
+	// to; of a delegated one, that its parent is bound to. It ends with it.
+	Certificate string
+	Expires     time.Time // when the token ends by itself
+	Revoked     time.Time // zero while good
+	Reason      string
 }
 
 // Good reports whether the session counts at time t, its parent aside.
@@ -67,13 +83,13 @@ func (Session) Table() string { return "sessions" }
 
 // Columns gives the row in the order of the table's columns.
 func (s Session) Columns() []any {
-	return []any{s.ID, s.Version, s.Subject, s.Parent, unit.Micros(s.Expires), unit.Micros(s.Revoked), s.Reason}
+	return []any{s.ID, s.Version, s.Subject, s.Parent, s.Certificate, unit.Micros(s.Expires), unit.Micros(s.Revoked), s.Reason}
 }
 
 // Scan fills the session from columns in the order of Columns.
 func (s *Session) Scan(scan unit.Scanner) error {
 	var expires, revoked int64
-	if err := scan(&s.ID, &s.Version, &s.Subject, &s.Parent, &expires, &revoked, &s.Reason); err != nil {
+	if err := scan(&s.ID, &s.Version, &s.Subject, &s.Parent, &s.Certificate, &expires, &revoked, &s.Reason); err != nil {
 		return err
 	}
 	s.Expires, s.Revoked = unit.Moment(expires), unit.Moment(revoked)

@@ -151,9 +151,9 @@ func TestRows_ComeBackAsTheyWere(t *testing.T) {
 	now := time.UnixMicro(1_700_000_000_123_456).UTC()
 	s := subject.Subject{ID: "1", Version: 3, Kind: subject.Agent, State: subject.Locked, Role: "r", Name: "n", Team: "t", Attributes: map[string]string{"a": "b"}, Reason: "x", Created: now, Changed: now}
 	var s2 subject.Subject
-	c := subject.Certificate{ID: "1", Version: 2, Subject: "s", Fingerprint: "f", NotAfter: now, Revoked: now, Reason: "r"}
+	c := subject.Certificate{ID: "1", Version: 2, Subject: "s", Serial: "0a", Issuer: "CN=x", NotAfter: now, Revoked: now, Reason: "r"}
 	var c2 subject.Certificate
-	e := subject.Session{ID: "1", Version: 2, Subject: "s", Parent: "p", Expires: now, Reason: "r"}
+	e := subject.Session{ID: "1", Version: 2, Subject: "s", Parent: "p", Certificate: "1", Expires: now, Reason: "r"}
 	var e2 subject.Session
 	i := subject.Invitation{ID: "1", Version: 2, Kind: subject.Agent, Role: "r", Team: "t", Name: "n", Author: "a", Expires: now, By: "b"}
 	var i2 subject.Invitation

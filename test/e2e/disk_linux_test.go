@@ -84,7 +84,7 @@ func TestFullDisk_StillTakesAway(t *testing.T) {
 	if err != nil || len(reaction.Matches) != 1 || reaction.Matches[0].State != "revoked" {
 		t.Errorf("a leak with a full disk: %+v, %v", reaction, err)
 	}
-	must(t, w.admin.RevokeCertificate(ctx, reporter.Serial, "the disk is full"))
+	must(t, done(w.admin.RevokeCertificate(ctx, reporter.Serial, "the disk is full")))
 	if _, err := reporter.client.Whoami(ctx); err == nil {
 		t.Error("a revocation on a full disk does not act")
 	}

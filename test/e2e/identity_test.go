@@ -204,7 +204,7 @@ func TestRevocation_ActsOnTheNextRequest(t *testing.T) {
 	for _, s := range detail.Sessions {
 		must(t, w.admin.EndSession(ctx, s.ID, "test"))
 	}
-	must(t, w.admin.RevokeCertificate(ctx, byCertificate.Serial, "test"))
+	must(t, done(w.admin.RevokeCertificate(ctx, byCertificate.Serial, "test")))
 	_, err = w.admin.ChangeSubject(ctx, bySubject.Subject.ID, sallyport.SubjectChange{Act: "revoke", Reason: "test"})
 	must(t, err)
 	_, err = w.admin.ChangeSubject(ctx, locked.Subject.ID, sallyport.SubjectChange{Act: "lock", Reason: "test"})

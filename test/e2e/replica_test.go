@@ -95,7 +95,7 @@ func TestReplicas_AreOneHouse(t *testing.T) {
 	if got, err := b.Vend(atB, token, ""); err != nil || got.Status != http.StatusUnauthorized {
 		t.Errorf("a session revoked on one node is good on the other: %d %v", got.Status, err)
 	}
-	must(t, b.admin.RevokeCertificate(ctx, other.Serial, "test"))
+	must(t, done(b.admin.RevokeCertificate(ctx, other.Serial, "test")))
 	if got := a.send(shown{method: "GET", path: "/v1/whoami", certificate: &other.Certificate}); got.status != 401 {
 		t.Errorf("a certificate revoked on one node is good on the other: %d", got.status)
 	}

@@ -37,12 +37,12 @@ func TestRows_AreNotServedWhenAltered(t *testing.T) {
 	raised, held, honest := w.enrol("agent", "deployer", "raised"), w.enrol("agent", "deployer", "held"), w.enrol("agent", "deployer", "honest")
 	revived := w.enrol("agent", "deployer", "revived")
 	altered, good := w.vend(held, 10*time.Minute), w.vend(honest, 10*time.Minute)
-	must(t, w.admin.RevokeCertificate(ctx, revived.Serial, "test"))
+	must(t, done(w.admin.RevokeCertificate(ctx, revived.Serial, "test")))
 	must(t, w.Stop())
 
 	behind(t, w.House, "UPDATE subjects SET role = 'reporter' WHERE id = ?", raised.Subject.ID)
 	behind(t, w.House, "UPDATE grants SET expires = expires + 1 WHERE id = ?", altered.Grant)
-	behind(t, w.House, "UPDATE certificates SET revoked = 0 WHERE id = ?", revived.Serial)
+	behind(t, w.House, "UPDATE certificates SET revoked = 0 WHERE serial = ?", revived.Serial)
 
 	w = start(t, w.House)
 	raised, held, honest, revived = w.meet(raised), w.meet(held), w.meet(honest), w.meet(revived)

@@ -60,7 +60,7 @@ type Directory interface {
 	Subjects(ctx context.Context, c flow.Caller, f subject.Filter) ([]subject.Subject, error)
 	Subject(ctx context.Context, c flow.Caller, id string) (subject.Subject, []subject.Certificate, []subject.Session, error)
 	ChangeSubject(ctx context.Context, c flow.Caller, subjectID string, change flow.SubjectChange) (subject.Subject, error)
-	RevokeCertificate(ctx context.Context, c flow.Caller, serial, reason string) error
+	RevokeCertificate(ctx context.Context, c flow.Caller, name, reason string) (flow.RevokedCertificate, error)
 }
 
 // Documents are the policies.

@@ -249,15 +249,15 @@ func (g *gate) Subjects(_ context.Context, c flow.Caller, f subject.Filter) ([]s
 }
 
 func (g *gate) Subject(_ context.Context, c flow.Caller, id string) (subject.Subject, []subject.Certificate, []subject.Session, error) {
-	return c.Subject, []subject.Certificate{{ID: "01"}}, []subject.Session{{ID: "T", Subject: id}}, g.called("Subject", id)
+	return c.Subject, []subject.Certificate{{ID: "ff", Serial: "01"}}, []subject.Session{{ID: "T", Subject: id}}, g.called("Subject", id)
 }
 
 func (g *gate) ChangeSubject(_ context.Context, c flow.Caller, _ string, change flow.SubjectChange) (subject.Subject, error) {
 	return c.Subject, g.called("ChangeSubject", change)
 }
 
-func (g *gate) RevokeCertificate(_ context.Context, _ flow.Caller, serial, reason string) error {
-	return g.called("RevokeCertificate", serial+" "+reason)
+func (g *gate) RevokeCertificate(_ context.Context, _ flow.Caller, name, reason string) (flow.RevokedCertificate, error) {
+	return flow.RevokedCertificate{Certificate: subject.Certificate{ID: "ff"}, Sessions: 2}, g.called("RevokeCertificate", name+" "+reason)
 }
 
 func (g *gate) Policies(context.Context, flow.Caller) ([]policy.Document, error) {

@@ -253,7 +253,7 @@ func TestErrors_KeepTheirKind(t *testing.T) {
 	} {
 		t.Run(k.String(), func(t *testing.T) {
 			h.gate.fail = fault.New(k, "what to do next").Because(errors.New("CANARY")).After(1500 * time.Millisecond)
-			err := c.RevokeCertificate(t.Context(), "01", "why")
+			_, err := c.RevokeCertificate(t.Context(), "01", "why")
 			e, ok := errors.AsType[*sallyport.Error](err)
 			if !ok || string(e.Kind) != k.String() || e.RequestID == "" || e.Status != statusOf(k) {
 				t.Fatalf("%+v", err)
@@ -305,8 +305,8 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 			return h.gate.last == flow.SubjectChange{Act: "registered", Reason: "fine"}, err
 		},
 		"RevokeCertificate": func() (bool, error) {
-			err := c.RevokeCertificate(ctx, "0a", "lost")
-			return h.gate.last == "0a lost", err
+			out, err := c.RevokeCertificate(ctx, "0a", "lost")
+			return h.gate.last == "0a lost" && out.Certificate.Fingerprint == "ff" && out.Sessions == 2 && !out.Seen, err
 		},
 		"Grants": func() (bool, error) {
 			p, err := c.Grants(ctx, sallyport.GrantQuery{Subject: "all", State: "active", Limit: 2})

@@ -39,6 +39,13 @@ type changeBody struct {
 	Team   string `json:"team,omitempty" doc:"New team, for change."`
 }
 
+type revokedCertificateView struct {
+	Certificate certificateView `json:"certificate"`
+	Subject     string          `json:"subject,omitempty"`
+	Seen        bool            `json:"seen" doc:"False: nobody has shown this certificate here yet; it is refused when it comes."`
+	Sessions    int             `json:"sessions" doc:"How many sessions ended with it."`
+}
+
 type reasonBody struct {
 	Reason string `json:"reason,omitempty" doc:"At most 512 bytes."`
 }
@@ -68,8 +75,10 @@ func (d *Door) subjects() []route {
 			about:   "The act is one of revoke, lock, unlock, approve, reject and change.",
 		}, d.changeSubject),
 		endpoint(route{
-			id: "revoke-certificate", method: http.MethodPost, path: "/v1/certificates/{serial}/revoke", tag: "subjects", keyed: true, optional: true,
-			summary: "Take a certificate away from its subject",
+			id: "revoke-certificate", method: http.MethodPost, path: "/v1/certificates/{id}/revoke", tag: "subjects", keyed: true, optional: true,
+			summary: "Take a certificate away from its subject, with the sessions that are bound to it",
+			about: "The id is the fingerprint (SHA-256 of the DER, lower-case hex), or the serial where only one certificate has it. " +
+				"A fingerprint that nobody has shown yet is refused when it comes.",
 		}, d.revokeCertificate),
 	}
 }
@@ -147,6 +156,9 @@ func (d *Door) changeSubject(ctx context.Context, x *exchange, in changeBody) (s
 	return viewSubject(s), err
 }
 
-func (d *Door) revokeCertificate(ctx context.Context, x *exchange, in reasonBody) (none, error) {
-	return none{}, d.cfg.Gate.RevokeCertificate(ctx, x.caller, x.value("serial"), in.Reason)
+func (d *Door) revokeCertificate(ctx context.Context, x *exchange, in reasonBody) (revokedCertificateView, error) {
+	out, err := d.cfg.Gate.RevokeCertificate(ctx, x.caller, x.value("id"), in.Reason)
+	return revokedCertificateView{
+		Certificate: viewCertificate(out.Certificate), Subject: out.Certificate.Subject, Seen: out.Seen, Sessions: out.Sessions,
+	}, err
 }

@@ -51,16 +51,17 @@ func viewSubject(s subject.Subject) subjectView {
 }
 
 type certificateView struct {
-	Serial      string    `json:"serial" doc:"Lower-case hex."`
+	Serial      string    `json:"serial,omitempty" doc:"Lower-case hex."`
 	Fingerprint string    `json:"fingerprint" doc:"SHA-256 of the DER, lower-case hex."`
-	NotAfter    time.Time `json:"not_after"`
+	Issuer      string    `json:"issuer,omitempty" doc:"Another authority than the server's own."`
+	NotAfter    time.Time `json:"not_after,omitzero"`
 	RevokedAt   time.Time `json:"revoked_at,omitzero"`
 	Reason      string    `json:"reason,omitempty"`
 }
 
 func viewCertificate(c subject.Certificate) certificateView {
 	return certificateView{
-		Serial: c.ID, Fingerprint: c.Fingerprint, NotAfter: c.NotAfter.UTC(), RevokedAt: moment(c.Revoked), Reason: c.Reason,
+		Serial: c.Serial, Fingerprint: c.ID, Issuer: c.Issuer, NotAfter: moment(c.NotAfter), RevokedAt: moment(c.Revoked), Reason: c.Reason,
 	}
 }
 
@@ -68,6 +69,7 @@ type sessionView struct {
 	ID        string    `json:"id"`
 	Subject   string    `json:"subject,omitempty"`
 	Parent    string    `json:"parent,omitempty" doc:"The session that delegated this one."`
+	Bound     string    `json:"certificate,omitempty" doc:"Fingerprint of the certificate with which it ends."`
 	Scopes    []string  `json:"scopes,omitempty" doc:"Of the caller's own session."`
 	IssuedAt  time.Time `json:"issued_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at"`
@@ -78,7 +80,7 @@ type sessionView struct {
 
 func viewSession(s subject.Session) sessionView {
 	return sessionView{
-		ID: s.ID, Subject: s.Subject, Parent: s.Parent, ExpiresAt: s.Expires.UTC(), RevokedAt: moment(s.Revoked), Reason: s.Reason,
+		ID: s.ID, Subject: s.Subject, Parent: s.Parent, Bound: s.Certificate, ExpiresAt: s.Expires.UTC(), RevokedAt: moment(s.Revoked), Reason: s.Reason,
 		Delegated: s.Parent != "",
 	}
 }

@@ -42,8 +42,8 @@ func samples(t *testing.T) []sample {
 	sub := Subject("somebody")
 	g := Grant(sub.ID)
 	g.Sealed, g.Tags = []byte{0, 1, 2}, []string{"x"}
-	cert := subject.Certificate{ID: "0a", Version: 1, Subject: sub.ID, Fingerprint: "ff", NotAfter: later}
-	session := subject.Session{ID: id.New(), Version: 1, Subject: sub.ID, Parent: "p", Expires: later}
+	cert := subject.Certificate{ID: "ff", Version: 1, Subject: sub.ID, Serial: "0a", Issuer: "CN=x", NotAfter: later}
+	session := subject.Session{ID: id.New(), Version: 1, Subject: sub.ID, Parent: "p", Certificate: "ff", Expires: later}
 	pass := subject.Passport{ID: id.New(), Version: 1, Subject: sub.ID, Digest: "d1", Token: "token", Expires: later}
 	inv := subject.Invitation{ID: id.New(), Version: 1, Kind: subject.Agent, Role: "agent", Team: "t", Name: "n", Author: sub.ID, Expires: later}
 	res := resource.Resource{ID: "a/b/c", Version: 1, Sealed: []byte("sealed"), Author: sub.ID, Created: now, Changed: now}

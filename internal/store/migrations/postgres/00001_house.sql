@@ -20,19 +20,22 @@ CREATE TABLE certificates (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
     subject TEXT COLLATE "C" NOT NULL,
-    fingerprint TEXT COLLATE "C" NOT NULL,
+    serial TEXT COLLATE "C" NOT NULL,
+    issuer TEXT COLLATE "C" NOT NULL,
     not_after BIGINT NOT NULL,
     revoked BIGINT NOT NULL,
     reason TEXT COLLATE "C" NOT NULL,
     mac BYTEA NOT NULL
 );
 CREATE INDEX certificates_subject ON certificates (subject);
+CREATE INDEX certificates_serial ON certificates (serial);
 
 CREATE TABLE sessions (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
     subject TEXT COLLATE "C" NOT NULL,
     parent TEXT COLLATE "C" NOT NULL,
+    certificate TEXT COLLATE "C" NOT NULL,
     expires BIGINT NOT NULL,
     revoked BIGINT NOT NULL,
     reason TEXT COLLATE "C" NOT NULL,

@@ -20,19 +20,22 @@ CREATE TABLE certificates (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
     subject TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    issuer TEXT NOT NULL,
     not_after INTEGER NOT NULL,
     revoked INTEGER NOT NULL,
     reason TEXT NOT NULL,
     mac BLOB NOT NULL
 );
 CREATE INDEX certificates_subject ON certificates (subject);
+CREATE INDEX certificates_serial ON certificates (serial);
 
 CREATE TABLE sessions (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
     subject TEXT NOT NULL,
     parent TEXT NOT NULL,
+    certificate TEXT NOT NULL,
     expires INTEGER NOT NULL,
     revoked INTEGER NOT NULL,
     reason TEXT NOT NULL,
