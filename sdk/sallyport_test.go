@@ -83,7 +83,7 @@ func TestChanges_CarryOneKeyEach(t *testing.T) {
 			_, err := c.ChangeSubject(ctx, "S", SubjectChange{Act: "lock"})
 			return err
 		},
-		"certificate": func(ctx context.Context, c *Client) error { return c.RevokeCertificate(ctx, "1", "") },
+		"certificate": func(ctx context.Context, c *Client) error { _, err := c.RevokeCertificate(ctx, "1", ""); return err },
 		"vend":        func(ctx context.Context, c *Client) error { _, err := c.Vend(ctx, VendRequest{}); return err },
 		"leak":        func(ctx context.Context, c *Client) error { _, err := c.ReportLeak(ctx, Leak{}); return err },
 		"policy":      func(ctx context.Context, c *Client) error { _, err := c.SetPolicy(ctx, "p", "k", "s"); return err },

@@ -19,6 +19,7 @@ type Subject struct {
 	Reason     string            `json:"reason,omitempty"`
 	CreatedAt  time.Time         `json:"created_at"`
 	ChangedAt  time.Time         `json:"changed_at"`
+	Recalling  bool              `json:"recalling,omitempty"` // its live credentials are being revoked
 	Version    int64             `json:"version"`
 }
 
@@ -100,9 +101,11 @@ func (c *Client) Subjects(ctx context.Context, q SubjectQuery) (Page[Subject], e
 
 // SubjectDetail is a subject with what it carries.
 type SubjectDetail struct {
-	Subject      Subject       `json:"subject"`
-	Certificates []Certificate `json:"certificates"`
-	Sessions     []SessionInfo `json:"sessions"`
+	Subject      Subject        `json:"subject"`
+	Certificates []Certificate  `json:"certificates"` // not expired; revoked ones too
+	Sessions     []SessionInfo  `json:"sessions"`     // live
+	Live         []Grant        `json:"live_grants"`  // whose credentials may still work, the first hundred
+	Grants       map[string]int `json:"grants"`       // all that it was ever given, by state
 }
 
 // Subject reads one subject. Everybody may read themselves.
@@ -120,16 +123,36 @@ type SubjectChange struct {
 	Reason string
 	Role   string // for change; empty keeps it
 	Team   string // for change; empty keeps it
+	// Credentials is revoke or keep: what becomes of live credentials. Empty
+	// revokes them for revoke, and keeps them for lock.
+	Credentials string
 }
 
-// ChangeSubject takes a subject through one step of its life.
-func (c *Client) ChangeSubject(ctx context.Context, id string, change SubjectChange) (Subject, error) {
+// ChangedSubject is a subject after a change.
+type ChangedSubject struct {
+	Subject
+	Recalled *Recalled `json:"credentials,omitempty"` // nil if its credentials were kept
+}
+
+// Recalled counts what became of the live credentials of a subject.
+type Recalled struct {
+	Revoked    int  `json:"revoked"`
+	Expired    int  `json:"expired"`              // dead already
+	Manual     int  `json:"manual"`               // live: only a person can take them back
+	Failed     int  `json:"failed"`               // live: the provider is asked again
+	Unfinished bool `json:"unfinished,omitempty"` // there are more; the server goes on by itself
+}
+
+// ChangeSubject takes a subject through one step of its life. Revoking also takes
+// its live credentials back; see [Recalled] for what a person has to do.
+func (c *Client) ChangeSubject(ctx context.Context, id string, change SubjectChange) (ChangedSubject, error) {
 	body := struct {
-		Reason string `json:"reason,omitempty"`
-		Role   string `json:"role,omitempty"`
-		Team   string `json:"team,omitempty"`
-	}{change.Reason, change.Role, change.Team}
-	var out Subject
+		Reason      string `json:"reason,omitempty"`
+		Role        string `json:"role,omitempty"`
+		Team        string `json:"team,omitempty"`
+		Credentials string `json:"credentials,omitempty"`
+	}{change.Reason, change.Role, change.Team, change.Credentials}
+	var out ChangedSubject
 	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/subjects/{}/{}", id, change.Act), body: body, keyed: true}, &out)
 	return out, err
 }

@@ -43,6 +43,7 @@ func (a *App) background(ctx context.Context) (wait func()) {
 		a.store.Lead(ctx, "sweeper", func(ctx context.Context) {
 			var inner sync.WaitGroup
 			inner.Go(func() { a.repeat(ctx, "sweep", a.gate.Sweep) })
+			inner.Go(func() { a.repeat(ctx, "recall", a.gate.Recall) })
 			inner.Go(func() { a.repeat(ctx, "deliver", a.gate.Deliver) })
 			inner.Go(func() { a.again(ctx, time.Minute, "housekeep", a.gate.Housekeep) })
 			inner.Wait()

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"maps"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,9 +22,7 @@ assistant. An operator invites it with a join token, which works once; the agent
 trades it for a certificate whose key never leaves its machine.`,
 		"  sallyport agent token --role deployer --name build-7 > token\n  sallyport agent enrol --token-file token",
 		agentToken(s), agentEnrol(s), agentList(s), agentShow(s), agentRevoke(s),
-		agentAct(s, "lock", "Stop a subject for a while", "deny it everything until it is unlocked"),
-		agentAct(s, "unlock", "Let a locked subject act again", "let it act again as before"),
-		agentSetRole(s))
+		agentLock(s), agentUnlock(s), agentSetRole(s))
 }
 
 func agentToken(s *shell) *cobra.Command {
@@ -233,9 +234,10 @@ func subject(ctx context.Context, client *sallyport.Client, nameOrID string) (st
 
 func agentShow(s *shell) *cobra.Command {
 	return &cobra.Command{
-		Use: "show NAME|ID", Short: "Show a subject with its certificates and sessions", Args: cobra.ExactArgs(1),
-		Long:    "Show a subject with its certificates and sessions.",
-		Example: "  sallyport agent show build-7",
+		Use: "show NAME|ID", Short: "Show a subject with its certificates, sessions and credentials", Args: cobra.ExactArgs(1),
+		Long: `Show a subject with its certificates (until they expire, revoked ones too), its
+live sessions, and the credentials that may still work.`,
+		Example: "  sallyport agent show build-7\n  sallyport agent show build-7 --output json",
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := s.client(c.Context())
 			if err != nil {
@@ -258,15 +260,26 @@ func agentShow(s *shell) *cobra.Command {
 func (s *shell) showSubject(d sallyport.SubjectDetail) error {
 	x := d.Subject
 	if err := s.facts("name", x.Name, "id", x.ID, "kind", x.Kind, "role", x.Role, "team", x.Team, "state", x.State, "reason", x.Reason,
-		"created", when(x.CreatedAt), "changed", when(x.ChangedAt)); err != nil {
+		"created", when(x.CreatedAt), "changed", when(x.ChangedAt), "credentials", credentials(d)); err != nil {
 		return err
 	}
 	var rows [][]string
 	for _, c := range d.Certificates {
-		rows = append(rows, []string{"certificate", c.Fingerprint, when(c.NotAfter), when(c.RevokedAt), c.Reason})
+		about := "serial " + c.Serial
+		if c.Issuer != "" {
+			about += " of " + c.Issuer
+		}
+		rows = append(rows, []string{"certificate", c.Fingerprint, when(c.NotAfter), when(c.RevokedAt), first(c.Reason, about)})
 	}
 	for _, x := range d.Sessions {
-		rows = append(rows, []string{"session", x.ID, when(x.ExpiresAt), when(x.RevokedAt), x.Reason})
+		about := "with certificate " + x.Bound[:min(len(x.Bound), 16)]
+		if x.Delegated {
+			about = "delegated from " + x.Parent
+		}
+		rows = append(rows, []string{"session", x.ID, when(x.ExpiresAt), when(x.RevokedAt), first(x.Reason, about)})
+	}
+	for _, g := range d.Live {
+		rows = append(rows, []string{"credential", g.ID, when(g.ExpiresAt), "", g.Kind + ", " + g.State})
 	}
 	if len(rows) == 0 {
 		return nil
@@ -274,5 +287,17 @@ func (s *shell) showSubject(d sallyport.SubjectDetail) error {
 	if err := s.line(""); err != nil {
 		return err
 	}
-	return s.rows([]string{"WHAT", "ID", "UNTIL", "REVOKED", "REASON"}, rows)
+	return s.rows([]string{"WHAT", "ID", "UNTIL", "REVOKED", "ABOUT"}, rows)
+}
+
+// credentials counts what a subject was given, by state.
+func credentials(d sallyport.SubjectDetail) string {
+	var parts []string
+	for _, state := range slices.Sorted(maps.Keys(d.Grants)) {
+		parts = append(parts, strconv.Itoa(d.Grants[state])+" "+state)
+	}
+	if d.Subject.Recalling {
+		parts = append(parts, "being revoked")
+	}
+	return strings.Join(parts, ", ")
 }

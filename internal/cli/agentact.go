@@ -17,12 +17,15 @@ import (
 
 func agentRevoke(s *shell) *cobra.Command {
 	var reason, certificate, session string
+	var keep bool
 	c := &cobra.Command{
 		Use:   "revoke NAME|ID | --certificate FINGERPRINT|SERIAL|FILE | --session ID",
 		Short: "Revoke a subject, a certificate or a session, for good",
 		Args:  cobra.MaximumNArgs(1),
 		Long: `Revoke a subject for good: its certificates and sessions are refused from the
-next request on, and this subject cannot come back. With --certificate or
+next request on, and this subject cannot come back. Credentials that it was given
+are taken back like leaked ones, unless --keep-credentials leaves them: the answer
+counts them, and says how many only a person can revoke. With --certificate or
 --session only that one is revoked, with what hangs on it: the sessions that are
 bound to a certificate, and the sessions that were delegated from either. To stop
 somebody for a while, see: sallyport agent lock
@@ -31,6 +34,7 @@ A certificate is named by its SHA-256 fingerprint, by its serial where only one
 has it, or by a file that holds it; this also works for one of an authority of
 your own, and before its first use.`,
 		Example: `  sallyport agent revoke build-7 --reason "laptop stolen"
+  sallyport agent revoke build-7 --reason "no longer used" --keep-credentials
   sallyport agent revoke --certificate 5f3a...
   sallyport agent revoke --certificate stolen.pem --reason "key copied"
   sallyport agent revoke --session 01K0...`,
@@ -41,11 +45,18 @@ your own, and before its first use.`,
 					given++
 				}
 			}
+			if keep && len(args) == 0 {
+				return fault.Invalidf("--keep-credentials belongs to a subject; a certificate or session takes no credentials with it")
+			}
 			if given != 1 {
 				return fault.Invalidf("say what to revoke, and one thing only: a subject, --certificate FINGERPRINT or --session ID")
 			}
 			if len(args) == 1 {
-				return s.act(c.Context(), args[0], sallyport.SubjectChange{Act: "revoke", Reason: reason})
+				change := sallyport.SubjectChange{Act: "revoke", Reason: reason}
+				if keep {
+					change.Credentials = "keep"
+				}
+				return s.act(c.Context(), args[0], change)
 			}
 			if session != "" {
 				return s.revokeSession(c.Context(), session, reason)
@@ -54,6 +65,7 @@ your own, and before its first use.`,
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the ledger")
+	c.Flags().BoolVar(&keep, "keep-credentials", false, "leave the subject's live credentials until they expire")
 	c.Flags().StringVar(&certificate, "certificate", "", "SHA-256 fingerprint, serial or file of a certificate")
 	c.Flags().StringVar(&session, "session", "", "id of a session, or current")
 	return c
@@ -160,22 +172,74 @@ func (s *shell) act(ctx context.Context, nameOrID string, change sallyport.Subje
 	if err != nil {
 		return err
 	}
+	s.warnOfLive(x)
 	return s.print(x, func() error {
-		return s.facts("name", x.Name, "id", x.ID, "role", x.Role, "team", x.Team, "state", x.State, "reason", x.Reason)
+		facts := []string{"name", x.Name, "id", x.ID, "role", x.Role, "team", x.Team, "state", x.State, "reason", x.Reason}
+		if r := x.Recalled; r != nil {
+			facts = append(facts, "credentials revoked", strconv.Itoa(r.Revoked), "need a person", strconv.Itoa(r.Manual),
+				"provider is asked again", some(r.Failed), "dead already", some(r.Expired))
+		}
+		return s.facts(facts...)
 	})
 }
 
-func agentAct(s *shell, act, short, long string) *cobra.Command {
-	var reason string
+// warnOfLive tells, beside the answer, which credentials still work.
+func (s *shell) warnOfLive(x sallyport.ChangedSubject) {
+	switch r := x.Recalled; {
+	case r == nil && x.State == "revoked":
+		s.warn("credentials that it was given are kept, and work until they expire: sallyport credential list --subject %s", x.ID)
+	case r == nil:
+	case r.Manual > 0:
+		s.warn("%d credentials are live until a person revokes them: sallyport credential list --subject %s --state manual", r.Manual, x.ID)
+	case r.Failed > 0:
+		s.warn("%d credentials are live until their provider answers: sallyport credential list --subject %s --state revoking", r.Failed, x.ID)
+	}
+	if x.Recalled != nil && x.Recalled.Unfinished {
+		s.warn("the server goes on revoking its credentials: sallyport agent show %s", x.ID)
+	}
+}
+
+func some(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+func agentLock(s *shell) *cobra.Command {
+	change := sallyport.SubjectChange{Act: "lock"}
+	recall := false
 	c := &cobra.Command{
-		Use: act + " NAME|ID", Short: short, Args: cobra.ExactArgs(1),
-		Long:    short + ": " + long + ". It acts on the next request.",
-		Example: "  sallyport agent " + act + ` build-7 --reason "looked into"`,
+		Use: "lock NAME|ID", Short: "Stop a subject for a while", Args: cobra.ExactArgs(1),
+		Long: `Stop a subject for a while: deny it everything until it is unlocked. It acts on
+the next request. Credentials that it was given go on working until they expire,
+unless --revoke-credentials takes them back as agent revoke does.`,
+		Example: `  sallyport agent lock build-7 --reason "looked into"
+  sallyport agent lock build-7 --reason "odd requests" --revoke-credentials`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return s.act(c.Context(), args[0], sallyport.SubjectChange{Act: act, Reason: reason})
+			if recall {
+				change.Credentials = "revoke"
+			}
+			return s.act(c.Context(), args[0], change)
 		},
 	}
-	c.Flags().StringVar(&reason, "reason", "", "why, for the ledger")
+	c.Flags().StringVar(&change.Reason, "reason", "", "why, for the ledger")
+	c.Flags().BoolVar(&recall, "revoke-credentials", false, "take back what it was given, too")
+	return c
+}
+
+func agentUnlock(s *shell) *cobra.Command {
+	change := sallyport.SubjectChange{Act: "unlock"}
+	c := &cobra.Command{
+		Use: "unlock NAME|ID", Short: "Let a locked subject act again", Args: cobra.ExactArgs(1),
+		Long: `Let a locked subject act again as before, from the next request on. While its
+credentials are still being revoked it stays locked.`,
+		Example: `  sallyport agent unlock build-7 --reason "looked into"`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return s.act(c.Context(), args[0], change)
+		},
+	}
+	c.Flags().StringVar(&change.Reason, "reason", "", "why, for the ledger")
 	return c
 }
 

@@ -40,7 +40,7 @@ func asPEM(kind string, der []byte) []byte {
 func TestShell_CertificateName(t *testing.T) {
 	leaf, authority := newCertificate(t, false), newCertificate(t, true)
 	sum := sha256.Sum256(leaf)
-	print := hex.EncodeToString(sum[:])
+	name := hex.EncodeToString(sum[:])
 	dir := t.TempDir()
 	file := func(name string, parts ...[]byte) string {
 		path := filepath.Join(dir, name)
@@ -49,32 +49,32 @@ func TestShell_CertificateName(t *testing.T) {
 		}
 		return path
 	}
-	colons := strings.ToUpper(print[:2])
-	for i := 2; i < len(print); i += 2 {
-		colons += ":" + strings.ToUpper(print[i:i+2])
+	colons := strings.ToUpper(name[:2])
+	for i := 2; i < len(name); i += 2 {
+		colons += ":" + strings.ToUpper(name[i:i+2])
 	}
-	for name, c := range map[string]struct {
+	for what, c := range map[string]struct {
 		given, want string
 		kind        fault.Kind
 	}{
-		"a fingerprint":             {given: print, want: print},
-		"as openssl writes it":      {given: colons, want: print},
+		"a fingerprint":             {given: name, want: name},
+		"as openssl writes it":      {given: colons, want: name},
 		"a serial":                  {given: "00:Ab", want: "00ab"},
-		"PEM":                       {given: file("pem", asPEM("CERTIFICATE", leaf)), want: print},
-		"PEM with chain":            {given: file("chain", []byte("text\n"), asPEM("CERTIFICATE", leaf), asPEM("CERTIFICATE", authority)), want: print},
-		"PEM behind its key":        {given: file("key", asPEM("PRIVATE KEY", []byte{1}), asPEM("CERTIFICATE", leaf)), want: print},
-		"DER":                       {given: file("der", leaf), want: print},
+		"PEM":                       {given: file("pem", asPEM("CERTIFICATE", leaf)), want: name},
+		"PEM with chain":            {given: file("chain", []byte("text\n"), asPEM("CERTIFICATE", leaf), asPEM("CERTIFICATE", authority)), want: name},
+		"PEM behind its key":        {given: file("key", asPEM("PRIVATE KEY", []byte{1}), asPEM("CERTIFICATE", leaf)), want: name},
+		"DER":                       {given: file("der", leaf), want: name},
 		"neither":                   {given: strings.Repeat("a", 41), kind: fault.Invalid},
-		"too long":                  {given: print + "00", kind: fault.NotFound},
+		"too long":                  {given: name + "00", kind: fault.NotFound},
 		"no file":                   {given: filepath.Join(dir, "none"), kind: fault.NotFound},
 		"an authority":              {given: file("ca", asPEM("CERTIFICATE", authority), asPEM("CERTIFICATE", leaf)), kind: fault.Invalid},
 		"a broken one first":        {given: file("broken", asPEM("CERTIFICATE", leaf[1:]), asPEM("CERTIFICATE", leaf)), kind: fault.Invalid},
 		"something else":            {given: file("text", []byte("hello")), kind: fault.Invalid},
 		"something behind the DER":  {given: file("tail", leaf, []byte{0}), kind: fault.Invalid},
 		"an empty file":             {given: file("empty"), kind: fault.Invalid},
-		"a fingerprint with a typo": {given: "g" + print[1:], kind: fault.NotFound},
+		"a fingerprint with a typo": {given: "g" + name[1:], kind: fault.NotFound},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(what, func(t *testing.T) {
 			got, err := (&shell{}).certificateName(c.given)
 			if got != c.want || (err != nil) != (c.want == "") || err != nil && !fault.Is(err, c.kind) {
 				t.Errorf("got %q, %v", got, err)

@@ -118,21 +118,56 @@ type SubjectChange struct {
 	Role   string // new role, for changed; empty keeps it
 	Team   string
 	Reason string
+	// Credentials says what becomes of the live credentials of a subject that is
+	// revoked or locked: Revoke or Keep. Empty revokes them with a subject that is
+	// revoked, and keeps them while one is locked.
+	Credentials string
 }
 
-// ChangeSubject takes a subject through one step of its life. Revoking one ends
-// its certificates and sessions with it, since they all ask the row.
-func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, change SubjectChange) (subject.Subject, error) {
-	var next subject.Subject
+// What becomes of the credentials of a subject.
+const (
+	Revoke = "revoke"
+	Keep   = "keep"
+)
+
+// recalls reports whether the change takes the subject's credentials back.
+func (change SubjectChange) recalls() bool {
+	return change.Credentials == Revoke || change.Credentials == "" && change.Act == "revoked"
+}
+
+func (change SubjectChange) validate() error {
 	switch change.Act {
 	case "revoked", "locked", "unlocked", "registered", "rejected", "changed":
 	default: // evidence alone makes a subject attested
-		return next, fault.Invalidf("a subject can be revoked, locked, unlocked, registered, rejected or changed")
+		return fault.Invalidf("a subject can be revoked, locked, unlocked, registered, rejected or changed")
 	}
-	if len(change.Reason) > 512 {
-		return next, fault.Invalidf("a reason has at most 512 bytes")
+	switch {
+	case len(change.Reason) > 512:
+		return fault.Invalidf("a reason has at most 512 bytes")
+	case change.Credentials != "" && change.Credentials != Revoke && change.Credentials != Keep:
+		return fault.Invalidf("credentials are %s or %s", Revoke, Keep)
+	case change.Credentials != "" && change.Act != "revoked" && change.Act != "locked":
+		return fault.Invalidf("what becomes of credentials is said when a subject is revoked or locked")
 	}
-	c.keyed("subject."+change.Act, plainAnswer[subject.Subject]{to: &next}, subjectID, change.Role, change.Team, change.Reason)
+	return nil
+}
+
+// Changed is a subject after a change, and what became of its credentials.
+type Changed struct {
+	Subject  subject.Subject
+	Recalled *Recalled // nil if they were kept
+}
+
+// ChangeSubject takes a subject through one step of its life. Revoking one ends
+// its certificates and sessions with it, since they all ask the row, and takes
+// its live credentials back: that they are to be is committed with the step, so
+// that whatever this call does not bring to its end the sweeper does.
+func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, change SubjectChange) (Changed, error) {
+	if err := change.validate(); err != nil {
+		return Changed{}, err
+	}
+	var next subject.Subject
+	c.keyed("subject."+change.Act, plainAnswer[subject.Subject]{to: &next}, subjectID, change.Role, change.Team, change.Reason, change.Credentials)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		old, err := g.Store.Subject(ctx, subjectID)
 		if err != nil {
@@ -153,6 +188,9 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 			return unit.Unit{}, err
 		}
 		record.Policy, record.Serial = d.Documents, strconv.FormatInt(next.Version, 10)
+		if change.recalls() {
+			record.Data["credentials"] = Revoke
+		}
 		if next.Role != old.Role {
 			record.Data["new_role"] = next.Role
 		}
@@ -161,9 +199,18 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 		return u, nil
 	})
 	if err != nil {
-		return subject.Subject{}, err
+		return Changed{}, err
 	}
-	return next, nil
+	out := Changed{Subject: next}
+	if next.State == subject.Revoked {
+		g.endSessions(ctx, c.actor(), next.ID, "subject revoked", func(subject.Session) bool { return true })
+	}
+	if change.recalls() {
+		// Who goes away stops no revocation.
+		recalled := g.recall(context.WithoutCancel(ctx), c.actor(), next.ID, recallBudget)
+		out.Recalled = &recalled
+	}
+	return out, nil
 }
 
 func (change SubjectChange) apply(old subject.Subject, now time.Time) (subject.Subject, error) {
@@ -171,7 +218,12 @@ func (change SubjectChange) apply(old subject.Subject, now time.Time) (subject.S
 	if err != nil {
 		return subject.Subject{}, err
 	}
+	if change.recalls() {
+		next.Recall = now.Add(recallWindow)
+	}
 	switch {
+	case change.Act == "unlocked" && !old.Recall.IsZero():
+		return subject.Subject{}, fault.Conflictf("the credentials of the %s are still being revoked; unlock it when that is done", old.Kind)
 	case change.Act != "changed":
 	case change.Role == "" && change.Team == "":
 		return subject.Subject{}, fault.Invalidf("name the new role or the new team")

@@ -332,7 +332,7 @@ func TestDelegatedSession_CanOnlyDoLess(t *testing.T) {
 		"refresh": func() error { _, err := h.gate.RefreshSession(ctx, d.caller()); return err },
 		"renew":   func() error { _, err := h.gate.Renew(ctx, d.caller(), csr); return err },
 		"end":     func() error { return h.gate.EndSession(ctx, d.caller(), c.held.ID, "") },
-		"read":    func() error { _, _, _, err := h.gate.Subject(ctx, d.caller(), c.id); return err },
+		"read":    func() error { _, err := h.gate.Subject(ctx, d.caller(), c.id); return err },
 		"grants":  func() error { _, err := h.gate.Grants(ctx, d.caller(), grant.Filter{Subject: c.id}); return err },
 		"delegate": func() error {
 			_, err := h.gate.Delegate(ctx, d.caller(), token.Delegation{KeyThumb: thumb(t), Scopes: token.Scopes{"release:test-a"}})

@@ -88,7 +88,10 @@ func changes() map[string]change {
 			out, err := w.gate.Renew(ctx, c, w.csr[n])
 			w.made = out.Serial
 			return out.PEM + out.Root, err
-		}, undo: func(w *world) { must(w.t, w.gate.RevokeCertificate(ctx, w.admin.caller(), w.made, "test")) }},
+		}, undo: func(w *world) {
+			_, err := w.gate.RevokeCertificate(ctx, w.admin.caller(), w.made, "test")
+			must(w.t, err)
+		}},
 		"open": {by: certificateHolder, record: "session.opened", do: func(w *world, c flow.Caller, n int) (string, error) {
 			out, err := w.gate.OpenSession(ctx, c, []token.Scopes{{"release:test"}, {"release:other"}}[n])
 			return opened(w, out, err)
@@ -110,7 +113,8 @@ func changes() map[string]change {
 			return fmt.Sprint(out), err
 		}},
 		"revoke certificate": {record: "certificate.revoked", do: func(w *world, c flow.Caller, n int) (string, error) {
-			return "", w.gate.RevokeCertificate(ctx, c, w.victim.serial, fmt.Sprint("reason ", n))
+			out, err := w.gate.RevokeCertificate(ctx, c, w.victim.serial, fmt.Sprint("reason ", n))
+			return fmt.Sprint(out.Certificate), err
 		}},
 		"vend": {by: agent, record: "grant.issued", do: func(w *world, c flow.Caller, n int) (string, error) {
 			r := request("test")

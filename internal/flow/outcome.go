@@ -193,7 +193,7 @@ func (g *Gate) firstAnswer(ctx context.Context, c Caller, d decided) error {
 		return fault.Wrap(err, "read first answer")
 	}
 	k.found = true
-	first, err := g.recall(k, o)
+	first, err := g.reopen(k, o)
 	if err != nil {
 		return err
 	}
@@ -213,8 +213,8 @@ func (g *Gate) firstAnswer(ctx context.Context, c Caller, d decided) error {
 	return &repeatedError{unit.Unit{Writes: append(proof, writes...), Record: record, Urgent: first.Urgent}}
 }
 
-// recall opens a first answer and puts it where the verb's own would be.
-func (g *Gate) recall(k *keyedCall, o unit.Outcome) (firstCall[json.RawMessage], error) {
+// reopen opens a first answer and puts it where the verb's own would be.
+func (g *Gate) reopen(k *keyedCall, o unit.Outcome) (firstCall[json.RawMessage], error) {
 	var first firstCall[json.RawMessage]
 	plain, err := g.Envelope.Open(o.Table(), o.ID, o.Version, o.Sealed)
 	if err != nil {

@@ -208,15 +208,15 @@ func TestQueries_AreForWhomPolicyAllows(t *testing.T) {
 	if len(mine) != 1 || mine[0].ID != out.Grant {
 		t.Fatalf("listed %v", mine)
 	}
-	me, certificates, sessions, err := h.gate.Subject(ctx, c.caller(), c.id)
+	me, err := h.gate.Subject(ctx, c.caller(), c.id)
 	must(t, err)
-	if me.ID != c.id || len(certificates) != 1 || len(sessions) != 1 {
+	if me.Subject.ID != c.id || len(me.Certificates) != 1 || len(me.Sessions) != 1 || len(me.Live) != 1 || me.Grants[grant.Active] != 1 {
 		t.Fatal("an agent cannot read itself")
 	}
 	before := len(h.records(""))
 	refused := map[string]func(flow.Caller) error{
 		"subjects":   func(w flow.Caller) error { _, err := h.gate.Subjects(ctx, w, subject.Filter{}); return err },
-		"subject":    func(w flow.Caller) error { _, _, _, err := h.gate.Subject(ctx, w, h.admin.id); return err },
+		"subject":    func(w flow.Caller) error { _, err := h.gate.Subject(ctx, w, h.admin.id); return err },
 		"grants":     func(w flow.Caller) error { _, err := h.gate.Grants(ctx, w, grant.Filter{}); return err },
 		"policies":   func(w flow.Caller) error { _, err := h.gate.Policies(ctx, w); return err },
 		"versions":   func(w flow.Caller) error { _, err := h.gate.PolicyVersions(ctx, w, "base"); return err },

@@ -33,25 +33,43 @@ func (g *Gate) Subjects(ctx context.Context, c Caller, f subject.Filter) ([]subj
 	return g.Store.Subjects(ctx, f)
 }
 
-// Subject reads one subject with its certificates and live sessions. Everybody
-// may read themselves.
-func (g *Gate) Subject(ctx context.Context, c Caller, id string) (subject.Subject, []subject.Certificate, []subject.Session, error) {
+// Detail is a subject with what it carries.
+type Detail struct {
+	Subject      subject.Subject
+	Certificates []subject.Certificate // not expired; revoked ones too
+	Sessions     []subject.Session     // live
+	Live         []grant.Grant         // whose credentials may still work, the first hundred
+	Grants       map[grant.State]int   // all that it was ever given, by state
+}
+
+// mostLive is how many live grants are shown with their subject.
+const mostLive = 100
+
+// Subject reads one subject with its certificates, live sessions and grants.
+// Everybody may read themselves.
+func (g *Gate) Subject(ctx context.Context, c Caller, id string) (Detail, error) {
 	if id != c.Subject.ID || c.Session.Delegated() {
 		record := audit.Record{Type: "subject.read", Actor: c.actor(), Subject: id}
 		if _, err := g.inspected(ctx, c, "get", record, "subject", id); err != nil {
-			return subject.Subject{}, nil, nil, err
+			return Detail{}, err
 		}
 	}
-	s, err := g.Store.Subject(ctx, id)
-	if err != nil {
-		return subject.Subject{}, nil, nil, err
+	var d Detail
+	var err error
+	if d.Subject, err = g.Store.Subject(ctx, id); err != nil {
+		return Detail{}, err
 	}
-	certificates, err := g.Store.CertificatesOf(ctx, id)
-	if err != nil {
-		return subject.Subject{}, nil, nil, err
+	if d.Certificates, err = g.Store.CertificatesOf(ctx, id); err != nil {
+		return Detail{}, err
 	}
-	sessions, err := g.Store.SessionsOf(ctx, id)
-	return s, certificates, sessions, err
+	if d.Sessions, err = g.Store.SessionsOf(ctx, id); err != nil {
+		return Detail{}, err
+	}
+	if d.Live, err = g.Store.LiveGrants(ctx, id, g.Now(), mostLive); err != nil {
+		return Detail{}, err
+	}
+	d.Grants, err = g.Store.CountGrants(ctx, id)
+	return d, err
 }
 
 // Grants lists grants: the caller's own, or as an operator anyone's.
@@ -99,7 +117,7 @@ func (g *Gate) RevokeGrant(ctx context.Context, c Caller, id, reason string) (Ma
 	if len(reason) > 512 {
 		return Match{}, fault.Invalidf("a reason has at most 512 bytes")
 	}
-	return g.react(ctx, c, id, cause{byHand: true, text: reason, proof: c.once()})
+	return g.react(ctx, c.actor(), id, cause{reason: byHand, text: reason, proof: c.once()})
 }
 
 // Policies lists the documents in force.

@@ -96,7 +96,7 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	ctx = context.WithoutCancel(ctx)
 	var failed error
 	for _, candidate := range candidates {
-		m, err := g.react(ctx, c, candidate.ID, cause{text: s.Source})
+		m, err := g.react(ctx, c.actor(), candidate.ID, cause{reason: byLeak, text: s.Source})
 		if err != nil {
 			g.Log.ErrorContext(ctx, "a reported grant could not be dealt with", slog.Any("grant", candidate.ID), slog.Any("reason", fault.Public(err)))
 			failed = fault.Wrap(err, "respond for grant %s", candidate.ID)
@@ -107,17 +107,30 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	return reaction, failed
 }
 
+// The reasons that a grant which was taken back bears.
+const (
+	byLeak      = "revoked-leak"         // a signal
+	byHand      = "revoked-by-hand"      // its holder, or an operator
+	withSubject = "revoked-with-subject" // its holder was revoked, or locked
+)
+
 // cause is why a grant is taken back.
 type cause struct {
-	byHand bool         // by its holder or an operator; else because of a signal
+	reason string       // byLeak, byHand or withSubject
 	text   string       // the signal's source, or the reason given
 	proof  []unit.Write // uses up the caller's proof of possession
+}
+
+// told reports whether people hear of a grant by itself. Of what was taken back
+// with its subject they hear in one notification, but for what waits for them.
+func told(reason string, ended grant.Grant) bool {
+	return reason != withSubject || ended.State == grant.Manual
 }
 
 // react brings one grant to its end. It decides on the row as it is now and
 // commits by compare-and-set: of ten reports at a time one finds the grant
 // active, the others find what that one made of it.
-func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (Match, error) {
+func (g *Gate) react(ctx context.Context, actor audit.Actor, grantID string, why cause) (Match, error) {
 	ctx = context.WithoutCancel(ctx) // a caller who goes away stops no revocation
 	var m Match
 	var revoke *grant.Grant
@@ -136,7 +149,7 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (
 			m.Address = old.Source.Address
 		}
 		record := audit.Record{
-			Type: kind, Actor: c.actor(), Subject: old.Subject, Grant: old.ID,
+			Type: kind, Actor: actor, Subject: old.Subject, Grant: old.ID,
 			Data: map[string]string{"kind": old.Kind, "source": why.text, "tag": m.Tag},
 		}
 		if m.Repeat {
@@ -148,7 +161,7 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (
 			revoke = &next
 		}
 		u := unit.Unit{Record: record, Urgent: true, Writes: append(slices.Clone(why.proof), unit.Update(next))}
-		if next.State != grant.Revoking { // else when the provider has answered
+		if next.State != grant.Revoking && told(why.reason, next) { // else when the provider has answered
 			u.Writes = append(u.Writes, g.tell(next, why.text)...)
 		}
 		return u, nil
@@ -156,7 +169,7 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (
 	if err != nil || revoke == nil {
 		return m, err
 	}
-	ended, failure, err := g.revokeAtProvider(ctx, c.actor(), *revoke)
+	ended, failure, err := g.revokeAtProvider(ctx, actor, *revoke)
 	if err != nil {
 		g.Log.ErrorContext(ctx, "the outcome of a revocation could not be recorded; it is repeated", slog.Any("grant", grantID), slog.Any("reason", fault.Public(err)))
 	}
@@ -167,9 +180,9 @@ func (g *Gate) react(ctx context.Context, c Caller, grantID string, why cause) (
 // verdict is the three-branch decision about a reported grant, and the type of
 // the record that tells of it.
 func (g *Gate) verdict(old grant.Grant, why cause) (grant.Grant, string, error) {
-	now, reason, tag := g.Now(), "revoked-leak", grant.Grant.Tagged
-	if why.byHand {
-		reason, tag = "revoked-by-hand", func(next grant.Grant, _ string) grant.Grant { return next }
+	now, reason, tag := g.Now(), why.reason, grant.Grant.Tagged
+	if reason != byLeak {
+		tag = func(next grant.Grant, _ string) grant.Grant { return next }
 	}
 	switch {
 	case old.State == grant.Intent || old.State == grant.Void:
@@ -190,7 +203,7 @@ func (g *Gate) verdict(old grant.Grant, why cause) (grant.Grant, string, error) 
 		next, err := old.To(grant.Manual, reason, now)
 		next.DueAt = old.ExpiresAt
 		return tag(next, TagManual), "grant.manual", err
-	case tagged(old) || why.byHand:
+	case tagged(old) || reason != byLeak:
 		return old, "grant.reported", nil // ended already
 	default: // ended for another reason, first time reported
 		next := old.Tagged(TagExpired)
@@ -223,7 +236,10 @@ func (g *Gate) tell(ended grant.Grant, source string) []unit.Write {
 		Data: map[string]string{"kind": ended.Kind, "source": source, "state": string(ended.State)},
 	}
 	found := "a leaked " + ended.Kind
-	if lastTag(ended) == "" {
+	switch {
+	case ended.Reason == withSubject:
+		found = "a " + ended.Kind + " of somebody who was revoked or locked"
+	case lastTag(ended) == "":
 		found = "a returned " + ended.Kind
 	}
 	switch ended.State {

@@ -145,9 +145,13 @@ func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking
 	}
 	next, err := revoking.To(grant.Revoked, revoking.Reason, g.Now())
 	if err == nil {
+		writes := []unit.Write{unit.Update(next)}
+		if told(next.Reason, next) {
+			writes = append(writes, g.tell(next, "provider")...)
+		}
 		err = g.commit(ctx, unit.Unit{
 			Urgent: true,
-			Writes: append([]unit.Write{unit.Update(next)}, g.tell(next, "provider")...),
+			Writes: writes,
 			Record: audit.Record{Type: "grant.revoked", Actor: actor, Subject: next.Subject, Grant: next.ID, Data: map[string]string{"kind": next.Kind}},
 		})
 	}

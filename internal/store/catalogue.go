@@ -31,7 +31,7 @@ type table struct {
 // the order of the value's Columns, "#" marking numbers and "!" bytes. Those
 // with "*" carry a MAC.
 var rowTables = []string{
-	"subjects* id version# kind state role name team attributes reason created# changed#",
+	"subjects* id version# kind state role name team attributes reason created# changed# recall#",
 	"certificates* id version# subject serial issuer not_after# revoked# reason",
 	"sessions* id version# subject parent certificate expires# revoked# reason",
 	"passports* id version# subject digest token expires# revoked# reason",

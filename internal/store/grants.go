@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"time"
 
@@ -59,6 +60,71 @@ func grantsWhere(f grant.Filter) where {
 		w.and("state = ?", string(f.State))
 	}
 	return w
+}
+
+// GrantsToRecall lists the active grants of a subject by id, after the one given.
+// Damaged rows are left out; [Store.CountGrants] counts them.
+func (s *Store) GrantsToRecall(ctx context.Context, subjectID, after string, limit int) ([]grant.Grant, error) {
+	return s.held(ctx, subjectID, after, limit, func(w *where) { w.and("state = ?", string(grant.Active)) })
+}
+
+// LiveGrants lists the grants of a subject whose credentials may still work at
+// time now, by id. Damaged rows are left out.
+func (s *Store) LiveGrants(ctx context.Context, subjectID string, now time.Time, limit int) ([]grant.Grant, error) {
+	return s.held(ctx, subjectID, "", limit, func(w *where) {
+		w.parts = append(w.parts, "state IN ('active', 'revoking', 'manual')")
+		w.and("expires > ?", unit.Micros(now))
+	})
+}
+
+// held lists those grants of a subject that are also restricted otherwise.
+func (s *Store) held(ctx context.Context, subjectID, after string, limit int, restrict func(*where)) ([]grant.Grant, error) {
+	ids, err := s.grantsNamed(ctx, subjectID)
+	if err != nil {
+		return nil, err
+	}
+	at, _ := slices.BinarySearch(ids, after)
+	var list []grant.Grant
+	most := int(page(limit))
+	for some := range slices.Chunk(ids[at:], chunk) {
+		w := grantsWhere(grant.Filter{Subject: subjectID, After: after})
+		restrict(&w)
+		among(&w, "id", some)
+		clause := w.clause("id", most-len(list))
+		found, err := sound[grant.Grant](ctx, s, "grants", clause, w.args...)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, found...); len(list) >= most {
+			break
+		}
+	}
+	return list, nil
+}
+
+// CountGrants counts the grants of a subject by their state, as it is stored:
+// damaged rows too.
+func (s *Store) CountGrants(ctx context.Context, subjectID string) (map[grant.State]int, error) {
+	ids, err := s.grantsNamed(ctx, subjectID)
+	if err != nil {
+		return nil, err
+	}
+	counts := map[grant.State]int{}
+	for some := range slices.Chunk(ids, chunk) {
+		w := grantsWhere(grant.Filter{Subject: subjectID})
+		among(&w, "id", some)
+		clause := w.clause("id", chunk)
+		err := s.query(ctx, "SELECT state FROM grants "+clause, w.args, func(rows *sql.Rows) error {
+			var state string
+			err := rows.Scan(&state)
+			counts[grant.State(state)]++
+			return err //nolint:wrapcheck // query's
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return counts, nil
 }
 
 // maxFingerprints is the most entries that one lookup takes.

@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
 // Subject reads a subject by its id.
@@ -32,6 +34,13 @@ func (s *Store) Subjects(ctx context.Context, f subject.Filter) ([]subject.Subje
 	}
 	clause := w.clause("id", f.Limit)
 	return many[subject.Subject](ctx, s, "subjects", clause, w.args...)
+}
+
+// SubjectsToRecall lists the subjects whose credentials the sweeper must take
+// back, the oldest first. Damaged rows are left out.
+func (s *Store) SubjectsToRecall(ctx context.Context, now time.Time, limit int) ([]subject.Subject, error) {
+	return sound[subject.Subject](ctx, s, "subjects",
+		"WHERE recall > 0 AND recall <= $1 ORDER BY recall, id LIMIT $2", unit.Micros(now), page(limit))
 }
 
 // Certificate reads a certificate by its fingerprint.

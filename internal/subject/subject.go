@@ -49,6 +49,9 @@ type Subject struct {
 	Reason     string // of the last transition
 	Created    time.Time
 	Changed    time.Time
+	// Recall is set while the subject's live credentials are still to be taken
+	// back: when the sweeper must see to it. No other unit clears it.
+	Recall time.Time
 }
 
 var (
@@ -98,15 +101,15 @@ func (s Subject) Columns() []any {
 	}
 	return []any{
 		s.ID, s.Version, string(s.Kind), string(s.State), s.Role, s.Name, s.Team,
-		string(attributes), s.Reason, unit.Micros(s.Created), unit.Micros(s.Changed),
+		string(attributes), s.Reason, unit.Micros(s.Created), unit.Micros(s.Changed), unit.Micros(s.Recall),
 	}
 }
 
 // Scan fills the subject from columns in the order of [Subject.Columns].
 func (s *Subject) Scan(scan unit.Scanner) error {
 	var kind, state, attributes string
-	var created, changed int64
-	err := scan(&s.ID, &s.Version, &kind, &state, &s.Role, &s.Name, &s.Team, &attributes, &s.Reason, &created, &changed)
+	var created, changed, recall int64
+	err := scan(&s.ID, &s.Version, &kind, &state, &s.Role, &s.Name, &s.Team, &attributes, &s.Reason, &created, &changed, &recall)
 	if err != nil {
 		return err
 	}
@@ -117,7 +120,7 @@ func (s *Subject) Scan(scan unit.Scanner) error {
 		}
 	}
 	s.Kind, s.State = Kind(kind), State(state)
-	s.Created, s.Changed = unit.Moment(created), unit.Moment(changed)
+	s.Created, s.Changed, s.Recall = unit.Moment(created), unit.Moment(changed), unit.Moment(recall)
 	return nil
 }
 

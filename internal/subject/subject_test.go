@@ -149,7 +149,7 @@ func scan(columns []any) unit.Scanner {
 
 func TestRows_ComeBackAsTheyWere(t *testing.T) {
 	now := time.UnixMicro(1_700_000_000_123_456).UTC()
-	s := subject.Subject{ID: "1", Version: 3, Kind: subject.Agent, State: subject.Locked, Role: "r", Name: "n", Team: "t", Attributes: map[string]string{"a": "b"}, Reason: "x", Created: now, Changed: now}
+	s := subject.Subject{ID: "1", Version: 3, Kind: subject.Agent, State: subject.Locked, Role: "r", Name: "n", Team: "t", Attributes: map[string]string{"a": "b"}, Reason: "x", Created: now, Changed: now, Recall: now}
 	var s2 subject.Subject
 	c := subject.Certificate{ID: "1", Version: 2, Subject: "s", Serial: "0a", Issuer: "CN=x", NotAfter: now, Revoked: now, Reason: "r"}
 	var c2 subject.Certificate

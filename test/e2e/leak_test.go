@@ -218,3 +218,52 @@ func (w *world) leakIsRecorded(leaked, safe string, agent person) {
 func leak(c sallyport.Credential) sallyport.Leak {
 	return sallyport.Leak{Value: c.Value, Source: "scanner", Location: "a public repository"}
 }
+
+// TestRevoke_FinishesAfterAKill kills the server while it revokes the
+// credentials of an agent. The next one finishes by itself, each grant once.
+func TestRevoke_FinishesAfterAKill(t *testing.T) {
+	quick(t)
+	w, ctx := equipped(t, Options{}), t.Context()
+	agent := w.enrol("agent", "deployer", "build-7")
+	const n = 400
+	var tasks sync.WaitGroup
+	for range 8 {
+		tasks.Go(func() {
+			for range n / 8 {
+				if _, err := agent.client.Vend(ctx, SSH(10*time.Minute)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	tasks.Wait()
+	shown := func(w *world) map[string]int {
+		detail, err := w.admin.Subject(ctx, agent.Subject.ID)
+		must(t, err)
+		return detail.Grants
+	}
+	tasks.Go(func() { // whether it is answered or not
+		_, _ = w.admin.ChangeSubject(ctx, agent.Subject.ID, sallyport.SubjectChange{Act: "revoke", Reason: "test"})
+	})
+	for shown(w)["revoked"] == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w.Kill()
+	tasks.Wait()
+	w = start(t, w.House)
+	t.Logf("after the kill: %v", shown(w))
+	must(t, Eventually(time.Minute, func() error {
+		if got := shown(w); got["revoked"] != n {
+			return fmt.Errorf("grants: %v", got)
+		}
+		return nil
+	}))
+	must(t, Eventually(10*time.Second, func() error {
+		ends, err := w.Records(ctx, "grant.revoked")
+		if err == nil && len(ends) != n {
+			err = fmt.Errorf("%d records of %d revocations", len(ends), n)
+		}
+		return err
+	}))
+	must(t, w.Stop())
+}

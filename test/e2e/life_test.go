@@ -235,7 +235,7 @@ func TestClock_IsAcceptedByTheOperatorAlone(t *testing.T) {
 	for range 2 {
 		w = start(t, w.House)
 		agent = w.meet(agent)
-		if _, err = agent.client.Vend(ctx, SSH(time.Minute, "")); err == nil || !strings.Contains(err.Error(), "CLOCK_ROLLBACK") {
+		if _, err = agent.client.Vend(ctx, SSH(time.Minute)); err == nil || !strings.Contains(err.Error(), "CLOCK_ROLLBACK") {
 			t.Fatalf("with a clock that stands behind: %v", err)
 		}
 		must(t, w.Stop())

@@ -180,3 +180,28 @@ func sealed(t *testing.T, h *House, path string) (value []byte) {
 	must(t, db.QueryRowContext(t.Context(), "SELECT sealed FROM resources WHERE id = ?", path).Scan(&value))
 	return value
 }
+
+// TestRevoke_DoesNotClaimWhatItCannotRead revokes an agent one of whose grants
+// was altered: the others are revoked, and nobody says that all are.
+func TestRevoke_DoesNotClaimWhatItCannotRead(t *testing.T) {
+	w, ctx := equipped(t, Options{}), t.Context()
+	agent := w.enrol("agent", "deployer", "build-7")
+	altered, good := w.vend(agent, 10*time.Minute), w.vend(agent, 10*time.Minute)
+	must(t, w.Stop())
+	behind(t, w.House, "UPDATE grants SET expires = expires + 1 WHERE id = ?", altered.Grant)
+	w = start(t, w.House)
+	out, err := w.admin.ChangeSubject(ctx, agent.Subject.ID, sallyport.SubjectChange{Act: "revoke", Reason: "test"})
+	must(t, err)
+	if out.Recalled == nil || out.Recalled.Revoked != 1 || !out.Recalled.Unfinished {
+		t.Errorf("answered %+v", out.Recalled)
+	}
+	detail, err := w.admin.Subject(ctx, agent.Subject.ID)
+	must(t, err)
+	if !detail.Subject.Recalling || detail.Grants["active"] != 1 || detail.Grants["revoked"] != 1 {
+		t.Errorf("shown %+v", detail)
+	}
+	if g, err := w.admin.Grant(ctx, good.Grant); err != nil || g.State != "revoked" {
+		t.Errorf("the neighbour of an altered row is %s, %v", g.State, err)
+	}
+	must(t, w.Stop())
+}

@@ -58,8 +58,8 @@ type Release interface {
 type Directory interface {
 	Invite(ctx context.Context, c flow.Caller, r flow.InviteRequest) (flow.Invited, error)
 	Subjects(ctx context.Context, c flow.Caller, f subject.Filter) ([]subject.Subject, error)
-	Subject(ctx context.Context, c flow.Caller, id string) (subject.Subject, []subject.Certificate, []subject.Session, error)
-	ChangeSubject(ctx context.Context, c flow.Caller, subjectID string, change flow.SubjectChange) (subject.Subject, error)
+	Subject(ctx context.Context, c flow.Caller, id string) (flow.Detail, error)
+	ChangeSubject(ctx context.Context, c flow.Caller, subjectID string, change flow.SubjectChange) (flow.Changed, error)
 	RevokeCertificate(ctx context.Context, c flow.Caller, name, reason string) (flow.RevokedCertificate, error)
 }
 

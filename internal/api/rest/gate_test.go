@@ -248,12 +248,15 @@ func (g *gate) Subjects(_ context.Context, c flow.Caller, f subject.Filter) ([]s
 	return []subject.Subject{c.Subject}, g.called("Subjects", f)
 }
 
-func (g *gate) Subject(_ context.Context, c flow.Caller, id string) (subject.Subject, []subject.Certificate, []subject.Session, error) {
-	return c.Subject, []subject.Certificate{{ID: "ff", Serial: "01"}}, []subject.Session{{ID: "T", Subject: id}}, g.called("Subject", id)
+func (g *gate) Subject(_ context.Context, c flow.Caller, id string) (flow.Detail, error) {
+	return flow.Detail{
+		Subject: c.Subject, Certificates: []subject.Certificate{{ID: "ff", Serial: "01"}}, Sessions: []subject.Session{{ID: "T", Subject: id}},
+		Live: []grant.Grant{{ID: "G", State: grant.Active}}, Grants: map[grant.State]int{grant.Active: 1, grant.Revoked: 4},
+	}, g.called("Subject", id)
 }
 
-func (g *gate) ChangeSubject(_ context.Context, c flow.Caller, _ string, change flow.SubjectChange) (subject.Subject, error) {
-	return c.Subject, g.called("ChangeSubject", change)
+func (g *gate) ChangeSubject(_ context.Context, c flow.Caller, _ string, change flow.SubjectChange) (flow.Changed, error) {
+	return flow.Changed{Subject: c.Subject, Recalled: &flow.Recalled{Revoked: 3, Manual: 1}}, g.called("ChangeSubject", change)
 }
 
 func (g *gate) RevokeCertificate(_ context.Context, _ flow.Caller, name, reason string) (flow.RevokedCertificate, error) {

@@ -298,11 +298,15 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 		},
 		"Subject": func() (bool, error) {
 			s, err := c.Subject(ctx, who.Subject.ID)
-			return s.Subject.ID == who.Subject.ID && len(s.Certificates) == 1 && len(s.Sessions) == 1, err
+			return s.Subject.ID == who.Subject.ID && len(s.Certificates) == 1 && len(s.Sessions) == 1 && s.Live[0].ID == "G" && s.Grants["revoked"] == 4, err
 		},
 		"ChangeSubject": func() (bool, error) {
 			_, err := c.ChangeSubject(ctx, "x", sallyport.SubjectChange{Act: "approve", Reason: "fine"})
 			return h.gate.last == flow.SubjectChange{Act: "registered", Reason: "fine"}, err
+		},
+		"ChangeSubject with credentials": func() (bool, error) {
+			x, err := c.ChangeSubject(ctx, "x", sallyport.SubjectChange{Act: "revoke", Credentials: "revoke"})
+			return h.gate.last == flow.SubjectChange{Act: "revoked", Credentials: flow.Revoke} && x.ID != "" && *x.Recalled == sallyport.Recalled{Revoked: 3, Manual: 1}, err
 		},
 		"RevokeCertificate": func() (bool, error) {
 			out, err := c.RevokeCertificate(ctx, "0a", "lost")

@@ -31,12 +31,31 @@ type subjectDetailView struct {
 	Subject      subjectView       `json:"subject"`
 	Certificates []certificateView `json:"certificates" nullable:"false"`
 	Sessions     []sessionView     `json:"sessions" nullable:"false"`
+	Live         []grantView       `json:"live_grants" nullable:"false" doc:"Whose credentials may still work, the first 100."`
+	Grants       map[string]int    `json:"grants" doc:"All that it was ever given: how many by state."`
 }
 
 type changeBody struct {
-	Reason string `json:"reason,omitempty" doc:"At most 512 bytes."`
-	Role   string `json:"role,omitempty" doc:"New role, for change."`
-	Team   string `json:"team,omitempty" doc:"New team, for change."`
+	Reason      string `json:"reason,omitempty" doc:"At most 512 bytes."`
+	Role        string `json:"role,omitempty" doc:"New role, for change."`
+	Team        string `json:"team,omitempty" doc:"New team, for change."`
+	Credentials string `json:"credentials,omitempty" enum:"revoke,keep" doc:"What becomes of live credentials: revoke by default for revoke, keep for lock."`
+}
+
+type recalledView struct {
+	Revoked    int  `json:"revoked"`
+	Expired    int  `json:"expired" doc:"Dead already."`
+	Manual     int  `json:"manual" doc:"Live: only a person can take them back. Listed with the state manual."`
+	Failed     int  `json:"failed" doc:"Live: the provider has not taken them back yet, and is asked again."`
+	Unfinished bool `json:"unfinished,omitempty" doc:"There are more; the server goes on by itself."`
+}
+
+func viewChanged(c flow.Changed) subjectView {
+	v := viewSubject(c.Subject)
+	if r := c.Recalled; r != nil {
+		v.Recalled = &recalledView{Revoked: r.Revoked, Expired: r.Expired, Manual: r.Manual, Failed: r.Failed, Unfinished: r.Unfinished}
+	}
+	return v
 }
 
 type revokedCertificateView struct {
@@ -67,12 +86,14 @@ func (d *Door) subjects() []route {
 		}, d.listSubjects),
 		endpoint(route{
 			id: "read-subject", method: http.MethodGet, path: "/v1/subjects/{id}", tag: "subjects",
-			summary: "Read a subject with its certificates and sessions", about: "Everybody may read themselves.",
+			summary: "Read a subject with its certificates, sessions and grants",
+			about:   "Certificates that are not expired, revoked ones too. Everybody may read themselves.",
 		}, d.readSubject),
 		endpoint(route{
 			id: "change-subject", method: http.MethodPost, path: "/v1/subjects/{id}/{act}", tag: "subjects", keyed: true, optional: true,
 			summary: "Take a subject through one step of its life",
-			about:   "The act is one of revoke, lock, unlock, approve, reject and change.",
+			about: "The act is one of revoke, lock, unlock, approve, reject and change. Revoking also takes the live credentials back: " +
+				"what is not done when the answer comes, the server goes on with.",
 		}, d.changeSubject),
 		endpoint(route{
 			id: "revoke-certificate", method: http.MethodPost, path: "/v1/certificates/{id}/revoke", tag: "subjects", keyed: true, optional: true,
@@ -133,14 +154,20 @@ func (d *Door) listSubjects(ctx context.Context, x *exchange, _ none) (page[subj
 }
 
 func (d *Door) readSubject(ctx context.Context, x *exchange, _ none) (subjectDetailView, error) {
-	s, certificates, sessions, err := d.cfg.Gate.Subject(ctx, x.caller, x.value("id"))
+	out, err := d.cfg.Gate.Subject(ctx, x.caller, x.value("id"))
 	if err != nil {
 		return subjectDetailView{}, err
 	}
+	counts := make(map[string]int, len(out.Grants))
+	for state, n := range out.Grants {
+		counts[string(state)] = n
+	}
 	return subjectDetailView{
-		Subject:      viewSubject(s),
-		Certificates: paged(certificates, 0, viewCertificate, nil).Items,
-		Sessions:     paged(sessions, 0, viewSession, nil).Items,
+		Subject:      viewSubject(out.Subject),
+		Certificates: paged(out.Certificates, 0, viewCertificate, nil).Items,
+		Sessions:     paged(out.Sessions, 0, viewSession, nil).Items,
+		Live:         paged(out.Live, 0, d.viewGrant, nil).Items,
+		Grants:       counts,
 	}, nil
 }
 
@@ -152,8 +179,10 @@ func (d *Door) changeSubject(ctx context.Context, x *exchange, in changeBody) (s
 	if act != "changed" && (in.Role != "" || in.Team != "") {
 		return subjectView{}, fault.Invalidf("role and team belong to the act change alone")
 	}
-	s, err := d.cfg.Gate.ChangeSubject(ctx, x.caller, x.value("id"), flow.SubjectChange{Act: act, Role: in.Role, Team: in.Team, Reason: in.Reason})
-	return viewSubject(s), err
+	out, err := d.cfg.Gate.ChangeSubject(ctx, x.caller, x.value("id"), flow.SubjectChange{
+		Act: act, Role: in.Role, Team: in.Team, Reason: in.Reason, Credentials: in.Credentials,
+	})
+	return viewChanged(out), err
 }
 
 func (d *Door) revokeCertificate(ctx context.Context, x *exchange, in reasonBody) (revokedCertificateView, error) {

@@ -40,13 +40,16 @@ type subjectView struct {
 	Reason     string            `json:"reason,omitempty" doc:"Of the last change of state."`
 	CreatedAt  time.Time         `json:"created_at"`
 	ChangedAt  time.Time         `json:"changed_at"`
+	Recalling  bool              `json:"recalling,omitempty" doc:"Its live credentials are being revoked."`
 	Version    int64             `json:"version"`
+	Recalled   *recalledView     `json:"credentials,omitempty" doc:"In the answer to revoke and lock: what became of its live credentials."`
 }
 
 func viewSubject(s subject.Subject) subjectView {
 	return subjectView{
 		ID: s.ID, Kind: string(s.Kind), State: string(s.State), Role: s.Role, Name: s.Name, Team: s.Team,
-		Attributes: s.Attributes, Reason: s.Reason, CreatedAt: s.Created.UTC(), ChangedAt: s.Changed.UTC(), Version: s.Version,
+		Attributes: s.Attributes, Reason: s.Reason, CreatedAt: s.Created.UTC(), ChangedAt: s.Changed.UTC(), Recalling: !s.Recall.IsZero(),
+		Version: s.Version,
 	}
 }
 

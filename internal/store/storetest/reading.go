@@ -331,3 +331,75 @@ func deletedResources(t *testing.T, e Engine) {
 	}
 	want(t, s.Commit(ctx, insert(gone)), fault.Conflict) // it cannot begin at version 1 again
 }
+
+// recalls finds what is to be done for a subject that was revoked, in place and
+// pending, of that subject alone.
+func recalls(t *testing.T, e Engine) {
+	ctx, s := context.Background(), Open(t, e.Config(t))
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	sub, other := Subject("a"), Subject("b")
+	sub.Recall = now
+	must(t, s.Commit(ctx, Birth(sub)))
+	must(t, s.Commit(ctx, Birth(other)))
+	states := []grant.State{grant.Active, grant.Manual, grant.Active, grant.Revoked, grant.Revoking, grant.Active, grant.Intent}
+	var active []string
+	issue := func(of string, state grant.State) string {
+		g := Grant(of)
+		g.State = state
+		must(t, s.Commit(ctx, Issue(g)))
+		return g.ID
+	}
+	for i, state := range states {
+		if i == len(states)/2 { // the older half has its place, the newer is pending
+			stop := Running(t, s)
+			Eventually(t, "records have their places", func() bool { n, err := s.PendingCount(ctx); return err == nil && n == 0 })
+			stop()
+		}
+		if got := issue(sub.ID, state); state == grant.Active {
+			active = append(active, got)
+		}
+		issue(other.ID, state)
+	}
+	late := Grant(sub.ID)
+	late.ExpiresAt = now.Add(-time.Minute)
+	must(t, s.Commit(ctx, Issue(late)))
+	active = append(active, late.ID)
+
+	var found []string
+	for after := ""; ; {
+		page, err := s.GrantsToRecall(ctx, sub.ID, after, 2)
+		must(t, err)
+		if len(page) == 0 {
+			break
+		}
+		for _, g := range page {
+			found = append(found, g.ID)
+		}
+		after = found[len(found)-1]
+	}
+	if d := cmp.Diff(active, found); d != "" {
+		t.Errorf("active grants: %s", d)
+	}
+	counts, err := s.CountGrants(ctx, sub.ID)
+	must(t, err)
+	if d := cmp.Diff(map[grant.State]int{grant.Active: 4, grant.Manual: 1, grant.Revoked: 1, grant.Revoking: 1, grant.Intent: 1}, counts); d != "" {
+		t.Errorf("counts: %s", d)
+	}
+	live, err := s.LiveGrants(ctx, sub.ID, now, 10)
+	if err != nil || len(live) != 5 {
+		t.Errorf("%d live grants, %v", len(live), err)
+	}
+	dueRecalls(t, s, sub)
+}
+
+func dueRecalls(t *testing.T, s *store.Store, sub subject.Subject) {
+	t.Helper()
+	ctx, now := context.Background(), sub.Recall
+	due, err := s.SubjectsToRecall(ctx, now, 10)
+	if err != nil || len(due) != 1 || due[0].ID != sub.ID {
+		t.Errorf("due: %v, %v", due, err)
+	}
+	if due, err = s.SubjectsToRecall(ctx, now.Add(-time.Second), 10); err != nil || len(due) != 0 {
+		t.Errorf("due before its time: %v, %v", due, err)
+	}
+}

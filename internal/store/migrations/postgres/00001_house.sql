@@ -12,9 +12,11 @@ CREATE TABLE subjects (
     reason TEXT COLLATE "C" NOT NULL,
     created BIGINT NOT NULL,
     changed BIGINT NOT NULL,
+    recall BIGINT NOT NULL,
     mac BYTEA NOT NULL
 );
 CREATE UNIQUE INDEX subjects_name ON subjects (kind, name) WHERE state NOT IN ('revoked', 'rejected');
+CREATE INDEX subjects_recall ON subjects (recall) WHERE recall > 0;
 
 CREATE TABLE certificates (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,

@@ -12,9 +12,11 @@ CREATE TABLE subjects (
     reason TEXT NOT NULL,
     created INTEGER NOT NULL,
     changed INTEGER NOT NULL,
+    recall INTEGER NOT NULL,
     mac BLOB NOT NULL
 );
 CREATE UNIQUE INDEX subjects_name ON subjects (kind, name) WHERE state NOT IN ('revoked', 'rejected');
+CREATE INDEX subjects_recall ON subjects (recall) WHERE recall > 0;
 
 CREATE TABLE certificates (
     id TEXT NOT NULL PRIMARY KEY,
