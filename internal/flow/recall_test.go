@@ -39,7 +39,7 @@ func holding(t *testing.T, n int) (*house, *client, *taker) {
 	c := h.stored(subject.Agent, "deployer", "agent").open()
 	for range n {
 		for kind := range h.vendors {
-			must(t, done(h.gate.Vend(context.Background(), c.caller(), request(kind, ""))))
+			must(t, done(h.gate.Vend(context.Background(), c.caller(), request(kind))))
 		}
 	}
 	return h, c, remote
@@ -81,7 +81,7 @@ func (h *house) endings() map[string]int {
 func TestRevokedSubject_TakesItsCredentialsWithIt(t *testing.T) {
 	h, c, remote := holding(t, 2)
 	bystander := h.stored(subject.Agent, "deployer", "bystander").open()
-	must(t, done(h.gate.Vend(context.Background(), bystander.caller(), request("test-host", ""))))
+	must(t, done(h.gate.Vend(context.Background(), bystander.caller(), request("test-host"))))
 
 	out := h.revoke(c.id, "")
 	same(t, "recalled", *out.Recalled, flow.Recalled{Revoked: 4, Manual: 2})
@@ -158,7 +158,7 @@ func TestLockedSubject_TakesCredentialsOnlyWhenAsked(t *testing.T) {
 	h.pass(time.Minute)
 	must(t, done(h.gate.Recall(ctx)))
 	must(t, done(change("unlocked", "")))
-	must(t, done(h.gate.Vend(ctx, c.open().caller(), request("test-host", ""))))
+	must(t, done(h.gate.Vend(ctx, c.open().caller(), request("test-host"))))
 	h.pass(time.Minute)
 	must(t, done(h.gate.Recall(ctx)))
 	same(t, "grants", h.states(c.id), map[grant.State]int{grant.Revoked: 2, grant.Manual: 1, grant.Active: 1})
@@ -261,7 +261,7 @@ func TestRevokedSubject_EndsWithNothingHoweverItAsks(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					_, _ = h.gate.Vend(ctx, who, request("test-manual", ""))
+					_, _ = h.gate.Vend(ctx, who, request("test-manual"))
 				}
 			}
 		})

@@ -300,8 +300,9 @@ func TestEnrol_RepeatsForTheSameNewcomer(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	must(t, w.gate.RevokeCertificate(ctx, w.admin.caller(), got[0].Leaf.Serial, "test"))
-	_, err := enrol(key("01KEY"), once, w.csr[0], "newcomer")
+	_, err := w.gate.RevokeCertificate(ctx, w.admin.caller(), got[0].Leaf.Fingerprint, "test")
+	must(t, err)
+	_, err = enrol(key("01KEY"), once, w.csr[0], "newcomer")
 	want(t, err, fault.Conflict)
 	w.house.change(got[0].Subject.ID, "revoked")
 	_, err = enrol(key("01KEY"), once, w.csr[0], "newcomer")
