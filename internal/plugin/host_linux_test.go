@@ -75,6 +75,23 @@ func TestHost_JudgesAnswers(t *testing.T) {
 	}
 }
 
+// Answers of the allowed size arrive although many of them together are larger
+// than the window of the connection.
+func TestHost_TakesLargeAnswersTogether(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.CallTimeout = time.Minute }, testManifest("alpha"))
+	p := r.provider(t, "fixture-alpha")
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			out, err := p.Issue(context.Background(), ask("fixture-alpha", map[string]any{"do": "large"}), limits("fixture-alpha"))
+			if err != nil || out.Value.Len() != maxValue {
+				t.Errorf("%d bytes, %v", out.Value.Len(), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestHost_LimitsAnomalies(t *testing.T) {
 	r := newRig(t, nil, testManifest("alpha"))
 	out, err := r.provider(t, "fixture-alpha").Issue(t.Context(), ask("fixture-alpha", map[string]any{"do": "anomalies"}), limits("fixture-alpha"))
