@@ -108,7 +108,7 @@ func (s *Store) named(ctx context.Context, name string) (positions []int64, rest
 			first := (row - shard<<shardBits) * runWidth
 			for ; len(data) >= entrySize; data = data[entrySize:] {
 				if e := binary.BigEndian.Uint64(data); e>>16<<16 == mark {
-					positions = append(positions, first+int64(e&0xffff)) //nolint:gosec // 16 bits
+					positions = append(positions, first+int64(e&0xffff))
 				}
 			}
 			return nil

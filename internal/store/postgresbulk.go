@@ -79,7 +79,7 @@ func newPgBulk(st *step) *pgBulk {
 	types := make([]string, len(st.args))
 	for i, a := range st.args {
 		var column any
-		name := ""
+		var name string
 		switch a.(type) {
 		case int64:
 			column, name = &[]int64{}, "bigint"
