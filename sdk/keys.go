@@ -32,11 +32,10 @@ func (c *Client) Keys(ctx context.Context) (Page[Key], error) {
 }
 
 // RotateKey replaces the signing key of a purpose; what the old one signed stays
-// good to its own end. It is sent once: a caller that gets [Unavailable] looks at
-// the list before it repeats.
+// good to its own end.
 func (c *Client) RotateKey(ctx context.Context, purpose string) (KeyRotation, error) {
 	var out KeyRotation
-	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/keys/{}/rotate", purpose)}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/keys/{}/rotate", purpose), keyed: true}, &out)
 	return out, err
 }
 
@@ -47,6 +46,6 @@ func (c *Client) RetireKey(ctx context.Context, id string, force bool) (Key, err
 		Force bool `json:"force,omitempty"`
 	}{force}
 	var out Key
-	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/keys/{}/retire", id), body: body}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: join("/v1/keys/{}/retire", id), body: body, keyed: true}, &out)
 	return out, err
 }

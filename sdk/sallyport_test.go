@@ -95,6 +95,8 @@ func TestChanges_CarryOneKeyEach(t *testing.T) {
 		"no resource":  func(ctx context.Context, c *Client) error { return c.DeleteResource(ctx, "a", "b", "c") },
 		"publisher":    func(ctx context.Context, c *Client) error { _, err := c.TrustPublisher(ctx, "p", "k", nil); return err },
 		"no publisher": func(ctx context.Context, c *Client) error { return c.DistrustPublisher(ctx, "k") },
+		"rotate":       func(ctx context.Context, c *Client) error { _, err := c.RotateKey(ctx, "token"); return err },
+		"retire":       func(ctx context.Context, c *Client) error { _, err := c.RetireKey(ctx, "K", false); return err },
 		"no plugin":    func(ctx context.Context, c *Client) error { return c.RemovePlugin(ctx, "p") },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -87,13 +87,15 @@ func signing(rows []keys.Key, purpose keys.Purpose, now time.Time) string {
 
 // RotateKey replaces the signing key of a purpose. What the old one signed stays
 // good to its own end. When somebody else has rotated it in between, the call is
-// a Conflict and changes nothing: one rotation was wanted.
+// a Conflict and changes nothing: one rotation was wanted. The answer has no
+// private part, sealed or not.
 func (g *Gate) RotateKey(ctx context.Context, c Caller, purpose keys.Purpose) (keys.Rotation, error) {
 	if !purpose.Valid() {
 		return keys.Rotation{}, fault.NotFoundf("there is no purpose %.40q; see: sallyport key list", string(purpose))
 	}
 	var turn keys.Rotation
 	first := ""
+	c.keyed(audit.KeyRotated, plainAnswer[keys.Rotation]{&turn, keyRetired}, string(purpose))
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		r := audit.Record{Type: audit.KeyRotated, Actor: c.actor(), Target: string(purpose)}
 		d, err := g.administered(ctx, c, "rotate", r, "key", string(purpose))
@@ -112,7 +114,7 @@ func (g *Gate) RotateKey(ctx context.Context, c Caller, purpose keys.Purpose) (k
 		}
 		r.Policy = d.Documents
 		u, made, err := g.turnKey(ctx, rows, purpose, generation, r)
-		turn = made
+		turn = withoutPrivate(made)
 		u.Writes = append(u.Writes, g.still(c, d.under)...)
 		return u, err
 	})
@@ -120,6 +122,31 @@ func (g *Gate) RotateKey(ctx context.Context, c Caller, purpose keys.Purpose) (k
 		return keys.Rotation{}, err
 	}
 	return turn, g.reloadKeys(ctx)
+}
+
+// withoutPrivate is a rotation as it is shown.
+func withoutPrivate(r keys.Rotation) keys.Rotation {
+	bare := func(all []keys.Key) []keys.Key {
+		all = slices.Clone(all)
+		for i := range all {
+			all[i].Sealed = nil
+		}
+		return all
+	}
+	r.Fresh.Sealed = nil
+	return keys.Rotation{Fresh: r.Fresh, Under: bare(r.Under), Changed: bare(r.Changed)}
+}
+
+// keyRetired refuses to say again that a key is new which was retired since.
+func keyRetired(ctx context.Context, g *Gate, was keys.Rotation) error {
+	rows, err := g.Store.Keys(ctx)
+	if err != nil {
+		return fault.Wrap(err, "read keys")
+	}
+	if !slices.ContainsFunc(rows, func(k keys.Key) bool { return k.ID == was.Fresh.ID && k.State != keys.Retired }) {
+		return gone("the key was retired")
+	}
+	return nil
 }
 
 // readKeys reads the keys after the generation they are checked against.
@@ -178,6 +205,7 @@ func keysMoved(generation int64) unit.Write {
 // those that rows are read by, never go.
 func (g *Gate) RetireKey(ctx context.Context, c Caller, id string, force bool) (keys.Key, error) {
 	var next keys.Key
+	c.keyed("key.retired", plainAnswer[keys.Key]{to: &next}, id, strconv.FormatBool(force))
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		r := audit.Record{Type: "key.retired", Actor: c.actor(), Target: id}
 		d, err := g.administered(ctx, c, "retire", r, "key", id)
@@ -201,7 +229,7 @@ func (g *Gate) RetireKey(ctx context.Context, c Caller, id string, force bool) (
 			return unit.Unit{}, err
 		}
 		next = rows[at]
-		next.Version, next.State = next.Version+1, keys.Retired
+		next.Version, next.State, next.Sealed = next.Version+1, keys.Retired, nil
 		u.Writes = append(u.Writes, g.still(c, d.under)...)
 		return u, nil
 	})

@@ -120,6 +120,40 @@ func TestRotateKey(t *testing.T) {
 	want(t, err, fault.NotFound)
 }
 
+// TestRotateKey_OnceUnderOneKey: a rotation whose answer was lost is not made
+// again, its answer holds no private part, and a key that is retired is new no more.
+func TestRotateKey_OnceUnderOneKey(t *testing.T) {
+	h, _ := keyHouse(t)
+	ctx := t.Context()
+	first, err := h.gate.RotateKey(ctx, under(h.admin.caller(), "01KEY"), keys.Token)
+	must(t, err)
+	who := under(h.admin.caller(), "01KEY")
+	again, err := h.gate.RotateKey(ctx, who, keys.Token)
+	must(t, err)
+	if again.Fresh.ID != first.Fresh.ID || len(again.Changed) != 1 || again.Changed[0].ID != first.Changed[0].ID || !who.Key.Replayed {
+		t.Errorf("rotated to %s, then to %s", first.Fresh.ID, again.Fresh.ID)
+	}
+	count(t, len(h.records(audit.KeyRotated)), 1, "rotations")
+	for _, k := range slices.Concat(first.Changed, first.Under, again.Changed, []keys.Key{first.Fresh, again.Fresh}) {
+		if len(k.Sealed) > 0 {
+			t.Errorf("the answer has the sealed bytes of %s", k.ID)
+		}
+	}
+	_, err = h.gate.RotateKey(ctx, under(h.admin.caller(), "01KEY"), keys.EAR)
+	want(t, err, fault.Conflict)
+	_, err = h.gate.RotateKey(ctx, h.admin.caller(), keys.Token)
+	must(t, err)
+	gone, err := h.gate.RetireKey(ctx, under(h.admin.caller(), "01KEY"), first.Fresh.ID, true)
+	must(t, err)
+	twice, err := h.gate.RetireKey(ctx, under(h.admin.caller(), "01KEY"), first.Fresh.ID, true)
+	must(t, err)
+	if twice.ID != gone.ID || twice.State != keys.Retired || len(gone.Sealed) > 0 {
+		t.Errorf("retired %+v, then %+v", gone, twice)
+	}
+	_, err = h.gate.RotateKey(ctx, under(h.admin.caller(), "01KEY"), keys.Token)
+	want(t, err, fault.Conflict)
+}
+
 func TestKeys_AreForAdministrators(t *testing.T) {
 	h, _ := keyHouse(t)
 	ctx := t.Context()

@@ -75,6 +75,7 @@ func (s *stage) keyedRows() []keyedRow {
 	must(t, err)
 	operator := &person{Enrolment: sallyport.Enrolment{Identity: sallyport.Identity{Certificate: s.House.Operator}}}
 	nobody := (*person)(nil)
+	signs, _ := s.signing()
 	return []keyedRow{
 		{"enrol", "POST", "/v1/enrol", func() string {
 			return object("secret", join.Secret.Reveal(), "csr", enrolling(), "name", "newcomer")
@@ -96,6 +97,8 @@ func (s *stage) keyedRows() []keyedRow {
 		{"distrust-publisher", "DELETE", "/v1/publishers/" + keyID, always(""), 204, operator, ""},
 		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},
 		{"install-plugin", "POST", "/v1/plugins", always(string(pack)), 201, operator, ""},
+		{"rotate-key", "POST", "/v1/keys/ssh-ca/rotate", always(""), 201, operator, ""},
+		{"retire-key", "POST", "/v1/keys/" + signs["ssh-ca"] + "/retire", always(`{"force":true}`), 200, operator, ""},
 		{"change-subject", "POST", victim + "/change", always(object("role", "reporter")), 200, operator, ""},
 		{"change-subject", "POST", victim + "/lock", always("{}"), 200, operator, ""},
 		{"revoke-certificate", "POST", "/v1/certificates/" + s.victim.Serial + "/revoke", always("{}"), 204, operator, ""},

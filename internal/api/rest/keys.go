@@ -55,11 +55,11 @@ func (d *Door) keys() []route {
 			about: "By purpose, the youngest first. Private parts never leave the store.",
 		}, d.listKeys),
 		endpoint(route{
-			id: "rotate-key", method: http.MethodPost, path: "/v1/keys/{purpose}/rotate", tag: "keys", status: http.StatusCreated, optional: true,
+			id: "rotate-key", method: http.MethodPost, path: "/v1/keys/{purpose}/rotate", tag: "keys", keyed: true, status: http.StatusCreated, optional: true,
 			summary: "Replace the signing key of a purpose", about: "What the old one signed stays good to its own end.",
 		}, d.rotateKey),
 		endpoint(route{
-			id: "retire-key", method: http.MethodPost, path: "/v1/keys/{id}/retire", tag: "keys", optional: true,
+			id: "retire-key", method: http.MethodPost, path: "/v1/keys/{id}/retire", tag: "keys", keyed: true, optional: true,
 			summary: "End a key that was replaced", about: "Without force, one that nothing needs any more; a conflict says until when another one is needed.",
 		}, d.retireKey),
 	}
