@@ -183,20 +183,27 @@ func (t *tally) decision() Decision {
 
 // CanAdminister refuses a set under which nobody could change policies any more:
 // one of the inputs, each an operator's request to administer a policy
-// (target.kind "policy"), must be allowed. The fault is Invalid.
+// (target.kind "policy"), must be allowed. The fault is Invalid, or Unavailable if
+// a question was not answered in time and no other was allowed.
 func (s *Set) CanAdminister(ctx context.Context, inputs []map[string]any) error {
+	var late error // nobody said no: a question was not answered in time
 	for _, input := range inputs {
 		target, _ := input["target"].(map[string]any)
 		if target["kind"] != "policy" {
 			return fault.Invalidf("the question who can administer is asked about policies")
 		}
 		d, err := s.Decide(ctx, "administer", input)
-		if err != nil && !fault.Is(err, fault.Unavailable) {
+		switch {
+		case fault.Is(err, fault.Unavailable):
+			late = err
+		case err != nil:
 			return err
-		}
-		if err == nil && d.Allow {
+		case d.Allow:
 			return nil
 		}
+	}
+	if late != nil {
+		return late
 	}
 	return fault.Invalidf("under these policies no operator could change a policy any more; keep a document that allows an administrator to administer policies")
 }
