@@ -47,7 +47,7 @@ type Storage struct {
 	// DSNFile names a file with the connection string of PostgreSQL. The
 	// environment's SALLYPORT_DATABASE_URL is used when it is empty.
 	DSNFile string `yaml:"dsn_file"`
-	Writers int    `yaml:"writers"` // PostgreSQL: connections that write, 1 (default) to 4
+	Writers int    `yaml:"writers"` // PostgreSQL: connections that write, 1 to 4, by default 2
 }
 
 // Listen says where to serve.
