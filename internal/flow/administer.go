@@ -205,11 +205,16 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 	if next.State == subject.Revoked {
 		g.endSessions(ctx, c.actor(), next.ID, "subject revoked", func(subject.Session) bool { return true })
 	}
-	if change.recalls() {
-		// Who goes away stops no revocation.
-		recalled := g.recall(context.WithoutCancel(ctx), c.actor(), next.ID, recallBudget)
-		out.Recalled = &recalled
+	if !change.recalls() {
+		return out, nil
 	}
+	var recalled Recalled
+	if c.Key != nil && c.Key.Replayed {
+		recalled = g.recount(ctx, next.ID)
+	} else { // who goes away stops no revocation
+		recalled = g.recall(context.WithoutCancel(ctx), c.actor(), next.ID, recallBudget)
+	}
+	out.Recalled = &recalled
 	return out, nil
 }
 

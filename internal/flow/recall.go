@@ -79,7 +79,7 @@ func (g *Gate) recallAll(ctx context.Context, actor audit.Actor, subjectID strin
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
-					out.count(m)
+					out.count(m.State)
 				}
 				return err
 			})
@@ -91,8 +91,32 @@ func (g *Gate) recallAll(ctx context.Context, actor audit.Actor, subjectID strin
 	}
 }
 
-func (r *Recalled) count(m Match) {
-	switch m.State {
+// recount says of a call that is repeated under its key how far the first one has
+// come by now, by the grants themselves.
+func (g *Gate) recount(ctx context.Context, subjectID string) Recalled {
+	out := Recalled{Unfinished: true}
+	for after := ""; ; {
+		page, err := g.Store.Grants(ctx, grant.Filter{Subject: subjectID, After: after, Limit: recallPage})
+		if err != nil { // an altered row for example: more is not known
+			return out
+		}
+		for _, held := range page {
+			if held.Reason == withSubject {
+				out.count(held.State)
+			}
+			after = held.ID
+		}
+		if len(page) < recallPage {
+			break
+		}
+	}
+	s, err := g.Store.Subject(ctx, subjectID)
+	out.Unfinished = err != nil || !s.Recall.IsZero()
+	return out
+}
+
+func (r *Recalled) count(ended grant.State) {
+	switch ended {
 	case grant.Revoked:
 		r.Revoked++
 	case grant.Manual:

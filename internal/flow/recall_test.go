@@ -320,3 +320,25 @@ func TestRevokedSubject_OfTenThousandGrants(t *testing.T) {
 	must(t, err)
 	count(t, len(list), n, "entries of the revocation list")
 }
+
+// The answer was lost: the same call once more tells how it went, and does
+// nothing again.
+func TestRevokedSubject_IsAnsweredOnceMore(t *testing.T) {
+	h, c, remote := holding(t, 2)
+	remote.revoke = func(int, string) error { return fault.Unavailablef("down") }
+	revoke := func() (flow.Changed, bool) {
+		who := h.admin.caller()
+		who.Key = &flow.Key{Text: "01KEY"}
+		out, err := h.gate.ChangeSubject(context.Background(), who, c.id, flow.SubjectChange{Act: "revoked", Reason: "compromised"})
+		must(t, err)
+		return out, who.Key.Replayed
+	}
+	first, again := revoke()
+	want := flow.Recalled{Revoked: 2, Manual: 2, Failed: 2}
+	same(t, "first", []any{*first.Recalled, again}, []any{want, false})
+	ends := len(h.endings())
+	second, again := revoke()
+	same(t, "second", []any{*second.Recalled, again}, []any{want, true})
+	count(t, len(h.endings()), ends, "endings")
+	count(t, len(h.records("credentials.recalled")), 1, "records of the end")
+}
