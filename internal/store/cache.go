@@ -8,17 +8,18 @@ import (
 )
 
 // identities keeps the rows that authentication reads with every request, where
-// one process alone writes the database (SQLite). An entry is always what the
-// last answered commit has made of the row: a batch that changes it takes it out
-// after the commit is durable and before anybody is answered, so whoever was
+// one process alone writes the database (SQLite). A batch that changes rows takes
+// them out before it can be seen, and nothing is remembered until it is there or
+// has failed: nobody ever meets an old row beside a new one, and whoever was
 // told of a revocation never meets the old row. With PostgreSQL, where others
 // write too, nothing is kept.
 //
 // The zero value keeps nothing.
 type identities struct {
 	mu    sync.Mutex
-	rows  map[string]any // table/id -> row; nil: keep nothing
-	epoch uint64         // grows with each batch that took something out
+	rows  map[string]any // table/name -> row; nil: keep nothing
+	epoch uint64         // grows with each batch that changes what may be kept
+	busy  bool           // such a batch commits at this moment
 }
 
 // mostIdentities bounds the memory to some tens of MiB.
@@ -58,7 +59,7 @@ func (c *identities) recallCaller(session string) (subject.Session, subject.Subj
 func (c *identities) remember(epoch uint64, rows map[string]any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rows == nil || c.epoch != epoch {
+	if c.rows == nil || c.busy || c.epoch != epoch {
 		return
 	}
 	if len(c.rows) >= mostIdentities {
@@ -69,7 +70,8 @@ func (c *identities) remember(epoch uint64, rows map[string]any) {
 	}
 }
 
-// forget takes out what a committed batch has changed.
+// forget takes out what a batch is about to change, and keeps everybody from
+// remembering anything until [identities.changed].
 func (c *identities) forget(batch []*job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,6 +85,17 @@ func (c *identities) forget(batch []*job) {
 	}
 }
 
+// changed says that the batch is committed, or is not: what was read while
+// nobody knew may be either.
+func (c *identities) changed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy {
+		c.busy = false
+		c.epoch++
+	}
+}
+
 func (c *identities) forgetStep(st *step) {
 	if st.stmt.reads {
 		return
@@ -92,6 +105,7 @@ func (c *identities) forgetStep(st *step) {
 	if !ok || verb == "insert" { // nobody has read a row before it is there
 		return
 	}
+	c.busy = true
 	c.epoch++
 	name, named := "", false
 	if verb == "update" || verb == "delete" && column == 0 {

@@ -28,6 +28,7 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	c.keepIdentities()
 	_, _, _, read := c.recallCaller("01")
 	c.forget(committed("subjects.update")) // commits while the row is being read
+	c.changed()
 	keep(read)
 	if _, _, found, _ := c.recallCaller("01"); found {
 		t.Fatal("remembered a row that may be older than a commit")
@@ -41,6 +42,7 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 			t.Fatal("did not remember")
 		}
 		c.forget(committed(statements...))
+		c.changed()
 		if _, _, found, _ := c.recallCaller("01"); found {
 			t.Errorf("%v left the old pair", statements)
 		}
@@ -72,5 +74,33 @@ func TestIdentities_FindAttestationResultsByTheirDigest(t *testing.T) {
 		if _, found, _ := recall[subject.Passport](&c, "passports/another"); found != (stays || statement == "passports.update") {
 			t.Errorf("after %s another is there: %v", statement, found)
 		}
+	}
+}
+
+// TestIdentities_RememberNothingWhileABatchCommits: a row that is read while
+// nobody knows whether the batch can be seen may be the old one, beside a new one
+// of another table.
+func TestIdentities_RememberNothingWhileABatchCommits(t *testing.T) {
+	var c identities
+	c.keepIdentities()
+	c.remember(0, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
+	c.forget(committed("subjects.update", "certificates.update"))
+	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); found {
+		t.Error("the old row is there when the new one can be seen")
+	}
+	_, _, during := recall[subject.Certificate](&c, "certificates/01")
+	c.remember(during, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
+	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); found {
+		t.Error("remembered a row while the batch commits")
+	}
+	c.changed()
+	c.remember(during, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
+	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); found {
+		t.Error("remembered a row that was read while the batch committed")
+	}
+	_, _, after := recall[subject.Certificate](&c, "certificates/01")
+	c.remember(after, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
+	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); !found {
+		t.Error("remembers nothing any more")
 	}
 }

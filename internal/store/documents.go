@@ -124,7 +124,16 @@ func (s *Store) Keys(ctx context.Context) ([]keys.Key, error) {
 }
 
 // DeliveriesDue lists the notifications that must go out now, the oldest first.
+// They are durable: a message is sent before anything of it is committed again.
 func (s *Store) DeliveriesDue(ctx context.Context, now time.Time, limit int) ([]notify.Delivery, error) {
-	return many[notify.Delivery](ctx, s, "deliveries",
+	list, err := many[notify.Delivery](ctx, s, "deliveries",
 		"WHERE due > 0 AND due <= $1 ORDER BY due, id LIMIT $2", unit.Micros(now), page(limit))
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	s.queue.settle()
+	if why := s.barred.Load(); why != nil {
+		return nil, why
+	}
+	return list, nil
 }

@@ -107,7 +107,8 @@ func (s *Store) Records(ctx context.Context, f audit.Filter) ([]audit.Entry, err
 		return s.recordsNamed(ctx, f)
 	}
 	w, order := recordsWhere(f)
-	return s.entries(ctx, w.clause(order, f.Limit), w.args...)
+	clause := w.clause(order, f.Limit)
+	return s.entries(ctx, clause, w.args...)
 }
 
 // recordsWhere is the condition of a filter, and the order.
@@ -150,6 +151,13 @@ func (s *Store) recordsNamed(ctx context.Context, f audit.Filter) ([]audit.Entry
 	if err != nil {
 		return nil, err
 	}
+	at, _ := slices.BinarySearch(positions, int64(f.From)) //nolint:gosec // below 2^53
+	switch {
+	case !f.Newest:
+		positions = positions[at:]
+	case f.From > 0:
+		positions = positions[:at]
+	}
 	if f.Newest {
 		slices.Reverse(positions)
 	}
@@ -158,7 +166,8 @@ func (s *Store) recordsNamed(ctx context.Context, f audit.Filter) ([]audit.Entry
 	more := func(restrict func(*where)) error {
 		w, order := recordsWhere(f)
 		restrict(&w)
-		found, err := s.entries(ctx, w.clause(order, most-len(list)), w.args...)
+		clause := w.clause(order, most-len(list))
+		found, err := s.entries(ctx, clause, w.args...)
 		list = append(list, found...)
 		return err
 	}
@@ -184,24 +193,33 @@ func (s *Store) RecordByID(ctx context.Context, id string) (audit.Entry, error) 
 	if err != nil {
 		return audit.Entry{}, err
 	}
-	places := []func(*where){func(w *where) { w.and("l.position >= ?", rest) }}
-	if len(positions) > 0 { // more than one only when a caller has committed one record twice
-		places = append(places, func(w *where) { among(w, "l.position", positions[:1]) })
-	}
-	for _, restrict := range slices.Backward(places) {
+	look := func(restrict func(*where)) ([]audit.Entry, error) {
 		w := where{}
 		restrict(&w)
 		w.and("l.id = ?", id)
 		w.parts = append(w.parts, covered)
-		list, err := s.entries(ctx, w.clause("l.position", 1), w.args...)
-		if err != nil {
-			return audit.Entry{}, err
-		}
-		if len(list) > 0 {
-			return list[0], nil
+		clause := w.clause("l.position", 1)
+		return s.entries(ctx, clause, w.args...)
+	}
+	for at := range slices.Chunk(positions, chunk) {
+		list, err := look(func(w *where) { among(w, "l.position", at) })
+		if err != nil || len(list) > 0 {
+			return only(list), err
 		}
 	}
+	list, err := look(func(w *where) { w.and("l.position >= ?", rest) })
+	if err != nil || len(list) > 0 {
+		return only(list), err
+	}
 	return audit.Entry{}, fault.NotFoundf("the ledger has no such record, or not yet")
+}
+
+// only is the one entry of a list, or none.
+func only(list []audit.Entry) (e audit.Entry) {
+	if len(list) > 0 {
+		e = list[0]
+	}
+	return e
 }
 
 func (s *Store) entries(ctx context.Context, clause string, args ...any) ([]audit.Entry, error) {

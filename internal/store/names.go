@@ -136,7 +136,8 @@ func (s *Store) grantsNamed(ctx context.Context, subject string) ([]string, erro
 		w := where{}
 		among(&w, "position", at)
 		w.and("subject = ?", subject)
-		if err := more("SELECT grant_id FROM ledger "+w.clause("position", 0), w.args...); err != nil {
+		clause := w.clause("position", 0)
+		if err := more("SELECT grant_id FROM ledger "+clause, w.args...); err != nil {
 			return nil, err
 		}
 	}

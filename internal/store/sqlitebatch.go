@@ -294,7 +294,9 @@ func (e *sqliteEngine) end(batch []*job) error {
 		answer(batch, why)
 		return e.rollback(nil)
 	}
+	e.s.identities.forget(batch)
 	err := e.w.exec("COMMIT")
+	e.s.identities.changed()
 	switch {
 	case err != nil && class(err) == full:
 		return e.rollback(&refusal{err})
@@ -302,7 +304,6 @@ func (e *sqliteEngine) end(batch []*job) error {
 		return &unknown{err}
 	}
 	e.batches.Add(1)
-	e.s.identities.forget(batch)
 	e.s.tail.add(e.start, batch)
 	e.s.committed(batch)
 	if e.full {

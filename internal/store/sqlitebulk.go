@@ -28,21 +28,20 @@ type bulkTexts struct {
 	sql   [len(recordChunks)]string
 }
 
-// check is a step that reads a row by its name and version.
+// check is a step that demands a row of a name and version.
 type check struct {
 	stmt    *statement
-	rows    int64 // how many it must find
 	name    string
 	version int64
 }
 
 func checkOf(st *step) (c check, ok bool) {
-	if !st.stmt.reads || len(st.args) != 2 {
+	if !st.stmt.reads || st.rows != 1 || len(st.args) != 2 {
 		return check{}, false
 	}
 	name, named := st.args[0].(string)
 	version, versioned := st.args[1].(int64)
-	return check{st.stmt, st.rows, name, version}, named && versioned
+	return check{st.stmt, name, version}, named && versioned
 }
 
 func newBulk() *bulk {

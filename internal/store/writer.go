@@ -232,11 +232,13 @@ func (j *job) answer(err error) {
 // lanes of their own, so that load cannot keep a revocation out.
 type queue struct {
 	mu     sync.Mutex
-	some   *sync.Cond
+	some   *sync.Cond // for the writer
+	down   *sync.Cond // for those who wait until a batch has landed
 	lanes  [3][]*job
 	most   int
 	closed bool
 	flying bool // a committed batch is on its way to the disk (SQLite)
+	flight int  // which one
 }
 
 const (
@@ -247,7 +249,7 @@ const (
 
 func newQueue(most int) *queue {
 	q := &queue{most: most}
-	q.some = sync.NewCond(&q.mu)
+	q.some, q.down = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
 	return q
 }
 
@@ -304,7 +306,7 @@ func (q *queue) move(batch []*job, n int, lanes ...int) []*job {
 func (q *queue) join(n int) []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.flying && (n == 0 || len(q.lanes[urgentLane])+len(q.lanes[usualLane]) == 0) {
+	for q.flying && (n <= 0 || len(q.lanes[urgentLane])+len(q.lanes[usualLane]) == 0) {
 		q.some.Wait()
 	}
 	if !q.flying {
@@ -327,8 +329,20 @@ func (q *queue) fly(on bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.flying = on
-	if !on {
-		q.some.Broadcast()
+	if on {
+		q.flight++
+		return
+	}
+	q.some.Broadcast()
+	q.down.Broadcast()
+}
+
+// settle waits until what can be read now is on the disk.
+func (q *queue) settle() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for now := q.flight; q.flying && q.flight == now; {
+		q.down.Wait()
 	}
 }
 
