@@ -27,7 +27,7 @@ type Subject struct {
 // revoked before anybody showed it only the fingerprint is known.
 type Certificate struct {
 	Serial      string    `json:"serial,omitempty"`
-	Fingerprint string    `json:"fingerprint"`      // SHA-256 of the DER, lower-case hex
+	Fingerprint string    `json:"fingerprint"`      // SHA-256 of what is signed (TBSCertificate), lower-case hex
 	Issuer      string    `json:"issuer,omitempty"` // another authority than the server's own
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	RevokedAt   time.Time `json:"revoked_at,omitzero"`

@@ -84,7 +84,7 @@ func (s *shell) revokeSession(ctx context.Context, session, reason string) error
 }
 
 func (s *shell) revokeCertificate(ctx context.Context, given, reason string) error {
-	name, err := s.certificateName(given)
+	name, file, err := s.certificateName(given)
 	if err != nil {
 		return err
 	}
@@ -97,8 +97,12 @@ func (s *shell) revokeCertificate(ctx context.Context, given, reason string) err
 	if err != nil {
 		return err
 	}
-	if !out.Seen {
-		s.warn("nobody has shown this certificate here yet; it is refused when it comes, if the fingerprint is right")
+	switch {
+	case out.Seen:
+	case file:
+		s.warn("nobody has shown this certificate here yet; it is refused when it comes")
+	default: // openssl's fingerprint is another: it would never be met
+		return fault.NotFoundf("no certificate with this fingerprint was shown here: take it from `sallyport agent show`, or name the certificate's file")
 	}
 	return s.print(out, func() error {
 		return s.facts("revoked certificate", out.Certificate.Fingerprint, "serial", out.Certificate.Serial, "issuer", out.Certificate.Issuer,
@@ -109,28 +113,29 @@ func (s *shell) revokeCertificate(ctx context.Context, given, reason string) err
 // maxCertificates bounds a file with a certificate and its chain.
 const maxCertificates = 1 << 20
 
-// certificateName is what the server knows a certificate by: a fingerprint or a
-// serial, as openssl and others write them, or the fingerprint of the
-// certificate in a file. What could be a number is one: a file of such a name is
+// certificateName is what the server knows a certificate by: a fingerprint as
+// `agent show` lists it, a serial as openssl and others write it, or the
+// fingerprint of the certificate in a file. What could be a number is one: a file of such a name is
 // written ./cafe.
-func (s *shell) certificateName(given string) (string, error) {
+func (s *shell) certificateName(given string) (name string, file bool, err error) {
 	const fingerprint, serial = 64, 40
 	digits := strings.ToLower(strings.ReplaceAll(given, ":", ""))
 	if n := len(digits); n > 0 && n <= fingerprint && strings.Trim(digits, "0123456789abcdef") == "" {
 		if n != fingerprint && n > serial {
-			return "", fault.Invalidf("a fingerprint has %d hexadecimal digits (SHA-256), a serial at most %d; this has %d", fingerprint, serial, n)
+			return "", false, fault.Invalidf("a fingerprint has %d hexadecimal digits (SHA-256), a serial at most %d; this has %d", fingerprint, serial, n)
 		}
-		return digits, nil
+		return digits, false, nil
 	}
 	text, err := s.readFile(given, maxCertificates)
 	if err != nil {
-		return "", err
+		return "", true, err
 	}
-	return leafFingerprint(text)
+	name, err = leafFingerprint(text)
+	return name, true, err
 }
 
-// leafFingerprint is the SHA-256 of the first certificate in a file, PEM or DER,
-// in lower-case hex. A file that begins with an authority's is Invalid: revoking
+// leafFingerprint is the SHA-256 of what is signed of the first certificate in a
+// file, PEM or DER, in lower-case hex. A file that begins with an authority's is Invalid: revoking
 // that would do nothing to those below it.
 func leafFingerprint(text []byte) (string, error) {
 	der, found := text, false
@@ -153,7 +158,7 @@ func leafFingerprint(text []byte) (string, error) {
 	case cert.IsCA:
 		return "", fault.Invalidf("the file begins with the certificate of an authority; name the client certificate itself")
 	}
-	sum := sha256.Sum256(cert.Raw)
+	sum := sha256.Sum256(cert.RawTBSCertificate) // as the server does: a signature has several forms
 	return hex.EncodeToString(sum[:]), nil
 }
 

@@ -39,7 +39,11 @@ func asPEM(kind string, der []byte) []byte {
 
 func TestShell_CertificateName(t *testing.T) {
 	leaf, authority := newCertificate(t, false), newCertificate(t, true)
-	sum := sha256.Sum256(leaf)
+	parsed, err := x509.ParseCertificate(leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(parsed.RawTBSCertificate)
 	name := hex.EncodeToString(sum[:])
 	dir := t.TempDir()
 	file := func(name string, parts ...[]byte) string {
@@ -75,7 +79,10 @@ func TestShell_CertificateName(t *testing.T) {
 		"a fingerprint with a typo": {given: "g" + name[1:], kind: fault.NotFound},
 	} {
 		t.Run(what, func(t *testing.T) {
-			got, err := (&shell{}).certificateName(c.given)
+			got, file, err := (&shell{}).certificateName(c.given)
+			if err == nil && file != strings.HasPrefix(c.given, dir) {
+				t.Errorf("taken for a file: %v", file)
+			}
 			if got != c.want || (err != nil) != (c.want == "") || err != nil && !fault.Is(err, c.kind) {
 				t.Errorf("got %q, %v", got, err)
 			}

@@ -24,8 +24,9 @@ type answer interface {
 	// ends is when what was made ends by itself; zero if it does not.
 	ends() time.Time
 	// stands demands that what was made is still there: Conflict if it was taken
-	// back or has ended. The writes demand it of the unit that hands a secret out.
-	stands(ctx context.Context, g *Gate) ([]unit.Write, error)
+	// back, has ended, or is more than the decision allows now. The writes demand it
+	// of the unit that hands a secret out.
+	stands(ctx context.Context, g *Gate, now decided) ([]unit.Write, error)
 }
 
 // gone is the refusal of a first answer that is good for nothing any more.
@@ -70,13 +71,17 @@ func (v vendedAnswer) recall(data []byte) error {
 
 func (v vendedAnswer) ends() time.Time { return v.ExpiresAt }
 
-func (v vendedAnswer) stands(ctx context.Context, g *Gate) ([]unit.Write, error) {
+func (v vendedAnswer) stands(ctx context.Context, g *Gate, now decided) ([]unit.Write, error) {
 	held, err := g.Store.Grant(ctx, v.Grant)
 	if err != nil {
 		return nil, fault.Wrap(err, "read grant of first answer")
 	}
 	if held.State != grant.Active || !held.Live(g.Now()) {
 		return nil, gone("the credential was taken back or has expired")
+	}
+	bounds := grant.Bounds{Kind: now.Bounds.Kind, MaxParams: now.Bounds.MaxParams, MaxTTL: now.Bounds.MaxTTL}
+	if err := grant.Within(held.Scope, held.Scope, bounds); err != nil {
+		return nil, gone("policy allows less than this credential")
 	}
 	return []unit.Write{unit.Check(held.Table(), held.ID, held.Version)}, nil
 }
@@ -105,7 +110,7 @@ func (i invitedAnswer) recall(data []byte) error {
 
 func (i invitedAnswer) ends() time.Time { return i.Expires }
 
-func (i invitedAnswer) stands(ctx context.Context, g *Gate) ([]unit.Write, error) {
+func (i invitedAnswer) stands(ctx context.Context, g *Gate, _ decided) ([]unit.Write, error) {
 	row, err := g.Store.Invitation(ctx, i.ID)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return nil, fault.Wrap(err, "read invitation of first answer")
@@ -137,7 +142,7 @@ func (o openedAnswer) recall(data []byte) error {
 
 func (o openedAnswer) ends() time.Time { return o.Session.Expires }
 
-func (o openedAnswer) stands(ctx context.Context, g *Gate) ([]unit.Write, error) {
+func (o openedAnswer) stands(ctx context.Context, g *Gate, _ decided) ([]unit.Write, error) {
 	row, err := g.Store.Session(ctx, o.Session.ID)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return nil, fault.Wrap(err, "read session of first answer")
@@ -164,7 +169,7 @@ func (p plainAnswer[T]) recall(data []byte) error {
 
 func (plainAnswer[T]) ends() time.Time { return time.Time{} }
 
-func (p plainAnswer[T]) stands(ctx context.Context, g *Gate) ([]unit.Write, error) {
+func (p plainAnswer[T]) stands(ctx context.Context, g *Gate, _ decided) ([]unit.Write, error) {
 	if p.undone == nil {
 		return nil, nil
 	}

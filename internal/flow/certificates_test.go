@@ -18,7 +18,7 @@ import (
 )
 
 func fingerprint(c *client) string {
-	sum := sha256.Sum256(c.cert.Raw)
+	sum := sha256.Sum256(c.cert.RawTBSCertificate)
 	return hex.EncodeToString(sum[:])
 }
 

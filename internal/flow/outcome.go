@@ -193,11 +193,14 @@ func (g *Gate) firstAnswer(ctx context.Context, c Caller, d decided) error {
 		return fault.Wrap(err, "read first answer")
 	}
 	k.found = true
+	if !g.Now().Before(o.Expires) { // the housekeeper has not come by yet
+		return gone("the first answer is kept no longer")
+	}
 	first, err := g.reopen(k, o)
 	if err != nil {
 		return err
 	}
-	writes, err := k.answer.stands(ctx, g)
+	writes, err := k.answer.stands(ctx, g, d)
 	if err != nil {
 		return err
 	}

@@ -98,8 +98,8 @@ func (d *Door) subjects() []route {
 		endpoint(route{
 			id: "revoke-certificate", method: http.MethodPost, path: "/v1/certificates/{id}/revoke", tag: "subjects", keyed: true, optional: true,
 			summary: "Take a certificate away from its subject, with the sessions that are bound to it",
-			about: "The id is the fingerprint (SHA-256 of the DER, lower-case hex), or the serial where only one certificate has it. " +
-				"A fingerprint that nobody has shown yet is refused when it comes.",
+			about: "The id is the fingerprint (SHA-256 of what is signed, the TBSCertificate, in lower-case hex), or the serial where only " +
+				"one certificate has it. A fingerprint that nobody has shown yet is refused when it comes.",
 		}, d.revokeCertificate),
 	}
 }

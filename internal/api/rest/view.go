@@ -55,7 +55,7 @@ func viewSubject(s subject.Subject) subjectView {
 
 type certificateView struct {
 	Serial      string    `json:"serial,omitempty" doc:"Lower-case hex."`
-	Fingerprint string    `json:"fingerprint" doc:"SHA-256 of the DER, lower-case hex."`
+	Fingerprint string    `json:"fingerprint" doc:"SHA-256 of what is signed (TBSCertificate), lower-case hex."`
 	Issuer      string    `json:"issuer,omitempty" doc:"Another authority than the server's own."`
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	RevokedAt   time.Time `json:"revoked_at,omitzero"`

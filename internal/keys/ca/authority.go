@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"net"
 	"net/url"
 	"regexp"
@@ -215,10 +214,13 @@ func (a *Authority) sign(template *x509.Certificate, public crypto.PublicKey, li
 	if err != nil {
 		return Leaf{}, fault.Wrap(err, "sign a certificate")
 	}
-	sum := sha256.Sum256(der)
+	made, err := x509.ParseCertificate(der)
+	if err != nil {
+		return Leaf{}, fault.Wrap(err, "read the certificate that was signed")
+	}
 	return Leaf{
 		DER: der, PEM: pemOf(der) + pemOf(a.issuer.Raw), Serial: SerialText(serial),
-		Fingerprint: hex.EncodeToString(sum[:]), NotBefore: template.NotBefore, NotAfter: template.NotAfter,
+		Fingerprint: FingerprintOf(made), NotBefore: template.NotBefore, NotAfter: template.NotAfter,
 	}, nil
 }
 

@@ -204,9 +204,13 @@ func SerialText(serial *big.Int) string {
 	return hex.EncodeToString(serial.FillBytes(b[:]))
 }
 
-// FingerprintOf is SHA-256 of a certificate's DER in lower-case hex.
+// FingerprintOf is SHA-256, in lower-case hex, of what of a certificate is signed
+// (TBSCertificate, RFC 5280 section 4.1). It is not what others call the
+// fingerprint, which covers the signature: that has several forms (an ECDSA
+// signature's s or n-s, unused bits of a bit string), and whoever has a revoked
+// certificate could make another of the same key and name.
 func FingerprintOf(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.Raw)
+	sum := sha256.Sum256(c.RawTBSCertificate)
 	return hex.EncodeToString(sum[:])
 }
 
