@@ -73,6 +73,9 @@ func TestVend_GivesNoFirstAnswerThatEndedOrIsNotAllowedAnyMore(t *testing.T) {
 		"not allowed": {func(h *house, _ *client, _ string) {
 			must(h.t, policyIs(h, "freeze", "package sallyport\nrelease := {\"allow\": false}"))
 		}, fault.Denied},
+		"allowed less": {func(h *house, _ *client, _ string) {
+			must(h.t, policyIs(h, "narrow", "package sallyport\nrelease := {\"allow\": true, \"bounds\": {\"kind\": \"test\", \"max_ttl_seconds\": 30}}"))
+		}, fault.Conflict},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, c := agentWith(t, newTaker(grant.EffectsNone))
@@ -85,6 +88,16 @@ func TestVend_GivesNoFirstAnswerThatEndedOrIsNotAllowedAnyMore(t *testing.T) {
 			want(t, err, end.kind)
 		})
 	}
+}
+
+// TestVend_KeepsAFirstAnswerNoLongerThanItSays though nobody has removed it.
+func TestVend_KeepsAFirstAnswerNoLongerThanItSays(t *testing.T) {
+	h, c := agentWith(t, newTaker(grant.EffectsNone))
+	_, err := h.gate.Vend(context.Background(), under(c.caller(), "key"), request("test"))
+	must(t, err)
+	h.pass(11 * time.Minute)
+	_, err = h.gate.Vend(context.Background(), under(c.caller(), "key"), request("test"))
+	want(t, err, fault.Conflict)
 }
 
 func TestVend_MakesOneGrantOfFiftyCallsWithOneKey(t *testing.T) {
