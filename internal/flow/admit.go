@@ -328,6 +328,10 @@ func (g *Gate) EndSession(ctx context.Context, c Caller, sessionID, reason strin
 		if err != nil {
 			return unit.Unit{}, err
 		}
+		if !row.Revoked.IsZero() && row.Reason == refreshed { // done is not what whoever asks must think
+			return unit.Unit{}, fault.Conflictf("this session was refreshed at %s and its holder lives on in another: revoke the certificate that it is bound to, or the subject",
+				row.Revoked.Format(time.RFC3339))
+		}
 		if !row.Revoked.IsZero() {
 			return unit.Unit{}, fault.Conflictf("the session was revoked already, at %s", row.Revoked.Format(time.RFC3339))
 		}
