@@ -15,7 +15,7 @@ type keyView struct {
 	Algorithm string    `json:"algorithm" enum:"ed25519,ecdsa-p256,random-256"`
 	State     string    `json:"state" enum:"active,retiring,retired"`
 	Does      string    `json:"does" enum:"signs,announced,verifies,nothing" doc:"Now: the one that signs, seals or writes; one that begins to at signs_from; one that only verifies, opens or reads."`
-	Public    string    `json:"public,omitempty" doc:"PEM, a line of authorized_keys, or a verifier key. A root that has replaced another one comes with the certificates by which the two sign each other."`
+	Public    string    `json:"public,omitempty" doc:"PEM, a line of authorized_keys, or a verifier key. A root that has replaced another one comes with the certificate by which that one signs it."`
 	CreatedAt time.Time `json:"created_at"`
 	SignsFrom time.Time `json:"signs_from,omitzero"`
 	NotAfter  time.Time `json:"not_after,omitzero" doc:"Absent while no time ends what it made."`

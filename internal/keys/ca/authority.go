@@ -77,9 +77,9 @@ func (a *Authority) order(rows []keys.Key, now time.Time) error {
 	if top < 0 {
 		return fault.Internalf("the intermediate in use is not of any root in the store: restore the keys table")
 	}
-	above := a.roots[top]
+	row, above := ring.Verifying(now)[top], a.roots[top] // both are youngest first
 	a.roots = append([]*x509.Certificate{above}, slices.Delete(a.roots, top, top+1)...)
-	a.cross, err = crosses(ring, now, above, a.roots)
+	a.cross, err = crosses(row, a.roots)
 	return err
 }
 

@@ -230,7 +230,7 @@ func certificateOf(k keys.Key) (*x509.Certificate, error) {
 }
 
 // certificatesIn reads all certificates in a key's row: its own, and for a root
-// that has replaced another one those by which the two sign each other.
+// that has replaced another one that by which the other one signs it.
 func certificatesIn(k keys.Key) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	for rest := []byte(k.Public); len(rest) > 0 || len(all) == 0; {

@@ -2,7 +2,6 @@ package ca
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"time"
 
@@ -10,10 +9,12 @@ import (
 	"github.com/sallyport-project/sallyport/internal/keys"
 )
 
-// Replace makes a new root with an intermediate under it. The two roots sign each
-// other: who trusts the old one alone accepts what the new one has issued, and
-// the other way round. Both are trusted until the old one is retired, which is an
-// operator's decision; until then another replacement is a Conflict.
+// Replace makes a new root with an intermediate under it. The old root signs the
+// new one, so who trusts the old one alone accepts what the new one has issued.
+// The new root never signs the old one: nobody could take that back, and whoever
+// has a leaked key of a retired root would be believed by all who trust only the
+// new one. Both are trusted until the old one is retired, which is an operator's
+// decision; until then another replacement is a Conflict.
 func Replace(ctx context.Context, v *keys.Vault, rows []keys.Key, cfg Config) (keys.Rotation, error) {
 	cfg, err := cfg.filled()
 	if err != nil {
@@ -43,13 +44,11 @@ func Replace(ctx context.Context, v *keys.Vault, rows []keys.Key, cfg Config) (k
 	if err != nil {
 		return keys.Rotation{}, err
 	}
-	for _, pair := range [][2]keys.Key{{fresh, old}, {old, fresh}} {
-		cross, err := vouch(ctx, v, cfg, pair[0], pair[1])
-		if err != nil {
-			return keys.Rotation{}, err
-		}
-		fresh.Public += cross
+	cross, err := vouch(ctx, v, cfg, fresh, old)
+	if err != nil {
+		return keys.Rotation{}, err
 	}
+	fresh.Public += cross
 	turn, err := v.Turn(ctx, roots, fresh, 0)
 	if err != nil {
 		return keys.Rotation{}, err
@@ -115,24 +114,18 @@ func Below(rows []keys.Key, root keys.Key, now time.Time) (string, error) {
 	return "", nil
 }
 
-// crosses are the certificates by which other roots that are trusted vouch for
-// one: what a server shows to a peer that knows only them.
-func crosses(ring *keys.Ring, now time.Time, of *x509.Certificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
-	public, ok := of.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok {
-		return nil, fault.Internalf("a root has a key of an unknown kind")
+// crosses are the certificates in a root's row by which other roots that are
+// trusted vouch for it: what a server shows to a peer that knows only them.
+func crosses(k keys.Key, roots []*x509.Certificate) ([]*x509.Certificate, error) {
+	all, err := certificatesIn(k)
+	if err != nil {
+		return nil, err
 	}
 	var out []*x509.Certificate
-	for _, k := range ring.Verifying(now) {
-		all, err := certificatesIn(k)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range all[1:] {
-			for _, by := range roots {
-				if public.Equal(c.PublicKey) && !by.Equal(of) && c.CheckSignatureFrom(by) == nil {
-					out = append(out, c)
-				}
+	for _, c := range all[1:] {
+		for _, by := range roots {
+			if KeyHash(c) == KeyHash(all[0]) && !by.Equal(all[0]) && c.CheckSignatureFrom(by) == nil {
+				out = append(out, c)
 			}
 		}
 	}

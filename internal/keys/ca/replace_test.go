@@ -1,8 +1,11 @@
 package ca_test
 
 import (
+	"crypto"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"math/big"
 	"testing"
 	"time"
 
@@ -68,22 +71,16 @@ func TestReplace(t *testing.T) {
 	if _, err := ca.VerifyPinned(shown(t, before), after.KeyHash(), "localhost", h.at); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("the new root in an old chain: %v", err)
 	}
-	// Who trusts one root alone accepts what stands below the other.
-	for _, by := range []*x509.Certificate{before.Roots()[0], after.Roots()[0]} {
-		all := x509.NewCertPool()
-		for _, c := range certificates(t, turn.Fresh.Public)[1:] {
-			all.AddCert(c)
-		}
-		for _, a := range []*ca.Authority{before, after} {
-			all.AddCert(shown(t, a)[1])
-		}
+	// Who trusts the old root alone accepts what stands below the new one, and
+	// never the other way round.
+	made := h.made(t)
+	for _, by := range []*ca.Authority{before, after} {
 		for name, leaf := range map[string]ca.Leaf{"old": old, "fresh": fresh} {
-			alone := x509.NewCertPool()
-			alone.AddCert(by)
-			if _, err := parse(t, leaf.DER).Verify(x509.VerifyOptions{
-				Roots: alone, Intermediates: all, CurrentTime: h.at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-			}); err != nil {
-				t.Errorf("the %s leaf below %s: %v", name, by.Subject.CommonName, err)
+			_, err := parse(t, leaf.DER).Verify(x509.VerifyOptions{
+				Roots: pool(by.Roots()[0]), Intermediates: pool(made...), CurrentTime: h.at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			})
+			if good := by == before || name == "fresh"; (err == nil) != good {
+				t.Errorf("the %s leaf below %s: %v", name, by.Roots()[0].Subject.CommonName, err)
 			}
 		}
 	}
@@ -191,6 +188,78 @@ func TestAuthority_NeverStrandsALeaf(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestReplace_LeakedRootIsNotBelieved forges a server's leaf with the key of a
+// root that was replaced, and shows every certificate that there is: who trusts
+// only the new root is not deceived, now and years later.
+func TestReplace_LeakedRootIsNotBelieved(t *testing.T) {
+	h := newHouse(t)
+	old := h.load(t).Roots()[0]
+	var leaked crypto.Signer
+	for _, k := range h.list() {
+		if k.Purpose == keys.CARoot {
+			var err error
+			if leaked, err = h.vault.Signer(t.Context(), k); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	turn := h.replace(t)
+	after := h.load(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(7), NotBefore: h.at.Add(-time.Minute), NotAfter: h.at.Add(20 * ca.RootLife), DNSNames: []string{"localhost"},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, old, leaked.Public(), leaked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, made := parse(t, der), h.made(t)
+	for _, c := range made {
+		if ca.KeyHash(c) == ca.KeyHash(old) && !c.Equal(old) {
+			t.Errorf("%s signs the key of the root that it replaces", c.Issuer.CommonName)
+		}
+	}
+	for _, later := range []time.Duration{0, ca.IntermediateLife, ca.RootLife - 24*time.Hour} {
+		at := h.at.Add(later)
+		believed := func(root *x509.Certificate) error {
+			_, err := forged.Verify(x509.VerifyOptions{
+				DNSName: "localhost", Roots: pool(root), Intermediates: pool(made...), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+			})
+			return err
+		}
+		if err := believed(old); err != nil {
+			t.Fatalf("the forgery is no good one: %v", err)
+		}
+		if believed(after.Roots()[0]) == nil {
+			t.Errorf("%s later, who trusts the new root believes the old one", later)
+		}
+		chain := append([]*x509.Certificate{forged}, certificates(t, turn.Fresh.Public)...)
+		if _, err := ca.VerifyPinned(chain, after.KeyHash(), "localhost", at); !fault.Is(err, fault.Unauthenticated) {
+			t.Errorf("%s later, who has pinned the new root: %v", later, err)
+		}
+	}
+}
+
+// made is every certificate in the rows.
+func (h *house) made(t testing.TB) []*x509.Certificate {
+	t.Helper()
+	var all []*x509.Certificate
+	for _, k := range h.list() {
+		if k.Purpose == keys.CARoot || k.Purpose == keys.CAIntermediate {
+			all = append(all, certificates(t, k.Public)...)
+		}
+	}
+	return all
+}
+
+func pool(all ...*x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range all {
+		p.AddCert(c)
+	}
+	return p
 }
 
 // certificates reads a row's public part.
