@@ -54,6 +54,20 @@ func TestVault_Advance(t *testing.T) {
 			t.Error("a retiring key became active")
 		}
 	})
+	t.Run("a damaged seal keeps no key from being retired, only from the rest", func(t *testing.T) {
+		damaged := retiring
+		damaged.Sealed = []byte("damaged")
+		if _, err := v.Advance(ctx, damaged, keys.Retiring, time.Time{}); err == nil {
+			t.Error("a damaged key was sealed anew")
+		}
+		retired, err := v.Advance(ctx, damaged, keys.Retired, time.Time{})
+		if err != nil || retired.State != keys.Retired || retired.Version != 3 || len(retired.Sealed) != 0 {
+			t.Fatalf("%+v, %v", retired, err)
+		}
+		if _, err := v.Advance(ctx, retired, keys.Retired, time.Time{}); err == nil {
+			t.Error("a retired key was retired again")
+		}
+	})
 	t.Run("rewraps under a new KEK", func(t *testing.T) {
 		dir := t.TempDir()
 		first, err := file.Create(file.Config{Path: dir + "/one"})

@@ -161,28 +161,33 @@ func (v *Vault) Reveal(ctx context.Context, k Key) (secret.Bytes, error) {
 // Advance returns the next version of a key in a new state, sealed for that
 // version under the newest root or KEK. With the state it has already, it is
 // the rewrap after a change of root or KEK. A retired key loses its private
-// bytes. NotAfter, if not zero, replaces the key's.
+// bytes, which need not open for that: one whose seal is damaged can be retired.
+// NotAfter, if not zero, replaces the key's.
 func (v *Vault) Advance(ctx context.Context, k Key, state State, notAfter time.Time) (Key, error) {
 	rank := map[State]int{Active: 0, Retiring: 1, Retired: 2}
-	if to, known := rank[state]; !known || to < rank[k.State] {
+	if to, known := rank[state]; !known || to < rank[k.State] || k.State == Retired {
 		return Key{}, fault.Internalf("key %s is %s and cannot become %q", k.ID, k.State, string(state))
+	}
+	if err := k.Validate(); err != nil {
+		return Key{}, err
+	}
+	next := k
+	next.Version++
+	next.State = state
+	if !notAfter.IsZero() {
+		next.NotAfter = notAfter.UTC().Truncate(time.Microsecond)
+	}
+	if state == Retired {
+		next.Sealed = nil
+		return next, nil
 	}
 	private, err := v.Reveal(ctx, k)
 	if err != nil {
 		return Key{}, err
 	}
 	defer private.Wipe()
-	k.Version++
-	k.State = state
-	if !notAfter.IsZero() {
-		k.NotAfter = notAfter.UTC().Truncate(time.Microsecond)
-	}
-	if state == Retired {
-		k.Sealed = nil
-		return k, nil
-	}
-	k.Sealed, err = v.wrap(ctx, k, private)
-	return k, err
+	next.Sealed, err = v.wrap(ctx, next, private)
+	return next, err
 }
 
 // wrap seals private bytes for exactly this version of the row.
