@@ -23,9 +23,9 @@ type keeper struct{ a *App }
 
 var _ flow.Keyring = keeper{}
 
-// handover is how long a replaced key of the ledger is kept, in case that its
-// successor's record has no place yet.
-const handover = 30 * time.Minute
+// handover is how long a replaced key of the ledger is kept at least. It stays
+// longer while no newer key has signed the head.
+const handover = time.Hour
 
 // Turn implements flow.Keyring.
 func (k keeper) Turn(ctx context.Context, rows []keys.Key, purpose keys.Purpose) (keys.Rotation, map[string]string, error) {
@@ -101,14 +101,24 @@ func revive(ctx context.Context, c Config, st *store.Store, ring *keyring, rows 
 }
 
 // turnLedger makes the next key of the ledger, with the statement of the present
-// one that it is.
+// one that it is. The present one must have signed the head: two rotations that
+// wait for their place at once could come into the ledger in the wrong order, and
+// the second would be no rotation of the key that is there.
 func (k keeper) turnLedger(ctx context.Context, ring *keys.Ring) (keys.Rotation, map[string]string, error) {
 	ours := k.a.keys()
-	fresh, err := ours.vault.Generate(ctx, keys.Ledger, keys.Ed25519)
+	now := time.Now()
+	present, err := ring.Newest(now)
 	if err != nil {
 		return keys.Rotation{}, nil, err
 	}
-	present, err := ring.Newest(time.Now())
+	head, err := k.a.store.Head(ctx)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return keys.Rotation{}, nil, fault.Wrap(err, "read head")
+	}
+	if !present.Begun(now) || !head.SignedBy(present.Public) {
+		return keys.Rotation{}, nil, fault.Conflictf("ledger key %s has not signed a checkpoint yet: try again in a moment", present.ID)
+	}
+	fresh, err := ours.vault.Generate(ctx, keys.Ledger, keys.Ed25519)
 	if err != nil {
 		return keys.Rotation{}, nil, err
 	}
@@ -127,7 +137,7 @@ func (k keeper) turnLedger(ctx context.Context, ring *keys.Ring) (keys.Rotation,
 	if err != nil {
 		return keys.Rotation{}, nil, err
 	}
-	turn, err := ours.vault.Turn(ctx, ring, fresh, handover)
+	turn, err := ours.vault.Turn(ctx, ring, fresh, 0)
 	return turn, facts, err
 }
 
@@ -163,6 +173,11 @@ func (k keeper) Bound(ctx context.Context, rows []keys.Key, key keys.Key) (strin
 			return "", err
 		}
 		return "certificates that it signed are good until " + stamp(last), nil
+	case keys.Ledger:
+		if until := replaced(rows, key).Add(handover); now.Before(until) {
+			return "the integrator may need it until " + stamp(until), nil
+		}
+		return "", nil
 	case keys.CAIntermediate:
 		if until := replaced(rows, key).Add(operatorLife + ca.Backdate); now.Before(until) {
 			return "certificates that it signed may be good until " + stamp(until), nil

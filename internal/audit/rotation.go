@@ -61,6 +61,9 @@ func (r Rotation) OldID() string { return idOf(r.Old) }
 // NewID names the new key as checkpoints do.
 func (r Rotation) NewID() string { return idOf(r.New) }
 
+// SignedBy reports whether the checkpoint's key has this verifier key.
+func (c Checkpoint) SignedBy(vkey string) bool { return c.Key != "" && c.Key == idOf(vkey) }
+
 func idOf(vkey string) string {
 	v, err := note.NewVerifier(vkey)
 	if err != nil {

@@ -202,7 +202,8 @@ func keysMoved(generation int64) unit.Write {
 // RetireKey ends a key that no longer signs. Without force, only one that
 // nothing good needs any more goes, all else is a Conflict that says until when;
 // with force, what it signed is not believed from then on. Keys that sign, and
-// those that rows are read by, never go.
+// those that rows are read by, never go; one of the ledger goes when a newer one
+// has signed the head.
 func (g *Gate) RetireKey(ctx context.Context, c Caller, id string, force bool) (keys.Key, error) {
 	var next keys.Key
 	c.keyed("key.retired", plainAnswer[keys.Key]{to: &next}, id, strconv.FormatBool(force))
@@ -247,7 +248,13 @@ func (g *Gate) mayRetire(ctx context.Context, rows []keys.Key, k keys.Key, force
 		return fault.Conflictf("key %s is in use: replace it first, with: sallyport key rotate %s", k.ID, k.Purpose)
 	case k.Purpose == keys.RowMAC || k.Purpose == keys.Root:
 		return fault.Conflictf("key %s stays: rows of the store are read by it", k.ID)
-	case force:
+	}
+	if k.Purpose == keys.Ledger {
+		if err := g.ledgerTurned(ctx, rows, k); err != nil {
+			return err
+		}
+	}
+	if force {
 		return nil
 	}
 	why, err := g.Keyring.Bound(ctx, rows, k)
@@ -258,6 +265,22 @@ func (g *Gate) mayRetire(ctx context.Context, rows []keys.Key, k keys.Key, force
 		return fault.Conflictf("key %s is still needed: %s; --force retires it all the same, and what it made is not believed any more", k.ID, why)
 	}
 	return nil
+}
+
+// ledgerTurned demands that a key of the ledger has signed its last checkpoint:
+// the head is signed by a newer one. Records that wait ahead of the rotation's can
+// have their place by the old key only, so nobody can destroy it before.
+func (g *Gate) ledgerTurned(ctx context.Context, rows []keys.Key, k keys.Key) error {
+	head, err := g.Store.Head(ctx)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return fault.Wrap(err, "read head")
+	}
+	for _, r := range rows {
+		if r.Purpose == keys.Ledger && r.Created.After(k.Created) && head.SignedBy(r.Public) {
+			return nil
+		}
+	}
+	return fault.Conflictf("key %s is in use: the integrator still needs it, try again in a moment", k.ID)
 }
 
 // retireKey is the unit that ends a key, whoever asks for it. It takes something

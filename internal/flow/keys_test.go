@@ -1,7 +1,9 @@
 package flow_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"slices"
 	"strings"
 	"sync"
@@ -280,4 +282,55 @@ func TestTendKeys(t *testing.T) {
 	if err := h.gate.TendKeys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRetireKey_OfTheLedgerWhenTheNextHasSigned: not even force ends a key that
+// records ahead of its rotation need for their place, and nor does its time.
+func TestRetireKey_OfTheLedgerWhenTheNextHasSigned(t *testing.T) {
+	h, _ := keyHouse(t)
+	ctx := t.Context()
+	first, _ := storetest.Signer(t)
+	second, err := audit.NewSigner(storetest.Origin, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize)))
+	must(t, err)
+	row := func(s *audit.Signer, state keys.State, made time.Time) keys.Key {
+		k, err := h.vault.Generate(ctx, keys.Ledger, keys.Ed25519)
+		must(t, err)
+		k.Public, k.State, k.Created = s.VerifierKey(), state, made.UTC().Truncate(time.Microsecond)
+		return k
+	}
+	old, next := row(first, keys.Retiring, h.now().Add(-2*time.Hour)), row(second, keys.Active, h.now().Add(-time.Hour))
+	old.NotAfter = next.Created
+	must(t, h.store.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Insert(old), unit.Insert(next)}, Record: storetest.Record("installation.keys")}))
+	kept := func(when string) {
+		t.Helper()
+		_, err := h.gate.RetireKey(ctx, h.admin.caller(), old.ID, true)
+		want(t, err, fault.Conflict)
+		if !strings.Contains(fault.Public(err), "try again in a moment") {
+			t.Errorf("%s: %s", when, fault.Public(err))
+		}
+		must(t, h.gate.TendKeys(ctx))
+		count(t, len(h.of(keys.Ledger, keys.Retiring)), 1, when+": retiring keys")
+	}
+	kept("without a checkpoint")
+	storetest.Running(t, h.store)
+	signedBy := func(s *audit.Signer) {
+		t.Helper()
+		storetest.Eventually(t, "the head is signed by "+s.ID(), func() bool {
+			head, err := h.store.Head(ctx)
+			return err == nil && head.Key == s.ID()
+		})
+	}
+	signedBy(first)
+	kept("while it signs")
+	known, err := audit.NewKeys(first.VerifierKey(), second.VerifierKey())
+	must(t, err)
+	h.store.UseSigners([]*audit.Signer{first, second}, known)
+	r := storetest.Record(audit.KeyRotated)
+	r.Target = audit.LedgerTarget
+	r.Data, err = first.Rotate(second.VerifierKey())
+	must(t, err)
+	must(t, h.store.Commit(ctx, unit.Unit{Record: r}))
+	signedBy(second)
+	must(t, h.gate.TendKeys(ctx))
+	count(t, len(h.of(keys.Ledger, keys.Retired)), 1, "retired keys")
 }

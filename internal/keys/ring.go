@@ -194,10 +194,11 @@ func (v *Vault) step(ctx context.Context, k Key, now, end time.Time) (next Key, 
 }
 
 // endless reports whether no fixed time ends what keys of the purpose made: rows
-// and fingerprints are read for ever, certificates have an end of their own.
+// and fingerprints are read for ever, certificates have an end of their own, and
+// a key of the ledger is needed until the next one has signed a checkpoint.
 func (p Purpose) endless() bool {
 	switch p {
-	case RowMAC, Pepper, CARoot, CAIntermediate, SSHCA:
+	case RowMAC, Pepper, Ledger, CARoot, CAIntermediate, SSHCA:
 		return true
 	}
 	return false

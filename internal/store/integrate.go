@@ -218,8 +218,8 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 }
 
 // signerOf says who signs the checkpoint over the records. A rotation among them
-// makes the new key the one; if this node has not got it yet, the round ends
-// before the record, and goes on when it has.
+// makes the new key the one, also over the records ahead of it; if this node has
+// not got it yet, the round ends before the record, and goes on when it has.
 func (s *Store) signerOf(h headRow, t *takenRows) (*audit.Signer, error) {
 	l := s.ledger.Load()
 	signer, present := l.signers[0], l.signers[0].ID()
@@ -229,9 +229,6 @@ func (s *Store) signerOf(h headRow, t *takenRows) (*audit.Signer, error) {
 			return nil, err
 		}
 		signer, present = l.signer(head.Key), head.Key
-		if signer == nil && (len(t.turns) == 0 || t.turns[0].at > 0) {
-			return nil, fault.Unavailablef("the ledger's key %s, which signed the last checkpoint, is not active any more: restore the keys table", head.Key)
-		}
 	}
 	for _, turn := range t.turns {
 		next, ok, err := audit.ReadRotation(turn.leaf)
@@ -244,6 +241,9 @@ func (s *Store) signerOf(h headRow, t *takenRows) (*audit.Signer, error) {
 			break
 		}
 		signer, present = known, known.ID()
+	}
+	if signer == nil && len(t.hashes) > 0 {
+		return nil, fault.Unavailablef("the ledger's key %s, which signed the last checkpoint, is not active any more: restore the keys table", present)
 	}
 	return signer, nil
 }

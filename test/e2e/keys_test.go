@@ -124,9 +124,12 @@ func TestKeys_RotateUnderLoad(t *testing.T) {
 
 	l := w.load(agent)
 	for _, purpose := range append(slices.Clone(everyPurpose[:8]), everyPurpose...) {
-		if _, err := w.admin.RotateKey(ctx, purpose); err != nil {
-			t.Errorf("rotate %s: %v", purpose, err)
-		}
+		must(t, Eventually(20*time.Second, func() error { // the ledger's key when it has signed a checkpoint
+			if _, err := w.admin.RotateKey(ctx, purpose); err != nil {
+				return fmt.Errorf("rotate %s: %w", purpose, err)
+			}
+			return nil
+		}))
 		time.Sleep(30 * time.Millisecond)
 	}
 	time.Sleep(300 * time.Millisecond)

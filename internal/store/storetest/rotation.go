@@ -94,8 +94,10 @@ func reopened(t *testing.T, cfg store.Config, first, second *audit.Signer, known
 	}
 
 	// A store that has lost the key which signed the head signs no more.
+	// So it does when the next record is a rotation that does not replace that key.
 	s.UseSigners([]*audit.Signer{first}, known)
-	fill(t, s, 1)
+	_, forged := turned(t, first, 67)
+	must(t, s.Commit(ctx, unit.Unit{Record: forged}))
 	time.Sleep(400 * time.Millisecond)
 	if c, err := s.Head(ctx); err != nil || c.Size != 30 {
 		t.Errorf("a head of %d, %v", c.Size, err)
@@ -106,6 +108,34 @@ func reopened(t *testing.T, cfg store.Config, first, second *audit.Signer, known
 	}
 	s.UseSigners([]*audit.Signer{first, second}, known)
 	coveredTo(t, s, 31)
+}
+
+// rotationByTheNewKey starts with a ledger whose key was replaced before the last
+// records had their place, and with the new key alone: it signs over all of them.
+func rotationByTheNewKey(t *testing.T, e Engine) {
+	ctx, cfg := context.Background(), e.Config(t)
+	s := Open(t, cfg)
+	stop := Running(t, s)
+	first, _ := Signer(t)
+	fill(t, s, 20)
+	coveredTo(t, s, 20)
+	stop()
+	fill(t, s, 2)
+	second, r := turned(t, first, 2)
+	must(t, s.Commit(ctx, unit.Unit{Record: r}))
+	fill(t, s, 1)
+	Close(t, s)
+	s, err := store.Open(ctx, cfg)
+	must(t, err)
+	t.Cleanup(func() { Close(t, s) })
+	s.UseMAC(MAC{})
+	known, err := audit.NewKeys(first.VerifierKey(), second.VerifierKey())
+	must(t, err)
+	must(t, s.UseSigner(ctx, second, known))
+	Running(t, s)
+	if c := coveredTo(t, s, 24); c.Key != second.ID() {
+		t.Errorf("the checkpoint over the rotation is signed by %s", c.Key)
+	}
 }
 
 func mustKeys(t testing.TB, s *audit.Signer) audit.Keys {

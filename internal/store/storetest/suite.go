@@ -49,6 +49,7 @@ func Run(t *testing.T, e Engine) {
 		{"Ledger/a changed record is not served", tamperedRecord},
 		{"Ledger/a restored backup is refused until it is declared", restoredBackup},
 		{"Ledger/a rotation decides who signs", rotations},
+		{"Ledger/a rotation is signed by the new key alone", rotationByTheNewKey},
 		{"Relay/at least once, in order, from where it was", relay},
 		{"Relay/a slow subscriber holds up nobody", slowSubscriber},
 		{"Clock/time that runs backwards stops issuing", clockRollback},
