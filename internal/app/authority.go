@@ -58,17 +58,27 @@ func (x *authority) Identify(cert *x509.Certificate) (flow.Identity, error) {
 	if ok && now.Before(known.until) && now.After(known.until.Add(-recogniseAgain-time.Second)) {
 		return known.who, nil
 	}
+	by := x.a.keys()
 	who, until, err := x.verify(cert, now)
 	if err != nil {
 		return flow.Identity{}, err
 	}
+	x.remember(sum, by, recognised{who: who, until: until})
+	return who, nil
+}
+
+// remember keeps a verdict if the keys that it was reached by are still in use:
+// one that was on its way while they changed must not outlive [authority.forget].
+func (x *authority) remember(sum [sha256.Size]byte, by *keyring, verdict recognised) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.a.keys() != by {
+		return
+	}
 	if len(x.known) >= maxRecognised {
 		clear(x.known)
 	}
-	x.known[sum] = recognised{who: who, until: until}
-	return who, nil
+	x.known[sum] = verdict
 }
 
 // verify asks our own authority first, then those that the operator configured.
