@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -114,16 +115,16 @@ func ReadRotation(leaf []byte) (Rotation, bool, error) {
 }
 
 // Follow extends keys by those that they vouch for, step by step, in leaves that
-// stand in the order of the ledger. What states no rotation, or none that the
-// present key of the ledger signed, changes nothing. The statements stand by
+// stand in the order of the ledger, beginning with the first that one of keys
+// signed. What states no rotation, or none that the present key of the ledger
+// signed, changes nothing. The statements stand by
 // themselves: that the leaves are in the ledger is for [Verify] to show.
 func Follow(keys Keys, leaves [][]byte) Keys {
 	var c chain
 	for i, leaf := range leaves {
 		c.add(uint64(i), leaf)
 	}
-	keys, _ = c.follow(keys)
-	return keys
+	return c.build(keys, "", MaxSize)
 }
 
 func rotationText(origin, next string) string {
@@ -138,77 +139,106 @@ func checkNext(origin, next string) error {
 	return nil
 }
 
-// chain is the rotations of a ledger in its order: each signed by the key that
-// was the ledger's, each to a key that never was.
+// chain is the rotations of a ledger, in its order, that count by the rule of the
+// server: each is signed by the key that was the ledger's, and leads to one that
+// never was. A record says nothing about where to begin, as whoever can write to
+// the database can add a rotation among keys of their own; so a key that the
+// auditor trusts does.
 type chain struct {
+	told   []Rotation // every statement that its own old key signed
+	begin  string     // the key before the first step that is followed; empty if unknown
 	steps  []Rotation
 	broken []Problem
 }
 
-// add takes the next rotation, or notes why it is none. A forged one, one signed
-// by a key that had retired, and one that is told again all stop here: each names
-// an old key that is not the ledger's at its place, or a new one that was.
+// add takes the next record, or notes why it states no rotation.
 func (c *chain) add(position uint64, leaf []byte) {
 	r, ok, err := ReadRotation(leaf)
 	r.Position = position
-	var why string
-	switch {
-	case err != nil:
-		why = fault.Public(err)
-	case !ok:
-		return
-	case len(c.steps) > 0 && c.steps[len(c.steps)-1].New != r.Old:
-		why = "it is signed by a key that was not the ledger's at this place"
-	case c.knows(r.New):
-		why = "it goes back to a key that was replaced before"
-	default:
-		c.steps = append(c.steps, r)
-		return
+	if err != nil {
+		c.refuse(r, fault.Public(err))
+	} else if ok {
+		c.told = append(c.told, r)
 	}
-	c.broken = append(c.broken, Problem{Kind: BadRotation, Position: &position, Record: r.Record, Detail: "a rotation of the ledger's key does not count: " + why})
 }
 
-func (c *chain) knows(vkey string) bool {
-	for _, s := range c.steps {
-		if s.Old == vkey || s.New == vkey {
-			return true
+func (c *chain) refuse(r Rotation, why string) {
+	c.broken = append(c.broken, Problem{Kind: BadRotation, Position: &r.Position, Record: r.Record, Detail: "a rotation of the ledger's key does not count: " + why})
+}
+
+// build finds the steps once every record was added, and returns keys with those
+// that they lead to.
+//
+// The first rotation by one of the keys is the first that is followed: nobody else
+// can have made it. If there is none, the key that signed the head (its id) is the
+// ledger's to the end. What led to the key at the beginning is found backwards,
+// before the size until at which it was the ledger's for certain, and is not
+// followed. Everything else is forged, replayed or out of order: it is refused,
+// and has no part in what the ledger's key is.
+func (c *chain) build(keys Keys, head string, until uint64) Keys {
+	present, first := "", slices.IndexFunc(c.told, func(r Rotation) bool { return slices.Contains(keys.vkeys, r.Old) })
+	if first >= 0 {
+		present = c.told[first].Old
+	} else {
+		first = len(c.told)
+		if i := slices.IndexFunc(keys.vkeys, func(k string) bool { return idOf(k) == head }); i >= 0 {
+			present = keys.vkeys[i]
 		}
 	}
-	return false
-}
-
-// follow marks the steps that begin with a trusted key and trusts where they
-// lead to.
-func (c *chain) follow(keys Keys) (Keys, []Rotation) {
-	trusted := map[string]bool{}
-	for _, k := range keys.vkeys {
-		trusted[k] = true
-	}
-	for i := range c.steps {
-		s := &c.steps[i]
-		if s.Followed = trusted[s.Old]; !s.Followed || trusted[s.New] {
+	c.begin = present
+	counts, was := c.back(present, first, until)
+	for i, r := range c.told {
+		r.Followed = i >= first && r.Old == present && !was[r.New]
+		switch {
+		case r.Followed:
+			present, was[r.New] = r.New, true
+			if more, err := NewKeys(append(keys.Strings(), r.New)...); err == nil && !slices.Contains(keys.vkeys, r.New) {
+				keys = more
+			}
+		case counts[i]:
+		case i >= first && r.Old == present:
+			c.refuse(r, "it goes back to a key that was replaced before")
+			continue
+		default:
+			c.refuse(r, "it is signed by a key that was not the ledger's at this place")
 			continue
 		}
-		trusted[s.New] = true
-		if more, err := NewKeys(append(keys.Strings(), s.New)...); err == nil {
-			keys = more
-		}
+		c.steps = append(c.steps, r)
 	}
-	return keys, c.steps
+	return keys
 }
 
-// at is the id of the key that signs a checkpoint of a size, empty if the ledger
-// tells of no rotation at all: the one that covers the record of a rotation is
-// signed by the new key.
-func (c *chain) at(size uint64) string {
-	if len(c.steps) == 0 {
-		return ""
-	}
-	id := c.steps[0].OldID()
-	for _, s := range c.steps {
-		if s.Position < size {
-			id = s.NewID()
+// back goes from a key to those before it. It returns which statements before the
+// one at index end are these steps, and all the keys. A key becomes the ledger's
+// once: the first statement that leads to it counts, and not one that tells it
+// again, which everybody can add later.
+func (c *chain) back(key string, end int, until uint64) (counts map[int]bool, was map[string]bool) {
+	to := make(map[string]int)
+	for i, r := range c.told[:end] {
+		if _, ok := to[r.New]; !ok && r.Position < until {
+			to[r.New] = i
 		}
 	}
-	return id
+	counts, was = make(map[int]bool), map[string]bool{key: true}
+	for {
+		i, ok := to[key]
+		if !ok || i >= end || was[c.told[i].Old] {
+			return counts, was
+		}
+		key, end = c.told[i].Old, i
+		counts[i], was[key] = true, true
+	}
+}
+
+// at is the id of the key that signs a checkpoint of a size, empty if it is
+// unknown: the one that covers the record of a rotation is signed by the new key.
+// Steps that are not followed have no part in it, as nothing vouches for them.
+func (c *chain) at(size uint64) string {
+	key := c.begin
+	for _, s := range c.steps {
+		if s.Followed && s.Position < size {
+			key = s.New
+		}
+	}
+	return idOf(key)
 }

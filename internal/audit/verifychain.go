@@ -32,8 +32,7 @@ func (a *auditor) trust(ctx context.Context, keys Keys) (Keys, error) {
 	for _, l := range a.scan(ctx) {
 		c.add(l.position, l.leaf)
 	}
-	keys, _ = c.follow(keys)
-	return keys, fault.Wrap(ctx.Err(), "look for rotations")
+	return c.build(keys, "", MaxSize), fault.Wrap(ctx.Err(), "look for rotations")
 }
 
 func signedBy(signed string, keys Keys) bool {
@@ -88,18 +87,22 @@ func (a *auditor) rotations(keys Keys, old *Checkpoint) []Rotation {
 	for _, l := range a.turns {
 		c.add(l.position, l.leaf)
 	}
+	until := a.c.Size
+	if old != nil {
+		until = min(until, old.Size) // who signed it was the ledger's key by then
+	}
+	c.build(keys, a.c.Key, until)
 	for _, p := range c.broken {
 		a.found.add(p)
 	}
-	_, steps := c.follow(keys)
 	if want := c.at(a.c.Size); want != "" && a.c.Key != want {
 		a.found.add(Problem{Kind: BadCheckpoint, Tile: checkpointFile, Detail: "it is signed by a key that was replaced: the ledger's key at this size is " + want})
 	}
 	if old == nil || old.Size > a.c.Size {
-		return steps
+		return c.steps
 	}
 	if want := c.at(old.Size); want != "" && old.Key != want {
 		a.found.add(Problem{Kind: OldFork, Detail: "the old checkpoint is signed by a key that was not the ledger's at its size: that is " + want})
 	}
-	return steps
+	return c.steps
 }
