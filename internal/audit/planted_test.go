@@ -161,6 +161,30 @@ func TestVerify_PlantedPredecessor(t *testing.T) {
 	}
 }
 
+// TestVerify_BackwardsFromALaterKey: what came before the only key that an auditor
+// has must be a history as well, in order and without return.
+func TestVerify_BackwardsFromALaterKey(t *testing.T) {
+	a, b, last := newSigner(t, 66), newSigner(t, 67), newSigner(t, 3)
+	for name, c := range map[string]struct {
+		leaves    [][]byte
+		good, bad []uint64
+	}{
+		"in order":     {[][]byte{rotation(t, a, b), rotation(t, b, last)}, []uint64{20, 21}, nil},
+		"out of order": {[][]byte{rotation(t, b, last), rotation(t, a, b)}, []uint64{20}, []uint64{21}},
+		"with return":  {[][]byte{rotation(t, a, b), rotation(t, b, a), rotation(t, a, last)}, []uint64{21, 22}, []uint64{20}},
+	} {
+		s := newStory(t, 20)
+		for _, leaf := range c.leaves {
+			s.record(t, leaf)
+		}
+		s.good, s.bad, s.signer = c.good, c.bad, last
+		s.signers = []*audit.Signer{nil, nil, last} // nothing before it is followed
+		if err := s.wrong(t, s.export(t), 2, ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestFollow_IgnoresPlantedRotations is the rule of [audit.Verify] for who has the
 // records alone: an export from a server, a store that reads its keys.
 func TestFollow_IgnoresPlantedRotations(t *testing.T) {
