@@ -40,7 +40,7 @@ func (g *Gate) meet(ctx context.Context, c Caller, who Identity) (subject.Certif
 type RevokedCertificate struct {
 	Certificate subject.Certificate
 	Seen        bool // false: nobody has shown it here yet; it is refused when it comes
-	Sessions    int  // that ended with it
+	Sessions    int  // that end with it
 }
 
 var (
@@ -61,8 +61,10 @@ func (g *Gate) RevokeCertificate(ctx context.Context, c Caller, name, reason str
 		return RevokedCertificate{}, fault.Invalidf("name the certificate by its SHA-256 fingerprint or its serial, in lower-case hex")
 	}
 	var row subject.Certificate
+	var out RevokedCertificate
 	already := false
-	c.keyed("certificate.revoked", plainAnswer[subject.Certificate]{to: &row}, name, reason)
+	bound := func(s subject.Session) bool { return s.Certificate == row.ID }
+	c.keyed("certificate.revoked", plainAnswer[RevokedCertificate]{to: &out}, name, reason)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		found, err := g.certificate(ctx, name)
 		if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Conflict) {
@@ -100,13 +102,22 @@ func (g *Gate) RevokeCertificate(ctx context.Context, c Caller, name, reason str
 			}
 			writes = append(writes, stripped...)
 		}
+		live, err := g.Store.SessionsOf(ctx, row.Subject)
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "read sessions")
+		}
+		live = slices.DeleteFunc(live, func(s subject.Session) bool { return !bound(s) })
+		out = RevokedCertificate{Certificate: row, Seen: row.Subject != "", Sessions: len(live)}
 		return unit.Unit{Record: record, Urgent: true, Writes: writes}, nil
 	})
 	if err != nil && !already {
 		return RevokedCertificate{}, err
 	}
-	ended := g.endSessions(ctx, c.actor(), row.Subject, "certificate revoked", func(s subject.Session) bool { return s.Certificate == row.ID })
-	return RevokedCertificate{Certificate: row, Seen: row.Subject != "", Sessions: ended}, err
+	if !already {
+		row = out.Certificate
+	}
+	g.endSessions(ctx, c.actor(), row.Subject, "certificate revoked", bound)
+	return out, err
 }
 
 // certificate finds the row that a fingerprint or a serial names. Of a
@@ -137,14 +148,14 @@ func (g *Gate) certificate(ctx context.Context, name string) (subject.Certificat
 // this is for whoever looks at them, so it never fails, and what a crash leaves
 // expires by itself. It is no part of the unit before it, where a session that
 // is refreshed again and again would hold up a revocation.
-func (g *Gate) endSessions(ctx context.Context, actor audit.Actor, subjectID, reason string, match func(subject.Session) bool) int {
+func (g *Gate) endSessions(ctx context.Context, actor audit.Actor, subjectID, reason string, match func(subject.Session) bool) {
 	const most = 64 // in one unit
-	ctx, ended := context.WithoutCancel(ctx), 0
+	ctx = context.WithoutCancel(ctx)
 	for range tries {
 		live, err := g.Store.SessionsOf(ctx, subjectID)
 		left := slices.DeleteFunc(live, func(s subject.Session) bool { return !match(s) || !s.Good(g.Now()) })
 		if err == nil && len(left) == 0 {
-			return ended
+			return
 		}
 		for some := range slices.Chunk(left, most) {
 			writes := make([]unit.Write, len(some))
@@ -155,16 +166,13 @@ func (g *Gate) endSessions(ctx context.Context, actor audit.Actor, subjectID, re
 				Type: "session.revoked", Actor: actor, Subject: subjectID,
 				Data: map[string]string{"reason": reason, "sessions": strconv.Itoa(len(some))},
 			}})
-			if err == nil {
-				ended += len(some)
-			} else if !fault.Is(err, fault.Conflict) { // a conflict: one of them was ended by somebody else
+			if err != nil && !fault.Is(err, fault.Conflict) { // a conflict: one of them was ended by somebody else
 				break
 			}
 		}
 		if err != nil && !fault.Is(err, fault.Conflict) {
 			g.Log.WarnContext(ctx, "sessions that count for nothing any more are not marked as ended", slog.Any("subject", subjectID), slog.Any("err", err))
-			return ended
+			return
 		}
 	}
-	return ended
 }
