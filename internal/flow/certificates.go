@@ -54,15 +54,10 @@ var (
 // lower-case hex. A fingerprint that nobody has shown yet is revoked before its
 // first use; an unknown serial is NotFound.
 func (g *Gate) RevokeCertificate(ctx context.Context, c Caller, name, reason string) (RevokedCertificate, error) {
-	switch {
-	case len(reason) > 512:
-		return RevokedCertificate{}, fault.Invalidf("a reason has at most 512 bytes")
-	case !fingerprintForm.MatchString(name) && !serialForm.MatchString(name):
-		return RevokedCertificate{}, fault.Invalidf("name the certificate by its SHA-256 fingerprint or its serial, in lower-case hex")
+	if err := revocable(name, reason); err != nil {
+		return RevokedCertificate{}, err
 	}
-	var row subject.Certificate
-	var out RevokedCertificate
-	already := false
+	row, out, already := subject.Certificate{}, RevokedCertificate{}, false
 	bound := func(s subject.Session) bool { return s.Certificate == row.ID }
 	c.keyed("certificate.revoked", plainAnswer[RevokedCertificate]{to: &out}, name, reason)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
@@ -118,6 +113,17 @@ func (g *Gate) RevokeCertificate(ctx context.Context, c Caller, name, reason str
 	}
 	g.endSessions(ctx, c.actor(), row.Subject, "certificate revoked", bound)
 	return out, err
+}
+
+// revocable checks what a certificate is named by, and why it goes.
+func revocable(name, reason string) error {
+	switch {
+	case len(reason) > 512:
+		return fault.Invalidf("a reason has at most 512 bytes")
+	case !fingerprintForm.MatchString(name) && !serialForm.MatchString(name):
+		return fault.Invalidf("name the certificate by its SHA-256 fingerprint or its serial, in lower-case hex")
+	}
+	return nil
 }
 
 // certificate finds the row that a fingerprint or a serial names. Of a
