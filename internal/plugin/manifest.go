@@ -68,6 +68,20 @@ func Supported(m manifest.Manifest) error {
 	case m.Audience != manifest.AudienceAny:
 		return refuse(ReasonAudience, "package %s was made for a certain customer, which this version does not serve", m.Name)
 	}
+	roles := m.RolesFor(manifest.ForServer)
+	if len(roles) == 0 {
+		return refuse(ReasonIncompatible, "package %s is for the command line alone", m.Name)
+	}
+	for _, r := range roles {
+		switch r {
+		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer:
+		default:
+			return refuse(ReasonIncompatible, "package %s has role %s, which this version does not serve", m.Name, r)
+		}
+	}
+	if m.Run != nil {
+		return refuse(ReasonIncompatible, "package %s has many files, which this version does not run", m.Name)
+	}
 	return nil
 }
 

@@ -35,7 +35,23 @@ func TestManifest_Refuses(t *testing.T) {
 		"kind with slash":   func(m *manifest.Manifest) { m.Kinds = []string{"a/b"} },
 		"contract":          func(m *manifest.Manifest) { m.Contract = "x" },
 		"no file":           func(m *manifest.Manifest) { m.Files = nil },
-		"file in a folder":  func(m *manifest.Manifest) { m.Files[0].Path = "a/b" },
+		"role without kind": func(m *manifest.Manifest) { m.Kinds = nil },
+		"min secure":        func(m *manifest.Manifest) { m.MinSecureVersion = "1.x" },
+		"forbids itself":    func(m *manifest.Manifest) { m.MinSecureVersion = "1.0.1" },
+		"network":           func(m *manifest.Manifest) { m.Capabilities.Network = []string{"example.com"} },
+		"capability twice":  func(m *manifest.Manifest) { m.Capabilities.Network = []string{"*:443", "*:443"} },
+		"files":             func(m *manifest.Manifest) { m.Capabilities.Files = []string{"/etc/../root"} },
+		"whole system":      func(m *manifest.Manifest) { m.Capabilities.Files = []string{"/"} },
+		"environment":       func(m *manifest.Manifest) { m.Capabilities.Environment = []string{"A=1"} },
+		"memory":            func(m *manifest.Manifest) { m.Capabilities.MemoryMB = -1 },
+		"processes":         func(m *manifest.Manifest) { m.Capabilities.Processes = 1 << 20 },
+		"provenance":        func(m *manifest.Manifest) { m.Provenance = &manifest.Provenance{Source: "x", Revision: "main"} },
+		"no source":         func(m *manifest.Manifest) { m.Provenance = &manifest.Provenance{} },
+		"no platform":       func(m *manifest.Manifest) { m.Files[0].OS, m.Files[0].Arch = "", "" },
+		"half a platform":   func(m *manifest.Manifest) { m.Files[0].Arch = "" },
+		"side":              func(m *manifest.Manifest) { m.Files[0].For = "both" },
+		"empty executable":  func(m *manifest.Manifest) { m.Files[0].Size = 0 },
+		"file from root":    func(m *manifest.Manifest) { m.Files[0].Path = "/x" },
 		"file over the top": func(m *manifest.Manifest) { m.Files[0].Path = ".." },
 		"manifest as file":  func(m *manifest.Manifest) { m.Files[0].Path = "manifest.json" },
 		"file too large":    func(m *manifest.Manifest) { m.Files[0].Size = manifest.MaxFileBytes + 1 },
@@ -86,6 +102,27 @@ func TestSupported_SaysWhyNot(t *testing.T) {
 		if err := Supported(m); !fault.Is(err, fault.Denied) || ReasonOf(err) != reason {
 			t.Errorf("%s: %v", reason, err)
 		}
+	}
+}
+
+func TestSupported_RefusesRolesOfLaterVersions(t *testing.T) {
+	for _, role := range []string{
+		manifest.RoleKBS, manifest.RoleVerifier, manifest.RoleRevoker, manifest.RoleNotifier,
+		manifest.RoleExtension, manifest.RoleObserver, manifest.RoleInterceptor, manifest.RoleCLI,
+	} {
+		m := withFile(testManifest("x"))
+		m.Roles = []string{role}
+		if err := m.Validate(); err != nil {
+			t.Errorf("%s: %v", role, err)
+		}
+		if err := Supported(m); ReasonOf(err) != ReasonIncompatible {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+	m := withFile(testManifest("x"))
+	m.Roles = append(m.Roles, manifest.RoleCLI)
+	if err := Supported(m); err != nil {
+		t.Errorf("a part for the command line is no server's affair: %v", err)
 	}
 }
 

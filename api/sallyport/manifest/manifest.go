@@ -10,7 +10,6 @@ package manifest
 import (
 	"fmt"
 	"regexp"
-	"strings"
 )
 
 // Schema names the format of the manifest. A reader refuses every other.
@@ -25,43 +24,40 @@ const HostAPI = 1
 
 // The limits of a manifest and of a package.
 const (
-	MaxBytes     = 256 << 10 // manifest.json
-	MaxFiles     = 32
+	MaxBytes     = 1 << 20 // manifest.json
+	MaxFiles     = 4096
 	MaxFileBytes = 256 << 20
 	MaxTotal     = 1 << 30
 	maxKinds     = 32
+	maxList      = 64 // network destinations, files, variables, arguments, folders
 	maxText      = 400
-)
-
-// The roles of this version; see docs/plugins for what each does.
-const (
-	RoleValidator  = "scope-validator"
-	RoleAnalyzer   = "scope-analyzer"
-	RoleSerializer = "scope-serializer"
-	RoleVender     = "credential-vender"
 )
 
 // Manifest describes one package: who publishes it, what it offers, what it
 // asks for, and which files it consists of.
 type Manifest struct {
-	Schema    string `json:"schema"`
-	Name      string `json:"name"`
-	Version   string `json:"version"` // semver 2.0.0, without a leading v
-	Publisher string `json:"publisher"`
-	Summary   string `json:"summary,omitempty"`
+	Schema  string `json:"schema"`
+	Name    string `json:"name"`
+	Version string `json:"version"` // semver 2.0.0, without a leading v
+	// MinSecureVersion, not above Version: versions of this name below it must
+	// not run any more.
+	MinSecureVersion string `json:"min_secure_version,omitempty"`
+	Publisher        string `json:"publisher"`
+	Summary          string `json:"summary,omitempty"`
 	// Contract is the wire contract, sallyport.plugin.v1 or agentkms.plugin.v1.
 	Contract string `json:"contract"`
 	// HostAPI is the range of host versions that the package works with.
 	HostAPI Range    `json:"host_api"`
 	Roles   []string `json:"roles"`
-	// Kinds are the credential kinds that its roles are about.
-	Kinds []string `json:"kinds"`
+	// Kinds are the credential kinds that its roles are about; a package whose
+	// roles are about none names none.
+	Kinds []string `json:"kinds,omitempty"`
 	// Effects says whether making a credential changes anything outside of
 	// Sallyport: none or remote.
 	Effects    string     `json:"effects"`
 	Revocation Revocation `json:"revocation"`
-	// Tier and Audience say who may use the package. Only Free and any are
-	// served by this version.
+	// Tier and Audience say who may use the package: a tier's name, and any or
+	// the name of a customer. Only Free and any are served by this version.
 	Tier         string       `json:"tier"`
 	Audience     string       `json:"audience"`
 	Features     []string     `json:"features,omitempty"`
@@ -71,7 +67,15 @@ type Manifest struct {
 	// Params is the form of a scope's parameters, per kind. Where it is given,
 	// the host checks requests itself and does not ask the plugin first.
 	Params map[string]Fields `json:"params,omitempty"`
-	Files  []File            `json:"files"`
+	// Run says how a package of many files runs. Without it the package has one
+	// self-contained executable for each platform.
+	Run *Run `json:"run,omitempty"`
+	// EntryPoints are Python entry points by group, name and object reference.
+	EntryPoints map[string]map[string]string `json:"entry_points,omitempty"`
+	// Provenance says what the package was built from. It is shown, and never
+	// trusted.
+	Provenance *Provenance `json:"provenance,omitempty"`
+	Files      []File      `json:"files"`
 }
 
 // Range is an inclusive range of versions.
@@ -92,20 +96,18 @@ type Revocation struct {
 // Capabilities are what the package asks for. Everything not listed is refused
 // by the sandbox.
 type Capabilities struct {
-	Network     []string `json:"network,omitempty"`     // host:port
+	Network     []string `json:"network,omitempty"`     // host:port or *:port
 	Files       []string `json:"files,omitempty"`       // absolute paths, read-only
 	Environment []string `json:"environment,omitempty"` // names of variables
 	Messages    string   `json:"messages,omitempty"`    // none, metadata, headers or full
+	MemoryMB    int      `json:"memory_mb,omitempty"`   // MiB; 0 is the host's default
+	Processes   int      `json:"processes,omitempty"`   // at one time, threads included; 0 is the host's default
 }
 
-// File is one file of the package. Platform files are executables; one per
-// operating system and architecture.
-type File struct {
-	OS     string `json:"os"`
-	Arch   string `json:"arch"`
-	Path   string `json:"path"` // a plain name, without folders
-	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"` // lower-case hex
+// Provenance is where a package was built from.
+type Provenance struct {
+	Source   string `json:"source"`             // where the sources can be had
+	Revision string `json:"revision,omitempty"` // commit, 40 or 64 lower-case hex digits
 }
 
 // The values of Effects, Revocation.Needs, Tier and Audience.
@@ -126,11 +128,9 @@ const (
 )
 
 var (
-	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
-	filePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,99}$`)
-	kindPattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
-	digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	semver        = regexp.MustCompile(`^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
+	namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
+	kindPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
+	semver      = regexp.MustCompile(`^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
 )
 
 // ValidName reports whether s may name a package or a publisher: lower-case
@@ -151,10 +151,14 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("name must be lower-case letters, digits and inner hyphens, at most 64")
 	case !ValidName(m.Publisher):
 		return fmt.Errorf("publisher must be lower-case letters, digits and inner hyphens, at most 64")
-	case len(m.Version) > 64 || !semver.MatchString(m.Version):
+	case !ValidVersion(m.Version):
 		return fmt.Errorf("version must be a semantic version such as 1.2.3")
-	case len(m.Summary) > maxText:
-		return fmt.Errorf("summary must be at most %d bytes", maxText)
+	case m.MinSecureVersion != "" && !ValidVersion(m.MinSecureVersion):
+		return fmt.Errorf("min_secure_version must be a semantic version such as 1.2.3")
+	case m.MinSecureVersion != "" && CompareVersions(m.MinSecureVersion, m.Version) > 0:
+		return fmt.Errorf("min_secure_version must not be above version: the package would forbid itself")
+	case !plain(m.Summary):
+		return fmt.Errorf("summary must be printable text of at most %d bytes", maxText)
 	case m.HostAPI.Min < 1 || m.HostAPI.Max < m.HostAPI.Min:
 		return fmt.Errorf("host_api must be a range that begins at 1 or later")
 	case m.Effects != EffectsNone && m.Effects != EffectsRemote:
@@ -169,100 +173,15 @@ func (m Manifest) Validate() error {
 	default:
 		return fmt.Errorf("revocation.needs must be none, handle or value")
 	}
-	switch m.Capabilities.Messages {
-	case "", "none", "metadata", "headers", "full":
-	default:
-		return fmt.Errorf("capabilities.messages must be none, metadata, headers or full")
-	}
-	if err := m.validateOffer(); err != nil {
-		return err
-	}
-	return m.validateFiles()
-}
-
-func (m Manifest) validateOffer() error {
-	if len(m.Roles) == 0 || len(m.Kinds) == 0 || len(m.Kinds) > maxKinds {
-		return fmt.Errorf("roles and kinds must name at least one each, and at most %d kinds", maxKinds)
-	}
-	if twice(m.Roles) || twice(m.Kinds) {
-		return fmt.Errorf("roles and kinds must not repeat a name")
-	}
-	for _, r := range m.Roles {
-		switch r {
-		case RoleValidator, RoleAnalyzer, RoleSerializer:
-			if m.Contract == ContractSallyport {
-				return fmt.Errorf("role %s is part of credential-vender in contract %s", r, ContractSallyport)
-			}
-		case RoleVender:
-		default:
-			return fmt.Errorf("role %q is not known", r)
-		}
-	}
-	if m.Contract != ContractSallyport && m.Contract != ContractAgentKMS {
-		return fmt.Errorf("contract must be %s or %s", ContractSallyport, ContractAgentKMS)
-	}
-	if m.Contract == ContractAgentKMS && len(m.Kinds) != 1 {
-		return fmt.Errorf("contract %s has exactly one kind in a package", ContractAgentKMS)
-	}
-	for _, k := range m.Kinds {
-		if !ValidKind(k) {
-			return fmt.Errorf("kind %q must be lower-case letters, digits, dots and hyphens", k)
-		}
-	}
-	for kind, fields := range m.Params {
-		if !contains(m.Kinds, kind) {
-			return fmt.Errorf("params describes kind %q, which kinds does not name", kind)
-		}
-		if err := fields.validate(); err != nil {
-			return fmt.Errorf("params.%s: %w", kind, err)
-		}
-	}
-	if err := m.Config.validate(); err != nil {
-		return fmt.Errorf("config: %w", err)
-	}
-	return nil
-}
-
-func (m Manifest) validateFiles() error {
-	if len(m.Files) == 0 || len(m.Files) > MaxFiles {
-		return fmt.Errorf("files must name between 1 and %d files", MaxFiles)
-	}
-	var total int64
-	paths, platforms := map[string]bool{}, map[string]bool{}
-	for _, f := range m.Files {
-		platform := f.OS + "/" + f.Arch
-		switch {
-		case !filePattern.MatchString(f.Path) || strings.Contains(f.Path, "..") || f.Path == "manifest.json" || f.Path == "signature.dat":
-			return fmt.Errorf("file %q must have a plain lower-case name without folders", f.Path)
-		case !digestPattern.MatchString(f.SHA256):
-			return fmt.Errorf("file %q: sha256 must be 64 lower-case hex digits", f.Path)
-		case f.Size < 1 || f.Size > MaxFileBytes:
-			return fmt.Errorf("file %q: size must be between 1 and %d bytes", f.Path, MaxFileBytes)
-		case !ValidName(f.OS) || !ValidName(f.Arch):
-			return fmt.Errorf("file %q: os and arch must be given as Go writes them", f.Path)
-		case paths[f.Path] || platforms[platform]:
-			return fmt.Errorf("file %q: a name and a platform may stand only once", f.Path)
-		}
-		paths[f.Path], platforms[platform] = true, true
-		if total += f.Size; total > MaxTotal {
-			return fmt.Errorf("files must not be larger than %d bytes together", MaxTotal)
+	for _, check := range []func() error{
+		m.Capabilities.validate, m.validateOffer, m.validateEntryPoints, m.Provenance.validate, m.validateFiles, m.validateRun,
+	} {
+		if err := check(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
-
-// For returns the file of a platform.
-func (m Manifest) For(goos, goarch string) (File, bool) {
-	for _, f := range m.Files {
-		if f.OS == goos && f.Arch == goarch {
-			return f, true
-		}
-	}
-	return File{}, false
-}
-
-// Has reports whether the package offers a role.
-func (m Manifest) Has(role string) bool { return contains(m.Roles, role) }
 
 func contains(list []string, s string) bool {
 	for _, v := range list {
