@@ -21,7 +21,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/api/kbs"
 	"github.com/sallyport-project/sallyport/internal/channel/console"
 	"github.com/sallyport-project/sallyport/internal/channel/webhook"
-	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
@@ -32,7 +31,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/token"
-	"github.com/sallyport-project/sallyport/internal/verifier/sample"
 )
 
 // App is a server with everything plugged in. Make it with [New], run it with
@@ -296,20 +294,14 @@ func openWebhook(w Webhook) (notify.Channel, error) {
 	return webhook.New(webhook.Config{Name: w.Name, URL: w.URL, Secret: secret.New(bytes.TrimSpace(key)), Client: http.DefaultTransport})
 }
 
-// wireGuests lists the verifiers that are switched on.
+// wireGuests gives the key broker's door its verifiers and keys.
 func (a *App) wireGuests() (flow.Guests, error) {
-	g := flow.Guests{Verifiers: evidence.Verifiers{}}
-	if a.cfg.Verifiers.Sample.Insecure {
-		for _, tee := range []evidence.TEE{evidence.Sample, evidence.SampleDevice} {
-			v, err := sample.New(sample.Config{Insecure: true, TEE: tee})
-			if err != nil {
-				return g, err
-			}
-			g.Verifiers[tee] = v
-		}
-		a.weak = append(a.weak, sample.Banner)
+	on, weak, err := a.cfg.Verifiers.open()
+	if err != nil {
+		return flow.Guests{}, err
 	}
-	var err error
+	g := flow.Guests{Verifiers: on}
+	a.weak = append(a.weak, weak...)
 	ring := a.keys()
 	if a.cookies, err = token.NewCookies(token.CookiesConfig{Keys: ring.cookies, Now: time.Now}); err != nil {
 		return g, err

@@ -204,40 +204,55 @@ func (s *shell) showTests(r policy.TestReport) error {
 }
 
 func policyExplain(s *shell) *cobra.Command {
-	var file string
+	var file, record string
 	c := &cobra.Command{
-		Use: "explain VERB --input FILE", Short: "Say how a request would be decided, and why", Args: cobra.ExactArgs(1),
+		Use: "explain VERB --input FILE | --record ID", Short: "Say how a request would be decided, or was, and why", Args: cobra.MaximumNArgs(1),
 		Long: `Ask the server how it would decide a verb (` + strings.Join(policy.Verbs(), ", ") + `)
 for an input: how each policy votes, which rules held, and at which line the others stopped. Nothing
-happens. The members of the input are in docs/policy.md.`,
-		Example:   "  sallyport policy explain release --input request.json",
+happens. The members of the input are in docs/policy.md.
+
+With --record: how a decision of the ledger came about. For a workload that is every check that its
+evidence went through (docs/evidence.md), the policies, and the reasons.`,
+		Example:   "  sallyport policy explain release --input request.json\n  sallyport policy explain --record 01K0ABCDEFGHJKMNPQRSTVWXYZ",
 		ValidArgs: policy.Verbs(),
 		RunE: func(c *cobra.Command, args []string) error {
-			if file == "" {
+			switch {
+			case record != "" && (file != "" || len(args) > 0):
+				return fault.Invalidf("a record says its verb and input itself: give --record alone")
+			case record != "":
+				return s.explainRecord(c.Context(), record)
+			case len(args) == 0:
+				return fault.Invalidf("which verb? %s; or --record ID", strings.Join(policy.Verbs(), ", "))
+			case file == "":
 				return fault.Invalidf("the request to explain comes from a file: --input FILE, or - for standard input")
 			}
-			text, err := s.readFile(file, maxSecret)
-			if err != nil {
-				return err
-			}
-			var input map[string]any
-			if err := canon.Lenient(text, maxSecret, 64, &input); err != nil {
-				return fault.Invalidf("%s is no JSON object: %s", file, fault.Public(err)).Because(err)
-			}
-			client, err := s.client(c.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			x, err := client.ExplainPolicy(c.Context(), args[0], input)
-			if err != nil {
-				return err
-			}
-			return s.print(x, func() error { return s.showExplanation(x) })
+			return s.explainInput(c.Context(), args[0], file)
 		},
 	}
 	c.Flags().StringVar(&file, "input", "", "file with the input as JSON, - for standard input")
+	c.Flags().StringVar(&record, "record", "", "id of a record of the ledger, see: sallyport audit list")
 	return c
+}
+
+func (s *shell) explainInput(ctx context.Context, verb, file string) error {
+	text, err := s.readFile(file, maxSecret)
+	if err != nil {
+		return err
+	}
+	var input map[string]any
+	if err := canon.Lenient(text, maxSecret, 64, &input); err != nil {
+		return fault.Invalidf("%s is no JSON object: %s", file, fault.Public(err)).Because(err)
+	}
+	client, err := s.client(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	x, err := client.ExplainPolicy(ctx, verb, input)
+	if err != nil {
+		return err
+	}
+	return s.print(x, func() error { return s.showExplanation(x) })
 }
 
 func (s *shell) showExplanation(x sallyport.Explanation) error {

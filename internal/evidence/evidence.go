@@ -17,6 +17,7 @@ package evidence
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -87,9 +88,14 @@ type Evidence struct {
 
 // Binding is what evidence must be bound to: it proves that the evidence was
 // made for this challenge and this key.
+//
+// Evidence is never bound to a nil ReportData: the zero value accepts nothing.
 type Binding struct {
 	ReportData []byte // digest of the runtime data, see Runtime.Digest
 	InitData   []byte // digest of the init-data; nil if the workload sent none. 32, 48 or 64 bytes
+	// Unknown leaves the two checks out, for somebody who looks at evidence
+	// offline and does not know what it should be bound to. No door sets it.
+	Unknown bool
 }
 
 // Claims is what a verifier found in evidence that is genuine and bound.
@@ -101,6 +107,8 @@ type Claims struct {
 	// made from init-data reach the token only then.
 	ReportData string
 	InitData   string
+	// Checks are the checks that were made; none of them failed.
+	Checks Checks
 }
 
 // Class says which part of the platform a device is; appraisal policies and
@@ -114,14 +122,17 @@ const (
 	Switch Class = "switch"
 )
 
-// Verifier appraises the evidence of one TEE.
+// Verifier appraises the evidence of one TEE. It is a pure function of the
+// evidence, the expected binding, the reference material that it was made with,
+// and the time.
 //
 // It checks that the evidence is genuine and that it is bound to both values of
 // the binding, whatever their length. Evidence that is malformed is Invalid,
 // evidence that is not genuine or not bound is Denied, collateral that cannot
-// be had is Unavailable. Safe for concurrent use.
+// be had is Unavailable; each is a [*RefusedError] with the checks that were
+// made. Safe for concurrent use.
 type Verifier interface {
-	Verify(ctx context.Context, e Evidence, b Binding) (Claims, error)
+	Verify(ctx context.Context, e Evidence, b Binding, at time.Time) (Claims, error)
 }
 
 // Attester collects evidence on the workload's side. Safe for concurrent use.

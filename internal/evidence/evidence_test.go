@@ -10,6 +10,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -385,7 +386,7 @@ type judge struct {
 	seen  *[]Binding
 }
 
-func (j judge) Verify(_ context.Context, _ Evidence, b Binding) (Claims, error) {
+func (j judge) Verify(_ context.Context, _ Evidence, b Binding, _ time.Time) (Claims, error) {
 	*j.seen = append(*j.seen, b)
 	c := Claims{Class: j.class, Values: map[string]any{"svn": "1"}, ReportData: hex.EncodeToString(b.ReportData)}
 	if j.init {
@@ -400,14 +401,14 @@ func TestVerifiers_BindEachDevice(t *testing.T) {
 	a := attestation(V040, vectorRuntime(t))
 	a.Runtime.Additional = `{"sampledevice":{"svn":"2"}}`
 	a.InitData = &InitData{"toml", "version = '0.1.0'\nalgorithm = 'sha256'\n[data]\nx = 'y'\n"}
-	v, err := vs.Verify(context.Background(), Sample, a)
+	v, err := vs.Verify(context.Background(), Sample, a, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want0, _ := a.Runtime.Digest(V040)
 	want1, _ := a.Runtime.DeviceDigest()
 	if len(seen) != 2 || !bytes.Equal(seen[0].ReportData, want0) || !bytes.Equal(seen[1].ReportData, want1) {
-		t.Fatalf("bindings %x", seen)
+		t.Fatalf("bindings %v", seen)
 	}
 	sum := sha256.Sum256([]byte(a.InitData.Body))
 	if !bytes.Equal(seen[0].InitData, sum[:]) {
@@ -447,14 +448,14 @@ func TestVerifiers_FailClosed(t *testing.T) {
 	} {
 		a := attestation(V040, vectorRuntime(t))
 		a.Runtime.Additional = c.more
-		v, err := c.vs.Verify(context.Background(), c.tee, a)
+		v, err := c.vs.Verify(context.Background(), c.tee, a, time.Time{})
 		if !fault.Is(err, c.kind) || len(v.Devices) > 0 {
 			t.Errorf("%s: %v, %v", name, v.Devices, err)
 		}
 	}
 	a := attestation(V040, vectorRuntime(t))
 	a.InitData = &InitData{"toml", "algorithm = 'sm3'"}
-	if _, err := (Verifiers{Sample: good}).Verify(context.Background(), Sample, a); !fault.Is(err, fault.Invalid) {
+	if _, err := (Verifiers{Sample: good}).Verify(context.Background(), Sample, a, time.Time{}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("init-data with sm3: %v", err)
 	}
 	if err := errors.Unwrap(fault.Wrap(denied, "x")); !fault.Is(err, fault.Denied) {
@@ -464,6 +465,6 @@ func TestVerifiers_FailClosed(t *testing.T) {
 
 type fixed struct{}
 
-func (fixed) Verify(context.Context, Evidence, Binding) (Claims, error) {
+func (fixed) Verify(context.Context, Evidence, Binding, time.Time) (Claims, error) {
 	return Claims{Class: CPU, InitData: "x"}, nil
 }

@@ -133,8 +133,17 @@ func (v Verdict) Status() Tier {
 	return worst
 }
 
+// Findings are the checks of every device, for the record of the decision.
+func (v Verdict) Findings() []Finding {
+	var out []Finding
+	for _, d := range v.Devices {
+		out = append(out, Finding{d.Name, d.TEE, d.Checks})
+	}
+	return out
+}
+
 // Device is one part of a verdict, a submod of the token. Verification fills
-// Name, TEE, Class and Annotated; appraisal fills the rest.
+// Name, TEE, Class, Annotated and Checks; appraisal fills the rest.
 type Device struct {
 	Name  string // class and index: cpu0, gpu0
 	TEE   TEE
@@ -143,6 +152,7 @@ type Device struct {
 	// of the token: the verifier's claims under the TEE's name, report_data,
 	// init_data, runtime_data_claims, init_data_claims.
 	Annotated map[string]any
+	Checks    Checks // what the verifier looked at; all passed or were skipped
 
 	Policy     string         // id of the policy that appraised
 	Vector     Vector         // what it said

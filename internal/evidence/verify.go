@@ -3,6 +3,7 @@ package evidence
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -25,8 +26,9 @@ func (vs Verifiers) Require(tee TEE) error {
 // The caller has checked that the nonce is the one that was handed out
 // ([Attestation.Answers]) and commits its use with what follows.
 //
-// The devices come back without policy, vector and extensions.
-func (vs Verifiers) Verify(ctx context.Context, tee TEE, a Attestation) (Verdict, error) {
+// The devices come back without policy, vector and extensions. A refusal is a
+// [*RefusedError] with the checks of the device that was refused.
+func (vs Verifiers) Verify(ctx context.Context, tee TEE, a Attestation, at time.Time) (Verdict, error) {
 	var measured Measured
 	if a.InitData != nil {
 		m, err := a.InitData.Measure()
@@ -54,7 +56,7 @@ func (vs Verifiers) Verify(ctx context.Context, tee TEE, a Attestation) (Verdict
 		if i == 0 {
 			b.ReportData = primary
 		}
-		d, err := vs.device(ctx, e, b, a.Runtime, measured)
+		d, err := vs.device(ctx, e, b, at, a.Runtime, measured)
 		if err != nil {
 			return Verdict{}, err
 		}
@@ -65,11 +67,11 @@ func (vs Verifiers) Verify(ctx context.Context, tee TEE, a Attestation) (Verdict
 	return out, nil
 }
 
-func (vs Verifiers) device(ctx context.Context, e Evidence, b Binding, r Runtime, m Measured) (Device, error) {
+func (vs Verifiers) device(ctx context.Context, e Evidence, b Binding, at time.Time, r Runtime, m Measured) (Device, error) {
 	if err := vs.Require(e.TEE); err != nil {
 		return Device{}, err
 	}
-	claims, err := vs[e.TEE].Verify(ctx, e, b)
+	claims, err := vs[e.TEE].Verify(ctx, e, b, at)
 	if err != nil {
 		return Device{}, fault.Wrap(err, "verify %s evidence", e.TEE)
 	}
@@ -90,5 +92,5 @@ func (vs Verifiers) device(ctx context.Context, e Evidence, b Binding, r Runtime
 		annotated["init_data"] = claims.InitData
 		annotated["init_data_claims"] = m.Claims
 	}
-	return Device{TEE: e.TEE, Class: claims.Class, Annotated: annotated}, nil
+	return Device{TEE: e.TEE, Class: claims.Class, Annotated: annotated, Checks: claims.Checks}, nil
 }

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -87,11 +88,15 @@ func (a attesting) refuse(ctx context.Context, cause error) error {
 		a.gate.strangers.add(a.address)
 		return a.spent(a.gate.Ledger.Commit(ctx, unit.Unit{Writes: []unit.Write{a.useNonce()}}), cause)
 	}
+	data := map[string]string{"tee": string(a.handshake.TEE)}
+	if r, ok := errors.AsType[*evidence.RefusedError](cause); ok {
+		data["checks"] = evidence.EncodeFindings([]evidence.Finding{{TEE: r.TEE, Checks: r.Checks}})
+	}
 	return a.spent(a.gate.commit(ctx, unit.Unit{
 		Writes: []unit.Write{a.useNonce()},
 		Record: audit.Record{
 			Type: "workload.refused", Outcome: audit.Denied, Actor: a.actor(""), Reasons: []string{fault.Public(cause)},
-			Data: map[string]string{"tee": string(a.handshake.TEE)},
+			Data: data,
 		},
 	}), cause)
 }
@@ -117,7 +122,7 @@ func (a attesting) judge(ctx context.Context, body []byte) (string, error) {
 	if !given.Answers(a.handshake.Nonce) {
 		return "", fault.Unauthenticatedf("the evidence answers another challenge")
 	}
-	verdict, err := g.Guests.Verifiers.Verify(ctx, a.handshake.TEE, given)
+	verdict, err := g.Guests.Verifiers.Verify(ctx, a.handshake.TEE, given, g.Now())
 	if err != nil {
 		return "", err
 	}
@@ -161,6 +166,7 @@ func (a attesting) admit(ctx context.Context, verdict evidence.Verdict) (string,
 		Type: "workload.attested", Actor: a.actor(guest.ID), Subject: guest.ID, Serial: strconv.FormatInt(guest.Version, 10),
 		Target: a.handshake.Nonce.ID(), Data: map[string]string{
 			"tee": string(a.handshake.TEE), "status": verdict.Status().String(), "expires_at": expires.UTC().Format(time.RFC3339), "token": checked.ID,
+			"checks": evidence.EncodeFindings(verdict.Findings()),
 		},
 	}
 	d, err := g.allowed(ctx, who, "admit", record, input{

@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/evidence"
@@ -69,25 +70,37 @@ type quote struct {
 	InitData   string `json:"init_data"` // of our own attester; other guests do not send it
 }
 
+// section says where the form of sample evidence is defined.
+const section = "guest-components attester/src/sample"
+
 // Verify checks that the evidence is bound to b. Init-data is reported only if
 // the evidence names its digest: sent beside evidence that does not, it is no
 // more than a claim of the network. Unbound evidence is Denied.
-func (v *Verifier) Verify(_ context.Context, e evidence.Evidence, b evidence.Binding) (evidence.Claims, error) {
+func (v *Verifier) Verify(_ context.Context, e evidence.Evidence, b evidence.Binding, _ time.Time) (evidence.Claims, error) {
 	if e.TEE != v.tee {
 		return evidence.Claims{}, fault.Internalf("verifier of %s got evidence of %s", v.tee, e.TEE)
 	}
+	var c evidence.Checks
 	var q quote
 	if err := canon.Lenient(e.Body, maxEvidence, 8, &q); err != nil {
-		return evidence.Claims{}, fault.Invalidf("sample evidence must be an object with svn and report_data").Because(err)
+		return evidence.Claims{}, c.Malformed(v.tee, section, "it must be an object with svn and report_data")
 	}
 	if q.SVN == "" || len(q.SVN) > 32 {
-		return evidence.Claims{}, fault.Invalidf("sample evidence must have an svn of at most 32 characters")
+		return evidence.Claims{}, c.Malformed(v.tee, section, "it must have an svn of at most 32 characters")
 	}
-	if !carries(q.ReportData, b.ReportData) {
-		return evidence.Claims{}, fault.Deniedf("the sample evidence is not bound to this nonce and key")
+	c.Bound(b, carries(q.ReportData, b.ReportData), evidence.Check{
+		Name: "report-data", Expected: base64.StdEncoding.EncodeToString(b.ReportData), Seen: q.ReportData,
+		Reason: "it is not bound to this nonce and key", Section: section,
+	})
+	if q.InitData != "" {
+		c.Bound(b, carries(q.InitData, b.InitData), evidence.Check{
+			Name: "init-data", Expected: base64.StdEncoding.EncodeToString(b.InitData), Seen: q.InitData,
+			Reason: "it is not bound to this init-data", Section: section,
+		})
 	}
-	if q.InitData != "" && !carries(q.InitData, b.InitData) {
-		return evidence.Claims{}, fault.Deniedf("the sample evidence is not bound to this init-data")
+	c.Skip(evidence.Check{Name: "signature", Reason: "sample evidence has none: it proves nothing"})
+	if err := c.Err(v.tee); err != nil {
+		return evidence.Claims{}, err
 	}
 	values := map[string]any{
 		"svn": q.SVN, "report_data": q.ReportData,
@@ -98,7 +111,7 @@ func (v *Verifier) Verify(_ context.Context, e evidence.Evidence, b evidence.Bin
 	if q.InitData != "" {
 		values["init_data"] = q.InitData
 	}
-	return evidence.Claims{Class: v.class, Values: values, ReportData: q.ReportData, InitData: q.InitData}, nil
+	return evidence.Claims{Class: v.class, Values: values, ReportData: q.ReportData, InitData: q.InitData, Checks: c}, nil
 }
 
 // carries reports whether text is the standard base64 of exactly want. An empty

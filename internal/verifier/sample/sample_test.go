@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,7 +28,7 @@ func verify(t testing.TB, tee evidence.TEE, body string, b evidence.Binding) (ev
 	if err != nil {
 		t.Fatal(err)
 	}
-	return v.Verify(context.Background(), evidence.Evidence{TEE: tee, Body: json.RawMessage(body)}, b)
+	return v.Verify(context.Background(), evidence.Evidence{TEE: tee, Body: json.RawMessage(body)}, b, time.Time{})
 }
 
 func TestNew_NeedsTheWordInsecure(t *testing.T) {
@@ -52,6 +53,10 @@ func TestVerifier_ReportsTheKnownClaims(t *testing.T) {
 		"svn": "1", "report_data": b64(report), "launch_digest": "abcde", "debug": false,
 		"platform_version": map[string]any{"major": 1.0, "minor": 4.0},
 	}}
+	if _, failed := got.Checks.Refused(); failed || len(got.Checks) != 2 {
+		t.Errorf("checks %v", got.Checks)
+	}
+	got.Checks = nil
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -111,7 +116,7 @@ func TestVerifier_RefusesUnboundEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Verify(context.Background(), evidence.Evidence{TEE: evidence.Snp, Body: json.RawMessage(`{}`)}, evidence.Binding{}); !fault.Is(err, fault.Internal) {
+	if _, err := v.Verify(context.Background(), evidence.Evidence{TEE: evidence.Snp, Body: json.RawMessage(`{}`)}, evidence.Binding{}, time.Time{}); !fault.Is(err, fault.Internal) {
 		t.Errorf("another TEE: %v", err)
 	}
 }
