@@ -37,12 +37,29 @@ func TestScripts(t *testing.T) {
 			e.Setenv("SALLYPORT_HOME", filepath.Join(e.WorkDir, "home"))
 			plugins, err := built()
 			e.Setenv("PLUGINS", plugins)
-			return err
+			return errors.Join(err, goEnvironment(e))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually,
 		},
 	})
+}
+
+// goEnvironment lets scripts build Go projects against this source: with the
+// caches of whoever runs the tests, and no network.
+func goEnvironment(e *testscript.Env) error {
+	names := []string{"GOMOD", "GOCACHE", "GOMODCACHE"}
+	out, err := exec.Command("go", append([]string{"env"}, names...)...).Output()
+	if err != nil {
+		return err
+	}
+	values := strings.Split(strings.TrimSpace(string(out)), "\n")
+	e.Setenv("SOURCE", filepath.Dir(values[0]))
+	for i, name := range names[1:] {
+		e.Setenv(name, values[i+1])
+	}
+	e.Setenv("GOPROXY", "off")
+	return nil
 }
 
 // buildPlugins compiles the first-party plugin and the one of the leak story.

@@ -5,6 +5,8 @@
 // numbers, cookie and plugin-set names must not change.
 package pluginv1
 
+import _ "embed" // plugin.proto
+
 // The handshake of a plugin process: go-plugin's core protocol 1, gRPC only.
 const (
 	CookieKey       = "PLUGIN_MAGIC_COOKIE"
@@ -22,3 +24,10 @@ const (
 	SetScopeSerializer  = "scope_serializer"
 	SetCredentialVender = "credential_vender"
 )
+
+//go:embed plugin.proto
+var source string
+
+// Proto is the contract's proto file, for those who make code of it in another
+// language.
+func Proto() string { return source }

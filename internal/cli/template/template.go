@@ -1,0 +1,196 @@
+// Package template has the projects that plugin init makes: small plugins that
+// build, test and run at once, in Go with the SDK and in Python from the
+// published proto alone.
+//
+// It makes texts and writes nothing. Every project has a unit test, a
+// plugin.json, requests for plugin conformance, and a README with the way to a
+// running plugin.
+package template
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"go/format"
+	"slices"
+	"strings"
+	text "text/template"
+
+	agentkms "github.com/sallyport-project/sallyport/api/agentkms/plugin/v1"
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+//go:embed *.tmpl go/*.tmpl python
+var source embed.FS
+
+// The languages.
+const (
+	Go     = "go"
+	Python = "python"
+)
+
+// Project says what to make. All members but Contract are required.
+type Project struct {
+	Name      string
+	Publisher string
+	Kind      string
+	Language  string
+	Roles     []string
+	// Contract is the wire contract; empty chooses sallyport.plugin.v1 for a
+	// credential-vender in Go, else agentkms.plugin.v1.
+	Contract string
+}
+
+// File is one file of a project.
+type File struct {
+	Path string // plain name
+	Text []byte
+}
+
+// served are the roles that have a template.
+var served = []string{manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer}
+
+// Roles lists the roles that have a template.
+func Roles() []string { return slices.Clone(served) }
+
+// Files makes the files of a project, sorted by name. A fault is Invalid and
+// says which member to change.
+func (p Project) Files() ([]File, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	names := []string{"plugin.json.tmpl", "conformance.json.tmpl"}
+	for _, name := range p.sources() {
+		names = append(names, p.Language+"/"+name)
+	}
+	var out []File
+	for _, name := range names {
+		f, err := p.file(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	if p.Language == Python {
+		out = append(out, File{"plugin.proto", []byte(agentkms.Proto())})
+	}
+	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+func (p *Project) check() error {
+	switch {
+	case !manifest.ValidName(p.Name):
+		return fault.Invalidf("the name of a plugin has lower-case letters, digits and inner hyphens, at most 64: give --name")
+	case !manifest.ValidName(p.Publisher):
+		return fault.Invalidf("the name of a publisher has lower-case letters, digits and inner hyphens, at most 64: give --publisher")
+	case !manifest.ValidKind(p.Kind):
+		return fault.Invalidf("a credential kind has lower-case letters, digits, dots and hyphens, at most 64: give --kind")
+	case p.Language != Go && p.Language != Python:
+		return fault.Invalidf("there are templates for --lang go and --lang python")
+	case len(p.Roles) == 0:
+		return fault.Invalidf("say what the plugin does: --role %s", strings.Join(served, ", "))
+	}
+	for i, r := range p.Roles {
+		if !slices.Contains(served, r) {
+			return fault.Invalidf("the template for role %q comes with a later version; there are %s", r, strings.Join(served, ", "))
+		}
+		if slices.Contains(p.Roles[:i], r) {
+			return fault.Invalidf("role %s is given twice", r)
+		}
+	}
+	alone := len(p.Roles) == 1 && p.Roles[0] == manifest.RoleVender
+	switch p.Contract {
+	case "":
+		p.Contract = manifest.ContractAgentKMS
+		if alone && p.Language == Go {
+			p.Contract = manifest.ContractSallyport
+		}
+	case manifest.ContractAgentKMS:
+	case manifest.ContractSallyport:
+		if !alone || p.Language != Go {
+			return fault.Invalidf("contract %s has the one role credential-vender, and a template for --lang go", p.Contract)
+		}
+	default:
+		return fault.Invalidf("the contract is %s or %s", manifest.ContractSallyport, manifest.ContractAgentKMS)
+	}
+	return nil
+}
+
+// sources are the files of the language that the roles need.
+func (p Project) sources() []string {
+	v := p.values()
+	parts := map[string]bool{
+		"scope": v.Own || v.Validator, "vender": v.Vender, "analyzer": v.Analyzer, "serializer": v.Serializer,
+	}
+	list := []string{"README.md.tmpl", "gitignore.tmpl"}
+	if p.Language == Go {
+		list = append(list, "go.mod.tmpl", "main.go.tmpl")
+	} else {
+		list = append(list, "main.py.tmpl", "refused.py.tmpl", "plugin_pb2.py")
+	}
+	for _, part := range []string{"scope", "vender", "analyzer", "serializer"} {
+		switch {
+		case !parts[part]:
+		case p.Language == Go:
+			list = append(list, part+".go.tmpl", part+"_test.go.tmpl")
+		default:
+			list = append(list, part+".py.tmpl", "test_"+part+".py.tmpl")
+		}
+	}
+	return list
+}
+
+// values are what templates see. Own says that the contract is
+// sallyport.plugin.v1; the roles are those of agentkms.plugin.v1.
+type values struct {
+	Project
+	Summary, RoleList                              string
+	Own, Validator, Analyzer, Serializer, Vender bool
+}
+
+func (p Project) values() values {
+	list, err := json.Marshal(p.Roles)
+	if err != nil {
+		list = nil // unreachable: strings always encode
+	}
+	return values{
+		Project:  p,
+		Summary:  "Serves credentials of kind " + p.Kind + " as " + strings.Join(p.Roles, ", "),
+		RoleList: strings.ReplaceAll(string(list), ",", ", "),
+		Own:      p.Contract == manifest.ContractSallyport,
+		Validator: slices.Contains(p.Roles, manifest.RoleValidator), Analyzer: slices.Contains(p.Roles, manifest.RoleAnalyzer),
+		Serializer: slices.Contains(p.Roles, manifest.RoleSerializer), Vender: slices.Contains(p.Roles, manifest.RoleVender),
+	}
+}
+
+// file renders one file. What does not end in .tmpl is copied.
+func (p Project) file(name string) (File, error) {
+	data, err := source.ReadFile(name)
+	if err != nil {
+		return File{}, fault.Internalf("read template %s", name).Because(err)
+	}
+	path, isTemplate := strings.CutSuffix(name[strings.LastIndexByte(name, '/')+1:], ".tmpl")
+	if path == "gitignore" {
+		path = "." + path
+	}
+	if !isTemplate {
+		return File{path, data}, nil
+	}
+	t, err := text.New(name).Delims("[[", "]]").Option("missingkey=error").Parse(string(data))
+	if err != nil {
+		return File{}, fault.Internalf("parse template %s", name).Because(err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, p.values()); err != nil {
+		return File{}, fault.Internalf("execute template %s", name).Because(err)
+	}
+	out := b.Bytes()
+	if strings.HasSuffix(path, ".go") {
+		if out, err = format.Source(out); err != nil {
+			return File{}, fault.Internalf("format template %s", name).Because(err)
+		}
+	}
+	return File{path, out}, nil
+}
