@@ -208,13 +208,28 @@ type PluginStatus struct {
 	Reason    string    `json:"reason"` // OK, or a code
 	Detail    string    `json:"detail,omitempty"`
 	Sandbox   string    `json:"sandbox"`
-	PID       int       `json:"pid,omitempty"`
+	PID       int       `json:"pid,omitempty"` // of the first process that serves
 	Since     time.Time `json:"since"`
 	Starts    int       `json:"starts"`
 	Crashes   int       `json:"crashes"`
 	InFlight  int       `json:"in_flight"`
+	Waiting   int       `json:"waiting"` // calls that wait for their turn
 	Calls     uint64    `json:"calls"`
 	Failures  uint64    `json:"failures"`
+
+	// Instances are its processes; none for a plugin that must not run.
+	Instances []PluginInstance `json:"instances"`
+}
+
+// PluginInstance is one process of a plugin, or its place while there is none.
+type PluginInstance struct {
+	State    string    `json:"state"`
+	Reason   string    `json:"reason"`
+	PID      int       `json:"pid,omitempty"`
+	Since    time.Time `json:"since"`
+	Starts   int       `json:"starts"`
+	Crashes  int       `json:"crashes"`
+	InFlight int       `json:"in_flight"`
 }
 
 // Plugins is what is installed and how it does.

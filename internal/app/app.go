@@ -245,7 +245,9 @@ func (a *App) openPlugins() (packages, error) {
 	if err != nil {
 		return packages{}, err
 	}
-	a.host, err = plugin.New(plugin.Config{Store: st, Log: a.log, Eager: true})
+	a.host, err = plugin.New(plugin.Config{
+		Store: st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Eager: true,
+	})
 	if err != nil {
 		return packages{}, err
 	}

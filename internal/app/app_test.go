@@ -149,6 +149,21 @@ func TestNew_RefusesAnotherKey(t *testing.T) {
 	}
 }
 
+func TestParse_ScalesPlugins(t *testing.T) {
+	c, err := app.Parse([]byte("plugins: {scale: {sshcert: {instances: 2, concurrency: 64}}}"), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Plugins.Scale["sshcert"]; got != (app.Scale{Instances: 2, Concurrency: 64}) {
+		t.Errorf("read %+v", got)
+	}
+	for _, bad := range []string{"instances: -1", "instances: 33", "queue: 1000000", "concurrency: 100000", "threads: 2"} {
+		if _, err := app.Parse([]byte("plugins: {scale: {sshcert: {"+bad+"}}}"), t.TempDir()); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 func TestParse_RefusesWhatWeakens(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"sample evidence on a public listener", "verifiers: {sample: {insecure: true}}\nlisten: {main: {address: '0.0.0.0:8443'}}", "loopback"},

@@ -30,9 +30,10 @@ type Config struct {
 	// Verifiers switches kinds of evidence on. None is on by default.
 	Verifiers Verifiers `yaml:"verifiers"`
 	// Keys says how the keys of the house are looked after.
-	Keys   Keys   `yaml:"keys"`
-	Notify Notify `yaml:"notify"`
-	Log    Log    `yaml:"log"`
+	Keys    Keys    `yaml:"keys"`
+	Plugins Plugins `yaml:"plugins"`
+	Notify  Notify  `yaml:"notify"`
+	Log     Log     `yaml:"log"`
 }
 
 // KEK says where the key encryption key is.
@@ -234,6 +235,9 @@ func (c Config) Validate() error {
 	}
 	if c.Listen.Operations != "off" && !loopback(c.Listen.Operations) {
 		return fault.Invalidf("listen.operations has no authentication and must be on loopback, for example 127.0.0.1:9090, or off")
+	}
+	if err := c.Plugins.validate(); err != nil {
+		return err
 	}
 	return c.Notify.validate()
 }

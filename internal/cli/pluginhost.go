@@ -169,14 +169,33 @@ func pluginStatus(s *shell) *cobra.Command {
 				var rows [][]string
 				for _, p := range picked {
 					rows = append(rows, []string{
-						p.Name, p.Version, p.State, p.Reason, strconv.Itoa(p.Starts), strconv.Itoa(p.Crashes),
+						p.Name, p.Version, p.State, counted(p), processes(p), strconv.Itoa(p.Starts), strconv.Itoa(p.Crashes),
 						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), p.Detail,
 					})
 				}
-				return s.rows([]string{"NAME", "VERSION", "STATE", "REASON", "STARTS", "CRASHES", "CALLS", "FAILURES", "SANDBOX", "DETAIL"}, rows)
+				return s.rows([]string{"NAME", "VERSION", "STATE", "REASON", "READY", "STARTS", "CRASHES", "CALLS", "FAILURES", "SANDBOX", "DETAIL"}, rows)
 			})
 		},
 	}
+}
+
+// counted is the reason as people read it: a crash says how many there were.
+func counted(p sallyport.PluginStatus) string {
+	if p.Reason == "CRASHED" {
+		return p.Reason + "(" + strconv.Itoa(p.Crashes) + ")"
+	}
+	return p.Reason
+}
+
+// processes is how many of a plugin's processes serve, of all.
+func processes(p sallyport.PluginStatus) string {
+	ready := 0
+	for _, i := range p.Instances {
+		if i.State == "ready" {
+			ready++
+		}
+	}
+	return strconv.Itoa(ready) + "/" + strconv.Itoa(len(p.Instances))
 }
 
 // statuses picks the named plugin, or all.

@@ -2,6 +2,7 @@ package obs
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,6 +135,40 @@ func (g *Gauge) Add(n float64, values ...string) {
 // must be quick and safe for concurrent use.
 func (m *Metrics) GaugeFunc(name, help string, read func() float64) {
 	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// Gauges declares gauges with labels whose values are read at each scrape: read
+// calls emit for each of them, and values of equal labels are added up. It must be
+// quick and safe for concurrent use, and its label values must be bounded by what
+// it reads; more than [MaxRead] series are cut off.
+func (m *Metrics) Gauges(name, help string, labels []string, read func(emit func(v float64, values ...string))) {
+	m.reg.MustRegister(&readGauges{prometheus.NewDesc(name, help, labels, nil), read})
+}
+
+// MaxRead is how many series one metric of [Metrics.Gauges] may have.
+const MaxRead = 4096
+
+type readGauges struct {
+	desc *prometheus.Desc
+	read func(emit func(v float64, values ...string))
+}
+
+// Describe is for the registry.
+func (g *readGauges) Describe(to chan<- *prometheus.Desc) { to <- g.desc }
+
+// Collect is for the registry, at each scrape.
+func (g *readGauges) Collect(to chan<- prometheus.Metric) {
+	sums, labels := map[string]float64{}, map[string][]string{}
+	g.read(func(v float64, values ...string) {
+		key := strings.Join(values, "\xff")
+		if _, known := labels[key]; !known && len(labels) == MaxRead {
+			return
+		}
+		sums[key], labels[key] = sums[key]+v, values
+	})
+	for key, v := range sums {
+		to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v, labels[key]...)
+	}
 }
 
 // bounds holds the labels of one metric and the values each may take.

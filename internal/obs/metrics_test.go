@@ -119,3 +119,26 @@ func TestMetrics_ShowTheRuntime(t *testing.T) {
 		t.Error("no go_goroutines")
 	}
 }
+
+func TestGauges_AreReadAtEachScrape(t *testing.T) {
+	m := obs.NewMetrics()
+	states := []string{"ready", "ready", "broken"}
+	m.Gauges("processes", "Processes by state.", []string{"state"}, func(emit func(float64, ...string)) {
+		for _, s := range states {
+			emit(1, s)
+		}
+	})
+	has(t, scrape(t, m, "processes{"), `processes{state="ready"} 2`)
+	states = []string{"idle"}
+	if got := scrape(t, m, "processes{"); len(got) != 1 || got[0] != `processes{state="idle"} 1` {
+		t.Errorf("what is gone is still shown: %q", got)
+	}
+	m.Gauges("endless", "More than anybody reads.", []string{"n"}, func(emit func(float64, ...string)) {
+		for n := range 2 * obs.MaxRead {
+			emit(1, fmt.Sprint(n))
+		}
+	})
+	if got := scrape(t, m, "endless{"); len(got) != obs.MaxRead {
+		t.Errorf("%d series", len(got))
+	}
+}

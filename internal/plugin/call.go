@@ -25,46 +25,52 @@ var errUnsent = errors.New("the connection to the plugin is gone")
 // Unavailable. One that was never sent does not count.
 func call[T any](ctx context.Context, h *Host, find func() (*route, error), repeat bool, f func(context.Context, *instance) (T, error)) (T, error) {
 	var none T
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.CallTimeout)
+	began := h.cfg.Now()
+	limited, cancel := context.WithTimeout(ctx, h.cfg.CallTimeout)
 	defer cancel()
 	for repeated := false; ; {
 		r, err := find()
 		if err != nil {
 			return none, err
 		}
-		v, gone, err := once(ctx, r, f)
+		v, how, gone, err := once(limited, r, f)
 		switch {
 		case err == nil:
-			return v, nil
-		case ctx.Err() != nil:
-			return none, judge(ctx, r.name(), err)
+		case limited.Err() != nil:
+			err = judge(limited, r.name(), err)
 		case errors.Is(err, errGone) || errors.Is(err, errUnsent):
-		case !lost(ctx, err) || repeated:
-			return none, judge(ctx, r.name(), err)
+			continue
+		case !lost(limited, err) || repeated:
+			err = judge(limited, r.name(), err)
 		case !repeat:
-			return none, fault.Unavailablef("plugin %s broke off the call; whether it was done is not known", r.name()).Because(err)
+			err = fault.Unavailablef("plugin %s broke off the call; whether it was done is not known", r.name()).Because(err)
 		case !gone && !errors.Is(err, errTooLarge): // what lives said so itself
-			return none, judge(ctx, r.name(), err)
+			err = judge(limited, r.name(), err)
 		default:
 			repeated = true
+			continue
 		}
+		h.meters.called(r.name(), how, h.cfg.Now().Sub(began))
+		return v, err
 	}
 }
 
-// once runs f once. When the call was lost it also says whether its process is
-// out of service, so that a repetition cannot meet it again.
-func once[T any](ctx context.Context, r *route, f func(context.Context, *instance) (T, error)) (v T, gone bool, err error) {
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
-		r.failed.Add(1)
-		return v, false, fault.Exhaustedf("plugin %s has too many calls in flight", r.name()).After(time.Second).Because(ctx.Err())
-	}
-	i, release, err := r.life.acquire(ctx)
+// once runs f once, and says how that ended. When the call was lost it also says
+// whether its process is out of service, so that a repetition cannot meet it again.
+func once[T any](ctx context.Context, r *route, f func(context.Context, *instance) (T, error)) (v T, how outcome, gone bool, err error) {
+	leave, err := r.pool.enter(ctx)
 	if err != nil {
 		r.failed.Add(1)
-		return v, false, err
+		return v, outcomeBusy, false, err
+	}
+	defer leave()
+	i, release, err := r.pool.acquire(ctx)
+	if err != nil {
+		r.failed.Add(1)
+		if ctx.Err() != nil {
+			return v, unanswered(ctx), false, err
+		}
+		return v, outcomeDown, false, err
 	}
 	defer release()
 	r.called.Add(1)
@@ -74,7 +80,7 @@ func once[T any](ctx context.Context, r *route, f func(context.Context, *instanc
 		err = errUnsent
 	}
 	if err == nil {
-		return v, false, nil
+		return v, outcomeOK, false, nil
 	}
 	if fault.KindOf(err) == fault.Internal || fault.Is(err, fault.Unavailable) {
 		r.failed.Add(1)
@@ -82,7 +88,7 @@ func once[T any](ctx context.Context, r *route, f func(context.Context, *instanc
 	if lost(ctx, err) && !errors.Is(err, errTooLarge) {
 		gone = settled(ctx, i)
 	}
-	return v, gone, err
+	return v, outcomeOf(ctx, err), gone, err
 }
 
 // settled waits a moment for the end of a process whose connection broke, and

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/obs"
 )
 
 // A call that broke is repeated once and only where its process is gone; one that
@@ -65,14 +66,16 @@ func pretend(t *testing.T) (*Host, func() (*route, error)) {
 		t.Fatal(err)
 	}
 	p := pace{healthEvery: time.Hour, checkWithin: time.Second, firstPause: time.Millisecond, maxPause: time.Millisecond, breakAfter: 9, coolDown: time.Hour, steadyAfter: time.Hour}
-	r := &route{row: Installed{Name: "pretended"}, slots: make(chan struct{}, 1)}
-	r.life = newLife("pretended", p, slog.New(slog.DiscardHandler), time.Now, func(context.Context) (*instance, error) {
+	h := &Host{cfg: Config{CallTimeout: 10 * time.Second, Now: time.Now}}
+	h.meters = newMeters(obs.NewMetrics(), h)
+	r := &route{row: Installed{Name: "pretended"}}
+	r.pool = newPool("pretended", Scale{Concurrency: 1}, p, slog.New(slog.DiscardHandler), time.Now, h.meters, func(context.Context) (*instance, error) {
 		return &instance{conn: conn, free: func() {}, over: make(chan struct{})}, nil
 	})
-	go r.life.run(false)
+	r.pool.run(false)
 	t.Cleanup(func() {
-		r.life.end(context.Background())
+		r.pool.end(context.Background())
 		_ = conn.Close()
 	})
-	return &Host{cfg: Config{CallTimeout: 10 * time.Second}}, func() (*route, error) { return r, nil }
+	return h, func() (*route, error) { return r, nil }
 }

@@ -194,7 +194,9 @@ func TestHost_CallHasADeadline(t *testing.T) {
 }
 
 func TestHost_BoundsConcurrency(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.Concurrency, c.CallTimeout = 2, 400*time.Millisecond }, testManifest("alpha"))
+	r := newRig(t, func(c *Config) {
+		c.Scale, c.CallTimeout = map[string]Scale{"alpha": {Concurrency: 2, Queue: 1}}, 400*time.Millisecond
+	}, testManifest("alpha"))
 	p := r.provider(t, "fixture-alpha")
 	warm(t, p, "fixture-alpha")
 	var wg sync.WaitGroup
@@ -336,12 +338,7 @@ func TestHost_RefusesWhatIsNoProgram(t *testing.T) {
 // says why.
 func TestHost_RefusesAChangedFileAtStart(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.CallTimeout = 8 * time.Second }, testManifest("alpha"))
-	hex, _ := hexDigest(r.rows[0].Digest)
-	files, err := filepath.Glob(filepath.Join(r.store.root(), hex, "alpha-*"))
-	if err != nil || len(files) != 1 {
-		t.Fatal(files, err)
-	}
-	flip(t, files[0])
+	flip(t, r.executable(t, 0))
 	if _, err := r.provider(t, "fixture-alpha").Issue(t.Context(), ask("fixture-alpha", nil), limits("fixture-alpha")); !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("got %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -35,32 +34,29 @@ type pace struct {
 // missedChecks is how many health checks in a row a process may miss.
 const missedChecks = 2
 
-// life keeps one plugin running: it starts it when it is first needed, notices
-// its end at once, restarts it with growing pauses, and opens a circuit when
-// restarts do not help. A call asks for the current process each time, so no
-// call ever reaches the process before the last restart.
+// life keeps one process of a plugin running: it starts it when it is first
+// needed, notices its end at once, restarts it with growing pauses, and opens a
+// circuit when restarts do not help. A call asks its pool for a current process
+// each time, so no call ever reaches the process before the last restart.
 type life[W worker] struct {
-	name  string
+	pool  *pool[W]
 	start func(ctx context.Context) (W, error)
 	pace  pace
-	log   *slog.Logger
-	now   func() time.Time
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced whenever what follows changes
-	current  W
-	state    State
-	reason   Reason
-	detail   string
-	crashes  int // since the plugin was put in place
-	starts   int
-	since    time.Time
-	retryAt  time.Time
-	calls    int // in flight
-	draining bool
+	// Guarded by the pool's lock.
+	current W
+	running bool // current is one
+	state   State
+	reason  Reason
+	detail  string
+	crashes int // since the plugin was put in place
+	starts  int
+	since   time.Time
+	retryAt time.Time
+	calls   int // in flight
 
-	demand chan struct{}
-	quit   chan struct{}
+	demand chan struct{} // somebody needs the process
+	again  chan struct{} // try now, whatever the pause
 	ended  chan struct{}
 }
 
@@ -78,11 +74,10 @@ const (
 	Stopped  State = "stopped"
 )
 
-func newLife[W worker](name string, p pace, log *slog.Logger, now func() time.Time, start func(context.Context) (W, error)) *life[W] {
+func newLife[W worker](p *pool[W], at pace, start func(context.Context) (W, error)) *life[W] {
 	return &life[W]{
-		name: name, start: start, pace: p, log: log, now: now,
-		changed: make(chan struct{}), state: Idle, reason: ReasonOK, since: now(),
-		demand: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
+		pool: p, start: start, pace: at, state: Idle, reason: ReasonOK, since: p.now(),
+		demand: make(chan struct{}, 1), again: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 }
 
@@ -93,7 +88,7 @@ func (l *life[W]) run(eager bool) {
 	defer cancel()
 	go func() {
 		select {
-		case <-l.quit:
+		case <-l.pool.quit:
 			cancel() // also a start that is under way
 		case <-ctx.Done():
 		}
@@ -101,20 +96,20 @@ func (l *life[W]) run(eager bool) {
 	if !eager {
 		select {
 		case <-l.demand:
-		case <-l.quit:
+		case <-l.pool.quit:
 			l.to(Stopped, ReasonOK, "")
 			return
 		}
 	}
 	for failures := 0; ; {
 		l.to(Starting, ReasonOK, "")
-		began := l.now()
+		began := l.pool.now()
 		err := l.once(ctx)
 		if ctx.Err() != nil {
 			l.to(Stopped, ReasonOK, "")
 			return
 		}
-		if l.now().Sub(began) >= l.pace.steadyAfter {
+		if l.pool.now().Sub(began) >= l.pace.steadyAfter {
 			failures = 0
 		}
 		failures++
@@ -131,20 +126,21 @@ func (l *life[W]) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	l.current = w
+	l.pool.mu.Lock()
+	l.current, l.running = w, true
 	l.starts++
-	l.mu.Unlock()
-	l.to(Ready, ReasonOK, "")
-	l.log.InfoContext(ctx, "plugin is ready", slog.String("plugin", l.name))
+	l.set(Ready, ReasonOK, "")
+	l.pool.mu.Unlock()
+	l.pool.meters.starts.Inc(l.pool.name)
+	l.pool.log.InfoContext(ctx, "plugin is ready")
 	err = l.watch(ctx, w)
-	l.mu.Lock()
+	l.pool.mu.Lock()
 	var none W
-	l.current = none
+	l.current, l.running = none, false
 	if l.state == Ready {
 		l.set(Pausing, ReasonOf(err), "")
 	}
-	l.mu.Unlock()
+	l.pool.mu.Unlock()
 	w.stop(err == nil)
 	return err
 }
@@ -176,9 +172,9 @@ func (l *life[W]) watch(ctx context.Context, w W) error {
 				tick.Reset(l.pace.healthEvery)
 				continue
 			}
-			l.log.WarnContext(ctx, "plugin missed a health check", slog.String("plugin", l.name), slog.Any("err", err))
+			l.pool.log.WarnContext(ctx, "plugin missed a health check", slog.Any("err", err))
 			if missed++; missed >= missedChecks {
-				return &reasoned{fault.Unavailablef("plugin %s does not answer and is restarted", l.name).Because(err), ReasonHung}
+				return &reasoned{fault.Unavailablef("plugin %s does not answer and is restarted", l.pool.name).Because(err), ReasonHung}
 			}
 			tick.Reset(min(l.pace.healthEvery, l.pace.checkWithin))
 		}
@@ -192,10 +188,11 @@ func (l *life[W]) ending(ctx context.Context) error {
 		return nil
 	default:
 	}
-	l.mu.Lock()
+	l.pool.mu.Lock()
 	l.crashes++
-	l.mu.Unlock()
-	return &reasoned{fault.Unavailablef("plugin %s ended and is restarted", l.name), ReasonCrashed}
+	l.pool.mu.Unlock()
+	l.pool.meters.crashes.Inc(l.pool.name)
+	return &reasoned{fault.Unavailablef("plugin %s ended and is restarted", l.pool.name), ReasonCrashed}
 }
 
 // pause waits before the next start; false if the life must end.
@@ -206,16 +203,19 @@ func (l *life[W]) pause(ctx context.Context, failures int, err error) bool {
 	} else if failures >= l.pace.breakAfter {
 		state = Broken
 	}
-	l.log.WarnContext(ctx, "plugin is down", slog.String("plugin", l.name), slog.String("reason", string(ReasonOf(err))),
-		slog.Int("failures", failures), slog.Duration("pause", wait), slog.Any("err", err))
-	l.mu.Lock()
-	l.retryAt = l.now().Add(wait)
+	l.pool.mu.Lock()
+	crashes := l.pool.crashes()
+	l.retryAt = l.pool.now().Add(wait)
 	l.set(state, ReasonOf(err), fault.Public(err))
-	l.mu.Unlock()
+	l.pool.mu.Unlock()
+	l.pool.log.WarnContext(ctx, "plugin is down", slog.String("reason", ReasonOf(err).counted(crashes)),
+		slog.Int("failures", failures), slog.Duration("pause", wait), slog.Any("err", err))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-l.again:
 		return true
 	case <-ctx.Done():
 		return false
@@ -246,95 +246,14 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2) //nolint:gosec // spreads load, protects nothing
 }
 
-// acquire returns the current process and counts the call until release. It
-// waits for a process that is on its way, no longer than ctx.
-func (l *life[W]) acquire(ctx context.Context) (W, func(), error) {
-	var none W
-	for {
-		l.mu.Lock()
-		switch {
-		case l.draining:
-			l.mu.Unlock()
-			return none, nil, errGone
-		case l.state == Ready && !ended(l.current):
-			w := l.current
-			l.calls++
-			l.mu.Unlock()
-			return w, l.release, nil
-		case l.state == Broken || l.state == Refused:
-			err := fault.Unavailablef("plugin %s is not running (%s)", l.name, l.reason).After(l.retryAt.Sub(l.now()))
-			l.mu.Unlock()
-			return none, nil, err
-		}
-		changed := l.changed
-		l.mu.Unlock()
-		select {
-		case l.demand <- struct{}{}:
-		default:
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return none, nil, fault.Unavailablef("plugin %s did not become ready in time", l.name).Because(ctx.Err())
-		}
-	}
-}
-
-// ended reports that a process is gone though its life has not noticed yet.
-func ended(w worker) bool {
-	select {
-	case <-w.done():
-		return true
-	default:
-		return false
-	}
-}
-
-// errGone says that this life ends; the caller looks up what took its place.
-var errGone = fault.Unavailablef("the plugin was replaced or removed, try again")
-
-func (l *life[W]) release() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.calls--; l.calls == 0 && l.draining {
-		l.notify()
-	}
-}
-
-// end drains: no new calls, those in flight finish or ctx ends, then the process
-// is stopped. It returns when nothing is left. Call it once.
-func (l *life[W]) end(ctx context.Context) {
-	l.mu.Lock()
-	l.draining = true
-	l.notify()
-	for l.calls > 0 && ctx.Err() == nil {
-		changed := l.changed
-		l.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-		l.mu.Lock()
-	}
-	l.mu.Unlock()
-	close(l.quit)
-	<-l.ended
-}
-
 func (l *life[W]) to(s State, r Reason, detail string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
 	l.set(s, r, detail)
 }
 
-// set changes the state; l.mu is held.
+// set changes the state; the lock is held.
 func (l *life[W]) set(s State, r Reason, detail string) {
-	l.state, l.reason, l.detail, l.since = s, r, detail, l.now()
-	l.notify()
-}
-
-// notify wakes who waits for a change; l.mu is held.
-func (l *life[W]) notify() {
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.state, l.reason, l.detail, l.since = s, r, detail, l.pool.now()
+	l.pool.notify()
 }

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/obs"
 )
 
 // puppet is a process that does what a test says.
@@ -40,7 +41,7 @@ func (p *puppet) stop(bool) { p.stopped.Store(true) }
 
 // stage is a life whose processes are puppets.
 type stage struct {
-	*life[*puppet]
+	*pool[*puppet]
 	starts atomic.Int64
 	fail   atomic.Pointer[error]
 	last   atomic.Pointer[puppet]
@@ -54,7 +55,7 @@ func newStage(eager bool) *stage {
 		breakAfter: 5, coolDown: 30 * time.Second, steadyAfter: 10 * time.Second,
 	}
 	log := slog.New(slog.DiscardHandler)
-	s.life = newLife("puppet", p, log, time.Now, func(context.Context) (*puppet, error) {
+	s.pool = newPool("puppet", Scale{}, p, log, time.Now, newMeters(obs.NewMetrics(), &Host{}), func(context.Context) (*puppet, error) {
 		s.starts.Add(1)
 		if err := s.fail.Load(); err != nil {
 			return nil, *err
@@ -63,7 +64,7 @@ func newStage(eager bool) *stage {
 		s.last.Store(w)
 		return w, nil
 	})
-	go s.run(eager)
+	s.run(eager)
 	return s
 }
 
@@ -158,8 +159,8 @@ func TestLife_DoesNotRepeatARefusal(t *testing.T) {
 		refused := refuse(ReasonDigest, "not what was signed")
 		s.fail.Store(&refused)
 		_, _, err := s.acquire(t.Context())
-		if !fault.Is(err, fault.Unavailable) || s.starts.Load() != 1 || s.state != Refused || s.reason != ReasonDigest {
-			t.Fatalf("%d starts, state %s: %v", s.starts.Load(), s.state, err)
+		if !fault.Is(err, fault.Unavailable) || s.starts.Load() != 1 || s.lives[0].state != Refused || s.lives[0].reason != ReasonDigest {
+			t.Fatalf("%d starts, state %s: %v", s.starts.Load(), s.lives[0].state, err)
 		}
 	})
 }

@@ -32,6 +32,7 @@ import (
 	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/obs"
 )
 
 // Config has the settings of a host. Zero values mean the defaults named here.
@@ -52,14 +53,15 @@ type Config struct {
 	// Eager starts plugins when they are put in place, not with the first call.
 	Eager bool
 
-	CallTimeout  time.Duration // for each call, with waiting and repetition; 5 s
-	StartTimeout time.Duration // from start to the first answer; 10 s
-	HealthEvery  time.Duration // between health checks; 30 s
-	CheckTimeout time.Duration // for one health check; 5 s
-	CoolDown     time.Duration // how long the circuit stays open; 30 s
-	SteadyAfter  time.Duration // a process that lived that long ends a row of failures; 3 s
-	Concurrency  int           // calls in flight for each plugin; 256
-	MaxMessage   int           // bytes, in either direction; 4 MiB
+	CallTimeout  time.Duration    // for each call, with waiting and repetition; 5 s
+	StartTimeout time.Duration    // from start to the first answer; 10 s
+	HealthEvery  time.Duration    // between health checks; 30 s
+	CheckTimeout time.Duration    // for one health check; 5 s
+	CoolDown     time.Duration    // how long the circuit stays open; 30 s
+	SteadyAfter  time.Duration    // a process that lived that long ends a row of failures; 3 s
+	Scale        map[string]Scale // how wide each plugin runs, by name
+	Metrics      *obs.Metrics     // where to count; default: nowhere
+	MaxMessage   int              // bytes, in either direction; 4 MiB
 }
 
 const maxRunDir = 40
@@ -72,7 +74,11 @@ type Host struct {
 	ownDir bool
 	spawn  *spawner
 	images images
+	meters *meters
 	pace   pace
+
+	ending context.Context // ends when Close begins
+	stop   context.CancelFunc
 
 	mu     sync.Mutex // serialises Sync and Close
 	closed bool
@@ -107,6 +113,8 @@ func New(cfg Config) (*Host, error) {
 		breakAfter: 5, coolDown: cfg.CoolDown, steadyAfter: cfg.SteadyAfter,
 	}
 	h.spawn = newSpawner()
+	h.ending, h.stop = context.WithCancel(context.Background())
+	h.meters = newMeters(cfg.Metrics, h)
 	h.table.Store(&table{})
 	h.trust.Store(&Trust{})
 	return h, nil
@@ -134,8 +142,8 @@ func withDefaults(c Config) Config {
 			*d.value = d.def
 		}
 	}
-	if c.Concurrency <= 0 {
-		c.Concurrency = 256
+	if c.Metrics == nil {
+		c.Metrics = obs.NewMetrics()
 	}
 	if c.MaxMessage <= 0 {
 		c.MaxMessage = own.MaxMessageBytes
@@ -164,6 +172,7 @@ func (h *Host) Kinds() []string { return h.table.Load().kinds() }
 // when ctx ends. After it every call is Unavailable. It returns when no process,
 // thread or descriptor is left, and may be called once.
 func (h *Host) Close(ctx context.Context) error {
+	h.stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {

@@ -40,10 +40,8 @@ func testMain(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	fixtureBinary = filepath.Join(dir, "fixture")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", fixtureBinary, "./testdata/fixture")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build fixture: %v\n%s", err, out)
+	if err := buildFixture(fixtureBinary, ""); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	if code := m.Run(); code != 0 {
@@ -54,6 +52,16 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	return 0
+}
+
+// buildFixture compiles the fixture with more flags for the linker.
+func buildFixture(out, flags string) error {
+	build := exec.Command("go", "build", "-ldflags", "-s -w "+flags, "-o", out, "./testdata/fixture")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build fixture: %w\n%s", err, text)
+	}
+	return nil
 }
 
 // publisher is a test publisher with one key.

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"errors"
+	"strconv"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -25,6 +26,14 @@ const (
 	ReasonHung         Reason = "HUNG"         // failed its health checks
 	ReasonStart        Reason = "START_FAILED" // did not come up
 )
+
+// counted is the reason as people read it: a crash says how many there were.
+func (r Reason) counted(crashes int) string {
+	if r == ReasonCrashed && crashes > 0 {
+		return string(r) + "(" + strconv.Itoa(crashes) + ")"
+	}
+	return string(r)
+}
 
 // reasoned joins a fault with its reason.
 type reasoned struct {

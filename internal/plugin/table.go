@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,14 +23,15 @@ type table struct {
 
 // route is one installed package with its life.
 type route struct {
-	row    Installed
-	entry  Entry
-	life   *life[*instance] // nil if refused
-	reason Reason
-	detail string
-	slots  chan struct{}
-	called atomic.Uint64
-	failed atomic.Uint64
+	row     Installed
+	entry   Entry
+	pool    *pool[*instance] // nil if refused
+	reason  Reason
+	detail  string
+	called  atomic.Uint64
+	failed  atomic.Uint64
+	image   func() // gives back the sealed image that restarts run from; guarded by holding
+	holding sync.Mutex
 }
 
 func (r *route) name() string { return r.row.Name }
@@ -49,8 +51,9 @@ func (r *route) source() grant.Source {
 }
 
 // Sync makes the running plugins those of the rows, judged by trust. What is
-// unchanged keeps running; what is new is put in place at once; what is gone is
-// drained in the background. A package that must not run is not started, and its
+// unchanged keeps running, and what was refused is tried again; what is new is put in
+// place at once, except that an upgrade first waits for its new process; what is
+// gone is drained in the background. A package that must not run is not started, and its
 // status says why; it is no error of Sync. Of two that serve the same role and
 // kind, the one whose row is older runs.
 func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
@@ -79,7 +82,7 @@ func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
 		}
 		r := h.route(ctx, row, active, before[row.Name])
 		next.routes = append(next.routes, r)
-		if r.life == nil {
+		if r.pool == nil {
 			continue
 		}
 		active = append(active, row)
@@ -91,6 +94,9 @@ func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
 	kept := map[*route]bool{}
 	for _, r := range next.routes {
 		kept[r] = true
+	}
+	for _, r := range next.routes {
+		h.await(ctx, r, before[r.name()])
 	}
 	prior := h.table.Swap(next)
 	for _, r := range prior.routes {
@@ -116,20 +122,76 @@ func (h *Host) route(ctx context.Context, row Installed, active []Installed, bef
 			slog.String("reason", string(ReasonOf(err))), slog.Any("err", err))
 		return &route{row: row, entry: e, reason: ReasonOf(err), detail: fault.Public(err)}
 	}
-	if before != nil && before.life != nil && before.row.Digest == row.Digest {
+	if before != nil && before.pool != nil && before.row.Digest == row.Digest {
+		before.pool.retry()
 		return before
 	}
-	r := &route{row: row, entry: e, slots: make(chan struct{}, h.cfg.Concurrency)}
-	r.life = newLife(row.Name, h.pace, h.cfg.Log, h.cfg.Now, func(ctx context.Context) (*instance, error) {
+	r := &route{row: row, entry: e}
+	r.pool = newPool(row.Name, h.cfg.Scale[row.Name], h.pace, h.cfg.Log, h.cfg.Now, h.meters, func(ctx context.Context) (*instance, error) {
 		// Again before every start: trust may have changed since.
 		e, err := h.store.judge(row.Digest, *h.trust.Load())
 		if err != nil {
 			return nil, err
 		}
+		if err := r.hold(h, e); err != nil {
+			return nil, err
+		}
 		return h.launch(ctx, e)
 	})
-	go r.life.run(h.cfg.Eager)
+	r.pool.run(h.cfg.Eager)
 	return r
+}
+
+// hold keeps the sealed image for as long as the plugin is in place, so that a
+// restart and a further instance copy and hash nothing.
+func (r *route) hold(h *Host, e Entry) error {
+	r.holding.Lock()
+	defer r.holding.Unlock()
+	if r.image != nil {
+		return nil
+	}
+	_, free, err := h.images.use(e, h.store)
+	r.image = free
+	return err
+}
+
+// end drains and stops all of it; see [pool.end].
+func (r *route) end(ctx context.Context) {
+	r.pool.end(ctx)
+	r.holding.Lock()
+	defer r.holding.Unlock()
+	if r.image != nil {
+		r.image()
+	}
+}
+
+// serving reports whether a process of the route can take a call now.
+func (r *route) serving() bool {
+	if r == nil || r.pool == nil {
+		return false
+	}
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	return r.pool.idlest() != nil
+}
+
+// await waits until a route that takes over from one that serves can serve
+// itself, so that an upgrade makes nobody wait for a start. If it cannot, or not
+// in time, it takes over all the same: what runs is what was decided. What must
+// not run any more is never kept for it.
+func (h *Host) await(ctx context.Context, next, before *route) {
+	if next.pool == nil || next == before || !before.serving() {
+		return
+	}
+	if _, err := h.store.judge(before.row.Digest, *h.trust.Load()); err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+	defer cancel()
+	defer context.AfterFunc(h.ending, cancel)()
+	if _, release, err := next.pool.acquire(ctx); err == nil {
+		release()
+	}
 }
 
 // drainWithin is how long a replaced plugin has for the calls in flight.
@@ -137,13 +199,13 @@ const drainWithin = 6 * time.Second
 
 // retire drains a route in the background.
 func (h *Host) retire(ctx context.Context, r *route) {
-	if r.life == nil {
+	if r.pool == nil {
 		return
 	}
 	h.old.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, drainWithin)
 		defer cancel()
-		r.life.end(ctx)
+		r.end(ctx)
 	})
 }
 
@@ -157,7 +219,7 @@ func (h *Host) role(role, kind string) (*route, error) {
 		return nil, fault.Unavailablef("the plugin host has stopped")
 	}
 	for _, r := range t.routes {
-		if r.life == nil && contains(r.row.Offer.Kinds, kind) && contains(r.row.Offer.Roles, role) {
+		if r.pool == nil && contains(r.row.Offer.Kinds, kind) && contains(r.row.Offer.Roles, role) {
 			return nil, fault.Unavailablef("plugin %s, which serves %s, must not run here (%s)", r.name(), kind, r.reason)
 		}
 	}

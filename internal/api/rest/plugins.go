@@ -58,20 +58,42 @@ type PluginStatus struct {
 	Reason    string    `json:"reason"`
 	Detail    string    `json:"detail,omitempty"`
 	Sandbox   string    `json:"sandbox"`
-	PID       int       `json:"pid,omitempty"`
+	PID       int       `json:"pid,omitempty" doc:"Of the first process that serves."`
 	Since     time.Time `json:"since"`
 	Starts    int       `json:"starts"`
 	Crashes   int       `json:"crashes"`
-	InFlight  int       `json:"in_flight"`
+	InFlight  int       `json:"in_flight" doc:"Calls that are not answered yet."`
+	Waiting   int       `json:"waiting" doc:"Calls that wait for their turn."`
 	Calls     uint64    `json:"calls"`
 	Failures  uint64    `json:"failures"`
+
+	Instances []PluginInstance `json:"instances" nullable:"false" doc:"Its processes; none for a plugin that must not run."`
+}
+
+// PluginInstance is one process of a plugin, or its place while there is none.
+type PluginInstance struct {
+	State    string    `json:"state" enum:"idle,starting,ready,pausing,broken,refused,stopped"`
+	Reason   string    `json:"reason"`
+	PID      int       `json:"pid,omitempty"`
+	Since    time.Time `json:"since"`
+	Starts   int       `json:"starts"`
+	Crashes  int       `json:"crashes"`
+	InFlight int       `json:"in_flight"`
 }
 
 func viewPlugin(s plugin.Status) PluginStatus {
+	instances := make([]PluginInstance, 0, len(s.Instances))
+	for _, i := range s.Instances {
+		instances = append(instances, PluginInstance{
+			State: string(i.State), Reason: string(i.Reason), PID: i.PID, Since: i.Since.UTC(),
+			Starts: i.Starts, Crashes: i.Crashes, InFlight: i.InFlight,
+		})
+	}
 	return PluginStatus{
 		Name: s.Name, Version: s.Version, Publisher: s.Publisher, Digest: s.Digest, Contract: s.Contract,
 		Roles: filled(s.Roles), Kinds: filled(s.Kinds), State: string(s.State), Reason: string(s.Reason), Detail: s.Detail, Sandbox: s.Sandbox,
-		PID: s.PID, Since: s.Since.UTC(), Starts: s.Starts, Crashes: s.Crashes, InFlight: s.InFlight, Calls: s.Calls, Failures: s.Failures,
+		PID: s.PID, Since: s.Since.UTC(), Starts: s.Starts, Crashes: s.Crashes, InFlight: s.InFlight, Waiting: s.Waiting,
+		Calls: s.Calls, Failures: s.Failures, Instances: instances,
 	}
 }
 
