@@ -74,6 +74,8 @@ var rooms = map[string]room{
 	"internal/bus/*":      adapter,
 	"internal/store":      adapter,
 
+	"internal/plugin/repository": adapter,
+
 	"internal/fault":  stone,
 	"internal/id":     stone,
 	"internal/secret": stone,
@@ -114,13 +116,14 @@ var edges = map[string]map[string]string{
 	"internal/policy": {"api": "schemas of a decision's input"},
 
 	"internal/cli": {
-		"internal/audit":           "audit verify works offline",
-		"internal/plugin":          "plugin verify works offline",
-		"internal/policy":          "policy test works offline",
-		"internal/evidence":        "the key broker's guest speaks its protocol (docs/decisions/0008)",
-		"internal/seal":            "the guest opens what is sealed to its key (docs/decisions/0008)",
-		"internal/attester/guest":  "kbs attest and kbs get are a guest (docs/decisions/0008)",
-		"internal/attester/sample": "a guest shows evidence (docs/decisions/0008)",
+		"internal/audit":             "audit verify works offline",
+		"internal/plugin":            "plugin verify works offline",
+		"internal/plugin/repository": "plugin publish and plugin repository work offline (docs/decisions/0016)",
+		"internal/policy":            "policy test works offline",
+		"internal/evidence":          "the key broker's guest speaks its protocol (docs/decisions/0008)",
+		"internal/seal":              "the guest opens what is sealed to its key (docs/decisions/0008)",
+		"internal/attester/guest":    "kbs attest and kbs get are a guest (docs/decisions/0008)",
+		"internal/attester/sample":   "a guest shows evidence (docs/decisions/0008)",
 	},
 
 	"internal/canon": {"internal/fault": "bad JSON is Invalid"},

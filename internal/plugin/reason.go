@@ -20,11 +20,14 @@ const (
 	ReasonMissing      Reason = "NOT_IN_STORE"    // recorded as installed, and its files are not here
 	ReasonAudience     Reason = "AUDIENCE"
 	ReasonTier         Reason = "TIER"
-	ReasonIncompatible Reason = "INCOMPATIBLE" // platform, host API, or what it says of itself
-	ReasonConflict     Reason = "CONFLICT"     // another package serves this role and kind
-	ReasonCrashed      Reason = "CRASHED"      // ended by itself; Status.Crashes counts
-	ReasonHung         Reason = "HUNG"         // failed its health checks
-	ReasonStart        Reason = "START_FAILED" // did not come up
+	ReasonIncompatible Reason = "INCOMPATIBLE"   // platform, host API, or what it says of itself
+	ReasonConflict     Reason = "CONFLICT"       // another package serves this role and kind
+	ReasonCrashed      Reason = "CRASHED"        // ended by itself; Status.Crashes counts
+	ReasonHung         Reason = "HUNG"           // failed its health checks
+	ReasonStart        Reason = "START_FAILED"   // did not come up
+	ReasonRevoked      Reason = "REVOKED"        // withdrawn by its publisher or its repository
+	ReasonStale        Reason = "METADATA_STALE" // a repository's metadata has expired: it may hide what is newer
+	ReasonRollback     Reason = "ROLLBACK"       // older than what was seen or demanded before
 )
 
 // counted is the reason as people read it: a crash says how many there were.
@@ -50,6 +53,18 @@ func (r *reasoned) Unwrap() error { return r.fault }
 // refuse makes a Denied fault with a reason.
 func refuse(r Reason, format string, args ...any) error {
 	return &reasoned{fault.Deniedf(format, args...), r}
+}
+
+// Refuse makes a Denied fault with a reason, for adapters that judge packages.
+func Refuse(r Reason, format string, args ...any) error { return refuse(r, format, args...) }
+
+// Reasoned is the reason that an error carries, if it carries one.
+func Reasoned(err error) (Reason, bool) {
+	r, ok := errors.AsType[*reasoned](err)
+	if !ok {
+		return "", false
+	}
+	return r.reason, true
 }
 
 // ReasonOf is the reason that an error carries: ReasonOK for nil, ReasonStart
