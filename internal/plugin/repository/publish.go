@@ -11,7 +11,6 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 )
@@ -144,11 +143,9 @@ func describePackage(file, role string) (plugin.Release, error) {
 	}
 	return plugin.Release{
 		Name: m.Name, Version: m.Version, Digest: report.Digest, Publisher: m.Publisher, Roles: m.Roles, Kinds: m.Kinds, Summary: m.Summary,
-		MinSecureVersion: minSecure(m), Size: size, SHA256: hex.EncodeToString(h.Sum(nil)), Role: role,
+		MinSecureVersion: m.MinSecureVersion, Size: size, SHA256: hex.EncodeToString(h.Sum(nil)), Role: role,
 	}, nil
 }
-
-func minSecure(manifest.Manifest) string { return "" }
 
 func targetOf(r plugin.Release) (*metadata.TargetFiles, error) {
 	raw, err := json.Marshal(custom{
