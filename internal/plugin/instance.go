@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,11 +66,13 @@ func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
 		return nil, fault.Wrap(err, "make private folder")
 	}
 	private := privateChannel && m.Contract == manifest.ContractSallyport
+	exited := make(chan struct{})
+	stop := &brake{exited: exited}
 	i.proc = &process{
-		name: m.Name, image: img, spawn: h.spawn, local: private, exited: make(chan struct{}),
-		stderr: newOutput(h.cfg.Log, m.Name, "stderr", h.cfg.Now),
-		box:    h.cfg.Sandbox,
-		plan:   SandboxPlan{Plugin: m.Name, Capabilities: m.Capabilities},
+		name: m.Name, image: img, spawn: h.spawn, local: private, exited: exited,
+		stderr: newOutput(h.cfg.Log, m.Name, "stderr", h.cfg.Now, stop), brake: stop,
+		box:  h.cfg.Sandbox,
+		plan: SandboxPlan{Plugin: m.Name, Capabilities: m.Capabilities},
 	}
 	i.client = goplugin.NewClient(h.clientConfig(i, private))
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
@@ -106,7 +109,7 @@ func (h *Host) clientConfig(i *instance, private bool) *goplugin.ClientConfig {
 			ProtocolVersion: akms.ProtocolVersion, MagicCookieKey: akms.CookieKey, MagicCookieValue: akms.CookieValue,
 		}
 	}
-	stdout := newOutput(h.cfg.Log, i.m.Name, "stdout", h.cfg.Now)
+	stdout := newOutput(h.cfg.Log, i.m.Name, "stdout", h.cfg.Now, i.proc.brake)
 	return &goplugin.ClientConfig{
 		HandshakeConfig:  handshake,
 		Plugins:          goplugin.PluginSet{},
@@ -126,6 +129,8 @@ func (h *Host) clientConfig(i *instance, private bool) *goplugin.ClientConfig {
 			grpc.WithDisableRetry(), // repeating is ours; see call
 			grpc.WithDisableServiceConfig(),
 			grpc.WithIdleTimeout(0),
+			grpc.WithMaxHeaderListSize(maxHeaders),
+			grpc.WithStreamInterceptor(withoutBroker),
 			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
@@ -134,6 +139,18 @@ func (h *Host) clientConfig(i *instance, private bool) *goplugin.ClientConfig {
 			return i.proc, nil
 		},
 	}
+}
+
+// maxHeaders bounds the headers of an answer, and with them the text of a status.
+const maxHeaders = 64 << 10
+
+// withoutBroker keeps the library's broker from being opened. Nothing of ours uses
+// it, and what a plugin sends through it is kept in memory without a bound.
+func withoutBroker(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if strings.HasPrefix(method, "/plugin.GRPCBroker/") {
+		return nil, status.Error(codes.Unimplemented, "the host has no broker")
+	}
+	return open(ctx, d, conn, method, opts...)
 }
 
 // introduce compares what the plugin says of itself with its manifest: the

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,14 +19,58 @@ const (
 	maxLine       = 4 << 10
 	linesPerBurst = 200
 	linesPerSec   = 50
+	bytesPerSec   = 16 << 20
 )
+
+// brake slows down who writes more than bytesPerSec: it waits in its own write,
+// and the host does not spend its processor on reading what it drops. Safe for
+// concurrent use.
+type brake struct {
+	exited <-chan struct{} // nobody writes any more
+
+	mu    sync.Mutex
+	since time.Time
+	spent int
+}
+
+// spend counts n bytes and waits until the second is over in which they are too
+// many.
+func (b *brake) spend(n int) {
+	b.mu.Lock()
+	now := time.Now()
+	if now.Sub(b.since) >= time.Second {
+		b.since, b.spent = now, 0
+	}
+	b.spent += n
+	wait := time.Duration(0)
+	if b.spent > bytesPerSec {
+		wait = time.Second - now.Sub(b.since)
+	}
+	b.mu.Unlock()
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.exited:
+	}
+}
+
+// Write throws away, at the pace that is allowed.
+func (b *brake) Write(p []byte) (int, error) {
+	b.spend(len(p))
+	return len(p), nil
+}
 
 // output turns what a plugin writes into log records with its name, clipped and
 // limited in rate: a flood costs the flood's reader and nothing else. It is an
 // io.Writer for whole or partial lines. Safe for concurrent use.
 type output struct {
-	log *slog.Logger
-	now func() time.Time
+	log   *slog.Logger
+	now   func() time.Time
+	brake *brake
 
 	mu      sync.Mutex
 	part    []byte
@@ -35,25 +80,29 @@ type output struct {
 	dropped int
 }
 
-func newOutput(log *slog.Logger, plugin, stream string, now func() time.Time) *output {
-	return &output{log: log.With(slog.String("plugin", plugin), slog.String("stream", stream)), now: now, tokens: linesPerBurst, last: now()}
+func newOutput(log *slog.Logger, plugin, stream string, now func() time.Time, b *brake) *output {
+	return &output{brake: b, log: log.With(slog.String("plugin", plugin), slog.String("stream", stream)), now: now, tokens: linesPerBurst, last: now()}
 }
 
 // Write takes any piece of output and never fails.
 func (o *output) Write(p []byte) (int, error) {
+	o.take(p)
+	o.brake.spend(len(p))
+	return len(p), nil
+}
+
+func (o *output) take(p []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, c := range p {
-		switch {
-		case c == '\n':
+	for len(p) > 0 {
+		line, rest, complete := bytes.Cut(p, []byte{'\n'})
+		room := min(maxLine-len(o.part), len(line))
+		o.part, o.over = append(o.part, line[:room]...), o.over || room < len(line)
+		if complete {
 			o.flush()
-		case len(o.part) < maxLine:
-			o.part = append(o.part, c)
-		default:
-			o.over = true
 		}
+		p = rest
 	}
-	return len(p), nil
 }
 
 // Close logs what is left.
@@ -93,7 +142,7 @@ func (o *output) flush() {
 
 // firstLine copies the handshake line of a plugin, at most maxLine bytes, to w
 // and throws the rest of its output away, so that it never waits for a reader.
-func firstLine(r io.Reader, w *io.PipeWriter) {
+func firstLine(r io.Reader, w *io.PipeWriter, rest *brake) {
 	b := bufio.NewReaderSize(r, maxLine)
 	line, err := b.ReadSlice('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -101,7 +150,7 @@ func firstLine(r io.Reader, w *io.PipeWriter) {
 	} else if _, err := w.Write(line); err == nil {
 		_ = w.Close()
 	}
-	_, _ = io.Copy(io.Discard, b)
+	_, _ = io.Copy(rest, b)
 }
 
 // quiet is the logger that the plugin library gets: its records go to ours, all

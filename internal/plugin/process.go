@@ -28,6 +28,7 @@ type process struct {
 	socket string // private folder of its sockets
 	local  bool   // only a unix socket in that folder is acceptable
 	stderr *output
+	brake  *brake // for all that it writes
 	box    Sandbox
 	plan   SandboxPlan
 
@@ -46,7 +47,6 @@ var _ runner.Runner = (*process)(nil)
 
 // prepare takes over the environment that go-plugin made for the handshake.
 func (p *process) prepare(env []string) {
-	p.exited = make(chan struct{})
 	p.cmd = &exec.Cmd{Path: p.image.path(), Args: []string{p.name}, Env: env, Dir: p.socket}
 	isolate(p.cmd)
 }
@@ -87,7 +87,7 @@ func (p *process) Start(ctx context.Context) error {
 	p.pipes.Add(2)
 	go func() {
 		defer p.pipes.Done()
-		firstLine(outR, w)
+		firstLine(outR, w, p.brake)
 	}()
 	go func() {
 		defer p.pipes.Done()

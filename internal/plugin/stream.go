@@ -46,6 +46,7 @@ type lane struct {
 
 	mu      sync.Mutex
 	next    uint64
+	strays  uint64 // answers that nobody waited for
 	waiting map[uint64]*pending
 	err     error // set before broken is closed
 	threads sync.WaitGroup
@@ -183,8 +184,14 @@ func (l *lane) write(ctx context.Context) {
 	}
 }
 
+// mostStrays is how many more answers than questions nobody may have waited for.
+const mostStrays = 1024
+
+var errStrays = errors.New("the plugin sends answers that nobody asked for")
+
 // read hands answers to those who wait; one that nobody waits for, because it is
-// late, repeated or invented, is dropped.
+// late, repeated or invented, is dropped. A process that sends more of them than
+// any mistake explains goes out of service.
 func (l *lane) read() {
 	defer l.threads.Done()
 	for {
@@ -196,9 +203,17 @@ func (l *lane) read() {
 		l.mu.Lock()
 		p := l.waiting[f.GetId()]
 		delete(l.waiting, f.GetId())
+		if p == nil {
+			l.strays++
+		}
+		tooMany := l.strays > l.next+mostStrays
 		l.mu.Unlock()
 		if p != nil {
 			p.answer <- f
+		}
+		if tooMany {
+			l.end(errStrays)
+			return
 		}
 	}
 }
@@ -212,7 +227,7 @@ func (l *lane) end(err error) {
 	case codes.Unimplemented:
 		l.err = err
 	default:
-		l.err = errLost
+		l.err = errors.Join(errLost, err)
 		l.fail()
 	}
 	close(l.broken)
