@@ -298,7 +298,7 @@ func openWebhook(w Webhook) (notify.Channel, error) {
 
 // wireGuests gives the key broker's door its verifiers and keys.
 func (a *App) wireGuests() (flow.Guests, error) {
-	on, weak, err := a.cfg.Verifiers.open()
+	on, weak, err := a.cfg.Verifiers.open(time.Now())
 	if err != nil {
 		return flow.Guests{}, err
 	}

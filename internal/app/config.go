@@ -86,6 +86,12 @@ type Listener struct {
 // Verifiers are the kinds of evidence that are believed.
 type Verifiers struct {
 	Sample Sample `yaml:"sample"`
+	// Enabled are the kinds of real evidence that are taken, by their names in
+	// the KBS protocol: snp.
+	Enabled []string `yaml:"enabled"`
+	// Endorsements is a folder with reference material: certificates, revocation
+	// lists, collateral. It is read at the start.
+	Endorsements string `yaml:"endorsements"`
 }
 
 // Sample is evidence that proves nothing, for trying the protocol out. It works
@@ -189,7 +195,7 @@ func (c *Config) fill() {
 }
 
 func (c *Config) paths() []*string {
-	paths := []*string{&c.DataDir, &c.KEK.File, &c.Storage.DSNFile}
+	paths := []*string{&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Endorsements}
 	for i := range c.KEK.Old {
 		paths = append(paths, &c.KEK.Old[i])
 	}
@@ -231,6 +237,9 @@ func (c Config) Validate() error {
 		}
 	}
 	if _, err := c.Keys.Rotate.read(); err != nil {
+		return err
+	}
+	if err := c.Verifiers.validate(); err != nil {
 		return err
 	}
 	if c.Listen.Operations != "off" && !loopback(c.Listen.Operations) {

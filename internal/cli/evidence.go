@@ -30,6 +30,8 @@ func newEvidence(s *shell) *cobra.Command {
 type evidenceOptions struct {
 	kind, at             string
 	reportData, initData string
+	signer               string
+	endorsements         []string
 }
 
 func evidenceVerify(s *shell) *cobra.Command {
@@ -38,20 +40,23 @@ func evidenceVerify(s *shell) *cobra.Command {
 		Use: "verify FILE", Short: "Judge evidence, check by check", Args: cobra.ExactArgs(1),
 		Long: `Judge the evidence in a file, as a server would, and say of each check what had to
 be, what was seen, and which specification demands it. FILE is the evidence as a
-guest sends it: the member primary_evidence of its attestation.
+guest sends it (the member primary_evidence of its attestation), or a raw SNP
+report.
 
 Without --report-data nobody knows what the evidence should be bound to: that
 check is left out, and what remains says that it is genuine, not that it is
 fresh. The exit code is 4 when the evidence is refused.`,
 		Example: `  sallyport evidence verify evidence.json
   sallyport evidence verify evidence.json --kind snp --at 2026-01-02T15:04:05Z --report-data 7e73...
-  sallyport evidence verify evidence.json --output json`,
+  sallyport evidence verify report.bin --kind snp --signer vcek.der --output json`,
 		RunE: func(c *cobra.Command, args []string) error { return s.verifyEvidence(c.Context(), args[0], o) },
 	}
 	f := c.Flags()
 	f.StringVar(&o.kind, "kind", "", "kind of evidence (default: told by its members)")
 	f.StringVar(&o.at, "at", "", "judge as of this time, RFC 3339 (default: now)")
 	f.StringVar(&o.reportData, "report-data", "", "what it must be bound to, in hex: the digest of nonce and key")
+	f.StringVar(&o.signer, "signer", "", "FILE is a raw SNP report; this file has the certificate of its signer (DER)")
+	f.StringArrayVar(&o.endorsements, "endorsements", nil, "file or folder with reference material; may be given several times")
 	f.StringVar(&o.initData, "init-data", "", "digest of the init-data that it must be bound to, in hex")
 	return c
 }
@@ -85,7 +90,10 @@ func (s *shell) verifyEvidence(ctx context.Context, path string, o evidenceOptio
 	if err != nil {
 		return err
 	}
-	verifier, err := app.OfflineVerifier(tee)
+	if body, err = s.wrapped(tee, body, o.signer); err != nil {
+		return err
+	}
+	verifier, err := app.OfflineVerifier(tee, at, o.endorsements...)
 	if err != nil {
 		return err
 	}
@@ -105,6 +113,18 @@ func (s *shell) verifyEvidence(ctx context.Context, path string, o evidenceOptio
 		return fault.Deniedf("%s", fault.Public(refused)).Because(refused)
 	}
 	return nil
+}
+
+// wrapped gives raw evidence the form of a guest's.
+func (s *shell) wrapped(tee evidence.TEE, body []byte, signer string) ([]byte, error) {
+	var der []byte
+	if signer != "" {
+		var err error
+		if der, err = s.readFile(signer, maxSecret); err != nil {
+			return nil, err
+		}
+	}
+	return app.WrapEvidence(tee, body, der)
 }
 
 func (o evidenceOptions) binding() (evidence.Binding, error) {
@@ -174,13 +194,19 @@ func (s *shell) showJudgement(j judgement) error {
 func (s *shell) showChecks(list evidence.Checks) error {
 	var rows [][]string
 	for _, k := range list {
-		seen := k.Seen
-		if k.Result == evidence.Failed && k.Expected != "" {
-			seen += " (expected " + k.Expected + ")"
-		}
-		rows = append(rows, []string{string(k.Result), k.Name, strings.TrimSpace(seen), k.Reason, k.Section})
+		rows = append(rows, []string{string(k.Result), k.Name, middle(k.Expected), middle(k.Seen), k.Reason, k.Section})
 	}
-	return s.rows([]string{"RESULT", "CHECK", "SEEN", "REASON", "SECTION"}, rows)
+	return s.rows([]string{"RESULT", "CHECK", "EXPECTED", "SEEN", "REASON", "SECTION"}, rows)
+}
+
+// middle leaves out the middle of a long digest: the table is for eyes, JSON has
+// all of it.
+func middle(text string) string {
+	const most = 40
+	if len(text) <= most || strings.Contains(text, " ") {
+		return text
+	}
+	return text[:most/2] + "..." + text[len(text)-8:]
 }
 
 // explainRecord says how a decision of the ledger came about.

@@ -1,0 +1,40 @@
+package evidence
+
+import "time"
+
+// Endorsement is reference material in the sense of RFC 9334: what the maker of
+// a device says about it. A certificate of a chip, a revocation list, the state
+// of a platform's firmware.
+//
+// Nothing is believed because it is here: a verifier checks the signature and
+// the dates of each endorsement whenever it uses it.
+type Endorsement struct {
+	Kind string // of the verifier that understands it: snp-vcek
+	Key  string // what it is about, in the form of its kind
+	Data []byte // exactly as the maker signed it
+	// NotAfter is when the maker's word ends; zero if it does not say.
+	NotAfter time.Time
+}
+
+// Endorsements are where a verifier finds reference material. Find is nil if
+// there is none; the result is not changed. Safe for concurrent use.
+type Endorsements interface {
+	Find(kind, key string) []byte
+}
+
+// Shelf is reference material in memory. It is filled first and then only read.
+// A nil Shelf is empty.
+type Shelf map[string]map[string]Endorsement
+
+var _ Endorsements = Shelf(nil)
+
+// Put adds an endorsement in place of an older one about the same thing.
+func (s Shelf) Put(e Endorsement) {
+	if s[e.Kind] == nil {
+		s[e.Kind] = map[string]Endorsement{}
+	}
+	s[e.Kind][e.Key] = e
+}
+
+// Find implements Endorsements.
+func (s Shelf) Find(kind, key string) []byte { return s[kind][key].Data }

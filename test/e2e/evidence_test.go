@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/attester/guest"
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
+	"github.com/sallyport-project/sallyport/internal/seal"
+	sallyport "github.com/sallyport-project/sallyport/sdk"
+)
+
+// replayed is a guest that shows evidence of somebody else's handshake.
+type replayed struct {
+	tee  evidence.TEE
+	body json.RawMessage
+}
+
+func (r replayed) TEE() evidence.TEE { return r.tee }
+
+func (r replayed) Evidence(context.Context, evidence.Binding) (evidence.Evidence, error) {
+	return evidence.Evidence{TEE: r.tee, Body: r.body}, nil
+}
+
+// guests is a house that takes real evidence on a listener of its own.
+func guests(t *testing.T, endorsements string, kinds ...string) (*world, string) {
+	t.Helper()
+	verifiers := map[string]any{"enabled": kinds}
+	if endorsements != "" {
+		verifiers["endorsements"] = endorsements
+	}
+	w := start(t, found(t, Options{
+		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
+		Config:  map[string]any{"verifiers": verifiers},
+	}))
+	return w, "http://" + w.Bound["guests"]
+}
+
+func show(t *testing.T, url string, a evidence.Attester) error {
+	t.Helper()
+	key, err := seal.GenerateKey()
+	must(t, err)
+	g, err := guest.New(guest.Config{URL: url, HTTP: http.DefaultTransport, Attester: a, Key: key})
+	must(t, err)
+	_, err = g.Attest(t.Context())
+	return err
+}
+
+// findings waits for the newest record of a type and reads its checks.
+func (w *world) findings(t *testing.T, kind string) (string, evidence.Checks) {
+	t.Helper()
+	var id string
+	var checks evidence.Checks
+	for id == "" {
+		list, err := w.admin.Records(t.Context(), sallyport.RecordQuery{Type: kind, Newest: true, Limit: 1})
+		must(t, err)
+		if len(list.Items) == 0 {
+			time.Sleep(20 * time.Millisecond) // until it has its position
+			continue
+		}
+		r, err := audit.ParseLeaf(list.Items[0].Record)
+		must(t, err)
+		found, err := evidence.ParseFindings(r.Data["checks"])
+		must(t, err)
+		id, checks = r.ID, found[0].Checks
+	}
+	return id, checks
+}
+
+// TestEvidence_OfAnotherHandshakeIsRefused shows real evidence to the door: it is
+// genuine in everything but that it was made for another nonce and key, and that
+// one check refuses it.
+func TestEvidence_OfAnotherHandshakeIsRefused(t *testing.T) {
+	body := evidencetest.Vector(t, "snp/genoa-v3-evidence.json")
+	w, url := guests(t, "", "snp")
+	err := show(t, url, replayed{evidence.Snp, body})
+	if err == nil || !strings.Contains(err.Error(), "report-data") {
+		t.Fatalf("replayed evidence: %v", err)
+	}
+	id, checks := w.findings(t, "workload.refused")
+	if got := evidencetest.Failed(checks); len(got) != 1 || got[0] != "report-data" {
+		t.Errorf("failed: %v", got)
+	}
+	if evidencetest.Result(checks, "report-signature") != evidence.Passed {
+		t.Errorf("the signature is %q", evidencetest.Result(checks, "report-signature"))
+	}
+	out, err := w.House.Command(t.Context(), "policy", "explain", "--record", id, "--url", "https://"+w.Main)
+	must(t, err)
+	if !strings.Contains(out, "report-signature") || !strings.Contains(out, "workload.refused") {
+		t.Errorf("explained: %s", out)
+	}
+	if err := show(t, url, replayed{evidence.Tdx, body}); err == nil || !strings.Contains(err.Error(), "not switched on") {
+		t.Errorf("a kind that is not switched on: %v", err)
+	}
+}
+
+// TestEvidence_IsJudgedOffline runs the program on every vector, and looks at the
+// exit code and at what it says.
+func TestEvidence_IsJudgedOffline(t *testing.T) {
+	folder := evidencetest.Folder(t)
+	h := found(t, Options{})
+	for _, c := range offline {
+		args := append([]string{"evidence", "verify", filepath.Join(folder, c.file), "--output", "json", "--at", "2026-06-01T00:00:00Z"}, c.args...)
+		for i, a := range args {
+			args[i] = strings.ReplaceAll(a, "VECTORS", folder)
+		}
+		out, err := h.Command(t.Context(), args...)
+		if e, ok := errors.AsType[*ExitError](err); ok {
+			if out = e.Stdout; e.Code != 4 {
+				t.Errorf("%v: exit code %d: %s", c, e.Code, e.Stderr)
+			}
+		}
+		var j struct {
+			Verdict string          `json:"verdict"`
+			Checks  evidence.Checks `json:"checks"`
+		}
+		if err := json.Unmarshal([]byte(out), &j); err != nil {
+			t.Errorf("%v: %v in %q", c, err, out)
+			continue
+		}
+		if got := strings.Join(evidencetest.Failed(j.Checks), " "); got != c.failed || (j.Verdict == "accepted") != (err == nil) {
+			t.Errorf("%v: %s, failed %q, %v", c, j.Verdict, got, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(h.Dir, "unknown"), []byte("?"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.Command(t.Context(), "evidence", "verify", filepath.Join(folder, offline[0].file), "--endorsements", filepath.Join(h.Dir, "unknown"))
+	if e, ok := errors.AsType[*ExitError](err); !ok || e.Code != 2 {
+		t.Errorf("unknown reference material: %v", err)
+	}
+}
+
+// offline is every vector of evidence with what refuses it, if anything does.
+var offline = []struct {
+	file   string
+	args   []string
+	failed string
+}{
+	{"snp/genoa-v3-evidence.json", nil, ""},
+	{"snp/genoa-v3-evidence.json", []string{"--at", "2046-01-01T00:00:00Z"}, "endorsement-dates"},
+	{"snp/genoa-v3-evidence.json", []string{"--report-data", "00"}, "report-data"},
+	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/milan-v2-vcek.der"}, "report-version"},
+	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/invalid-vcek-legacy.der"}, "report-version endorsement-chain"},
+}
