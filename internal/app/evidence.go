@@ -16,7 +16,9 @@ import (
 
 // hardware makes the verifier of each kind of real evidence.
 var hardware = map[evidence.TEE]func(evidence.Endorsements) (evidence.Verifier, error){
-	evidence.Snp: func(from evidence.Endorsements) (evidence.Verifier, error) { return snp.New(snp.Config{Endorsements: from}) },
+	evidence.Snp: func(from evidence.Endorsements) (evidence.Verifier, error) {
+		return snp.New(snp.Config{Endorsements: from})
+	},
 }
 
 // recognisers read reference material, each that of its kinds of evidence.

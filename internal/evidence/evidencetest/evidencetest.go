@@ -102,7 +102,7 @@ func (s *state) below(n int) int {
 	*s ^= *s >> 12
 	*s ^= *s << 25
 	*s ^= *s >> 27
-	return int((uint64(*s) * 0x2545f4914f6cdd1d >> 33) % uint64(n)) //nolint:gosec // below n
+	return int((uint64(*s) * 0x2545f4914f6cdd1d >> 33) % uint64(n))
 }
 
 func (s *state) mutate(m []byte) []byte {

@@ -14,11 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
-	. "github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
+	"github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-func real(t testing.TB) *Verifier {
+func genuine(t testing.TB) *Verifier {
 	t.Helper()
 	v, err := New(Config{})
 	if err != nil {
@@ -30,12 +30,12 @@ func real(t testing.TB) *Verifier {
 // TestVerifier_AcceptsRealGenoaEvidence is evidence of a real machine, as a guest
 // sent it to a real broker.
 func TestVerifier_AcceptsRealGenoaEvidence(t *testing.T) {
-	body := Vector(t, "snp/genoa-v3-evidence.json")
+	body := evidencetest.Vector(t, "snp/genoa-v3-evidence.json")
 	r, _, err := parse(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims, checks, err := judge(t, real(t), body, evidence.Binding{ReportData: r.ReportData()}, Now)
+	claims, checks, err := judge(t, genuine(t), body, evidence.Binding{ReportData: r.ReportData()}, evidencetest.Now)
 	if err != nil {
 		t.Fatalf("%v\n%+v", err, checks)
 	}
@@ -54,27 +54,27 @@ func TestVerifier_AcceptsRealGenoaEvidence(t *testing.T) {
 		t.Errorf("%+v", claims)
 	}
 	for _, name := range []string{"report-version", "vmpl", "processor", "endorsement-chain", "endorsement-dates", "reported-tcb", "chip-id", "report-signature", "report-data"} {
-		if Result(checks, name) != evidence.Passed {
-			t.Errorf("%s is %q", name, Result(checks, name))
+		if evidencetest.Result(checks, name) != evidence.Passed {
+			t.Errorf("%s is %q", name, evidencetest.Result(checks, name))
 		}
 	}
-	if Result(checks, "endorsement-revocation") != evidence.Skipped {
+	if evidencetest.Result(checks, "endorsement-revocation") != evidence.Skipped {
 		t.Error("revocation was checked without a list")
 	}
 
 	// The nonce of a real handshake is gone: another one must be refused.
 	for name, b := range map[string]evidence.Binding{"another nonce": {ReportData: bound}, "none": {}} {
-		if _, checks, err := judge(t, real(t), body, b, Now); !fault.Is(err, fault.Denied) || !slices.Equal(Failed(checks), []string{"report-data"}) {
+		if _, checks, err := judge(t, genuine(t), body, b, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"report-data"}) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// The same evidence before its certificate was valid, and after.
-	for _, at := range []time.Time{Now.AddDate(-10, 0, 0), Now.AddDate(10, 0, 0)} {
-		if _, checks, err := judge(t, real(t), body, evidence.Binding{ReportData: r.ReportData()}, at); !fault.Is(err, fault.Denied) || !slices.Equal(Failed(checks), []string{"endorsement-dates"}) {
+	for _, at := range []time.Time{evidencetest.Now.AddDate(-10, 0, 0), evidencetest.Now.AddDate(10, 0, 0)} {
+		if _, checks, err := judge(t, genuine(t), body, evidence.Binding{ReportData: r.ReportData()}, at); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"endorsement-dates"}) {
 			t.Errorf("%s: %v", at, err)
 		}
 	}
-	if _, checks, err := judge(t, real(t), body, evidence.Binding{ReportData: r.ReportData(), InitData: inits}, Now); !fault.Is(err, fault.Denied) || !slices.Equal(Failed(checks), []string{"init-data"}) {
+	if _, checks, err := judge(t, genuine(t), body, evidence.Binding{ReportData: r.ReportData(), InitData: inits}, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"init-data"}) {
 		t.Errorf("init-data that the host did not put in: %v", err)
 	}
 }
@@ -82,28 +82,28 @@ func TestVerifier_AcceptsRealGenoaEvidence(t *testing.T) {
 // TestVerifier_JudgesTheRealMilanReport whose signature is good, and whose version
 // is too old for a guest of today.
 func TestVerifier_JudgesTheRealMilanReport(t *testing.T) {
-	report := Vector(t, "snp/milan-v2-report.bin")
+	report := evidencetest.Vector(t, "snp/milan-v2-report.bin")
 	r, err := ParseReport(report)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := evidence.Binding{ReportData: r.ReportData()}
-	body, err := Wrap(report, Vector(t, "snp/milan-v2-vcek.der"), false)
+	body, err := Wrap(report, evidencetest.Vector(t, "snp/milan-v2-vcek.der"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, checks, err := judge(t, real(t), body, b, Now)
-	if !fault.Is(err, fault.Denied) || Result(checks, "report-signature") != evidence.Passed || Result(checks, "chip-id") != evidence.Passed {
+	_, checks, err := judge(t, genuine(t), body, b, evidencetest.Now)
+	if !fault.Is(err, fault.Denied) || evidencetest.Result(checks, "report-signature") != evidence.Passed || evidencetest.Result(checks, "chip-id") != evidence.Passed {
 		t.Fatalf("%v %+v", err, checks)
 	}
-	if !slices.Equal(Failed(checks), []string{"report-version"}) {
-		t.Errorf("failed: %v", Failed(checks))
+	if !slices.Equal(evidencetest.Failed(checks), []string{"report-version"}) {
+		t.Errorf("failed: %v", evidencetest.Failed(checks))
 	}
-	body, err = Wrap(report, Vector(t, "snp/invalid-vcek-legacy.der"), false)
+	body, err = Wrap(report, evidencetest.Vector(t, "snp/invalid-vcek-legacy.der"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, checks, err := judge(t, real(t), body, b, Now); err == nil || Result(checks, "reported-tcb") == evidence.Passed {
+	if _, checks, err := judge(t, genuine(t), body, b, evidencetest.Now); err == nil || evidencetest.Result(checks, "reported-tcb") == evidence.Passed {
 		t.Errorf("a VCEK of another TCB: %v %+v", err, checks)
 	}
 }
@@ -121,7 +121,7 @@ func TestMakers_ArePinned(t *testing.T) {
 		if sum := sha256.Sum256(m.by[g].ark.Raw); hex.EncodeToString(sum[:]) != want {
 			t.Errorf("the root of %s is %x", g, sum)
 		}
-		text := Vector(t, "snp/"+strings.ToLower(string(g))+"-ask-ark-asvk.pem")
+		text := evidencetest.Vector(t, "snp/"+strings.ToLower(string(g))+"-ask-ark-asvk.pem")
 		vector, err := newMaker(text)
 		if err != nil || !vector.ark.Equal(m.by[g].ark) || !vector.ask.Equal(m.by[g].ask) || !vector.asvk.Equal(m.by[g].asvk) {
 			t.Errorf("%s: the certificates differ from those of the vectors: %v", g, err)
@@ -138,12 +138,12 @@ func TestVerifier_AcceptsEachGenerationAndKindOfKey(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			claims, checks, err := judge(t, verifierOf(t, a, g, nil), body, evidence.Binding{ReportData: bound, InitData: inits}, Now)
+			claims, checks, err := judge(t, verifierOf(t, a, g, nil), body, evidence.Binding{ReportData: bound, InitData: inits}, evidencetest.Now)
 			if err != nil || claims.InitData != hexOf(inits) {
 				t.Errorf("%s vlek %t: %v %+v", g, vlek, err, checks)
 			}
-			if skipped := Result(checks, "chip-id") == evidence.Skipped; skipped != vlek {
-				t.Errorf("%s vlek %t: chip-id is %s", g, vlek, Result(checks, "chip-id"))
+			if skipped := evidencetest.Result(checks, "chip-id") == evidence.Skipped; skipped != vlek {
+				t.Errorf("%s vlek %t: chip-id is %s", g, vlek, evidencetest.Result(checks, "chip-id"))
 			}
 		}
 	}
@@ -172,8 +172,8 @@ func TestVerifier_RefusesWhatDoesNotFit(t *testing.T) {
 		"older firmware":          {Genoa, func(c *chip) { c.tcb.SNP-- }, nil, nil, "reported-tcb"},
 		"another FMC":             {Turin, func(c *chip) { c.tcb.FMC++ }, nil, nil, "reported-tcb"},
 		"newer microcode":         {Milan, func(c *chip) { c.tcb.Microcode++ }, nil, nil, "reported-tcb"},
-		"an expired certificate":  {Genoa, func(c *chip) { c.to = Now.Add(-time.Second) }, nil, nil, "endorsement-dates"},
-		"one not valid yet":       {Genoa, func(c *chip) { c.from = Now.Add(time.Second) }, nil, nil, "endorsement-dates"},
+		"an expired certificate":  {Genoa, func(c *chip) { c.to = evidencetest.Now.Add(-time.Second) }, nil, nil, "endorsement-dates"},
+		"one not valid yet":       {Genoa, func(c *chip) { c.from = evidencetest.Now.Add(time.Second) }, nil, nil, "endorsement-dates"},
 		"SHA-256 in the chain":    {Genoa, func(c *chip) { c.alg = x509.SHA256WithRSAPSS }, nil, nil, "endorsement-chain"},
 		"PKCS#1 in the chain":     {Genoa, func(c *chip) { c.alg = x509.SHA384WithRSA }, nil, nil, "endorsement-chain"},
 		"no hardware id":          {Genoa, func(c *chip) { c.drop = oidHardware }, nil, nil, "endorsement-chain"},
@@ -201,9 +201,9 @@ func TestVerifier_RefusesWhatDoesNotFit(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		_, checks, err := judge(t, verifierOf(t, a, c.g, nil), body, evidence.Binding{ReportData: bound, InitData: inits}, Now)
-		if !fault.Is(err, fault.Denied) || !slices.Contains(Failed(checks), c.check) {
-			t.Errorf("%s: %v, failed %v", name, err, Failed(checks))
+		_, checks, err := judge(t, verifierOf(t, a, c.g, nil), body, evidence.Binding{ReportData: bound, InitData: inits}, evidencetest.Now)
+		if !fault.Is(err, fault.Denied) || !slices.Contains(evidencetest.Failed(checks), c.check) {
+			t.Errorf("%s: %v, failed %v", name, err, evidencetest.Failed(checks))
 		}
 	}
 }
@@ -214,21 +214,21 @@ func TestVerifier_RefusesForeignKeysAndChains(t *testing.T) {
 	swapped := c.endorse(a, otherKey)
 	b := evidence.Binding{ReportData: bound, InitData: inits}
 	body := must(Wrap(good[:], swapped, false))
-	if _, checks, err := judge(t, verifierOf(t, a, Genoa, nil), body, b, Now); !fault.Is(err, fault.Denied) || !slices.Equal(Failed(checks), []string{"report-signature"}) {
-		t.Errorf("swapped keys: %v %v", err, Failed(checks))
+	if _, checks, err := judge(t, verifierOf(t, a, Genoa, nil), body, b, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"report-signature"}) {
+		t.Errorf("swapped keys: %v %v", err, evidencetest.Failed(checks))
 	}
 	body = must(Wrap(good[:], c.endorse(a, leafKey), false))
-	if _, checks, err := judge(t, real(t), body, b, Now); !fault.Is(err, fault.Denied) || !slices.Equal(Failed(checks), []string{"endorsement-chain"}) {
-		t.Errorf("a made-up manufacturer: %v %v", err, Failed(checks))
+	if _, checks, err := judge(t, genuine(t), body, b, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"endorsement-chain"}) {
+		t.Errorf("a made-up manufacturer: %v %v", err, evidencetest.Failed(checks))
 	}
 	body = must(Wrap(good[:], c.endorse(a, leafKey), true))
-	if _, checks, err := judge(t, verifierOf(t, a, Genoa, nil), body, b, Now); !fault.Is(err, fault.Denied) || !slices.Contains(Failed(checks), "endorsement-type") {
-		t.Errorf("a VCEK that is called VLEK: %v %v", err, Failed(checks))
+	if _, checks, err := judge(t, verifierOf(t, a, Genoa, nil), body, b, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Contains(evidencetest.Failed(checks), "endorsement-type") {
+		t.Errorf("a VCEK that is called VLEK: %v %v", err, evidencetest.Failed(checks))
 	}
 	// The manufacturer's own certificates are never taken from evidence.
 	body = must(Wrap(good[:], a.askCert.Raw, false))
-	if _, checks, err := judge(t, verifierOf(t, a, Genoa, nil), body, b, Now); !fault.Is(err, fault.Denied) || !slices.Equal(Failed(checks), []string{"endorsement-chain"}) {
-		t.Errorf("an ASK as endorsement key: %v %v", err, Failed(checks))
+	if _, checks, err := judge(t, verifierOf(t, a, Genoa, nil), body, b, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"endorsement-chain"}) {
+		t.Errorf("an ASK as endorsement key: %v %v", err, evidencetest.Failed(checks))
 	}
 }
 
@@ -237,19 +237,19 @@ func TestVerifier_LooksForTheVCEK(t *testing.T) {
 	r := c.report(leafKey, nil)
 	body := must(Wrap(r[:], nil, false))
 	b := evidence.Binding{ReportData: bound, InitData: inits}
-	_, checks, err := judge(t, verifierOf(t, a, Turin, nil), body, b, Now)
+	_, checks, err := judge(t, verifierOf(t, a, Turin, nil), body, b, evidencetest.Now)
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "https://kdsintf.amd.com/vcek/v1/Turin/0102030405060708?fmcSPL=03&blSPL=10&teeSPL=00&snpSPL=23&ucodeSPL=200") {
 		t.Errorf("%v %v", err, checks)
 	}
 	key, _ := Wanted(r, Turin)
 	shelf := evidence.Shelf{}
 	shelf.Put(evidence.Endorsement{Kind: KindVCEK, Key: key, Data: c.endorse(a, leafKey)})
-	if _, checks, err := judge(t, verifierOf(t, a, Turin, shelf), body, b, Now); err != nil {
-		t.Errorf("with the VCEK at hand: %v %v", err, Failed(checks))
+	if _, checks, err := judge(t, verifierOf(t, a, Turin, shelf), body, b, evidencetest.Now); err != nil {
+		t.Errorf("with the VCEK at hand: %v %v", err, evidencetest.Failed(checks))
 	}
 	c.vlek = true
 	body = must(Wrap(c.report(leafKey, nil)[:], nil, false))
-	if _, _, err := judge(t, verifierOf(t, a, Turin, shelf), body, b, Now); !fault.Is(err, fault.Unavailable) {
+	if _, _, err := judge(t, verifierOf(t, a, Turin, shelf), body, b, evidencetest.Now); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("a VLEK is not looked for: %v", err)
 	}
 }
@@ -263,19 +263,19 @@ func TestVerifier_AsksTheRevocationList(t *testing.T) {
 		list   []byte
 		result evidence.Result
 	}{
-		"revokes another":    {a.crl(Now.Add(-day), Now.Add(day), a.ark, a.arkCert, 9), evidence.Passed},
-		"revokes the ASK":    {a.crl(Now.Add(-day), Now.Add(day), a.ark, a.arkCert, 2), evidence.Failed},
-		"has expired":        {a.crl(Now.Add(-2*day), Now.Add(-day), a.ark, a.arkCert), evidence.Failed},
-		"is not valid yet":   {a.crl(Now.Add(day), Now.Add(2*day), a.ark, a.arkCert), evidence.Failed},
-		"is by another key":  {a.crl(Now.Add(-day), Now.Add(day), a.ask, a.askCert), evidence.Failed},
+		"revokes another":    {a.crl(evidencetest.Now.Add(-day), evidencetest.Now.Add(day), a.ark, a.arkCert, 9), evidence.Passed},
+		"revokes the ASK":    {a.crl(evidencetest.Now.Add(-day), evidencetest.Now.Add(day), a.ark, a.arkCert, 2), evidence.Failed},
+		"has expired":        {a.crl(evidencetest.Now.Add(-2*day), evidencetest.Now.Add(-day), a.ark, a.arkCert), evidence.Failed},
+		"is not valid yet":   {a.crl(evidencetest.Now.Add(day), evidencetest.Now.Add(2*day), a.ark, a.arkCert), evidence.Failed},
+		"is by another key":  {a.crl(evidencetest.Now.Add(-day), evidencetest.Now.Add(day), a.ask, a.askCert), evidence.Failed},
 		"is no list":         {[]byte("?"), evidence.Failed},
-		"names another's 77": {a.crl(Now.Add(-day), Now.Add(day), a.ark, a.arkCert, 77), evidence.Passed}, // the VCEK is the ASK's to revoke
+		"names another's 77": {a.crl(evidencetest.Now.Add(-day), evidencetest.Now.Add(day), a.ark, a.arkCert, 77), evidence.Passed}, // the VCEK is the ASK's to revoke
 	} {
 		shelf := evidence.Shelf{}
 		shelf.Put(evidence.Endorsement{Kind: KindCRL, Key: "Genoa", Data: x.list})
-		_, checks, err := judge(t, verifierOf(t, a, Genoa, shelf), body, b, Now)
-		if Result(checks, "endorsement-revocation") != x.result || (err == nil) != (x.result == evidence.Passed) {
-			t.Errorf("a list that %s: %s, %v", name, Result(checks, "endorsement-revocation"), err)
+		_, checks, err := judge(t, verifierOf(t, a, Genoa, shelf), body, b, evidencetest.Now)
+		if evidencetest.Result(checks, "endorsement-revocation") != x.result || (err == nil) != (x.result == evidence.Passed) {
+			t.Errorf("a list that %s: %s, %v", name, evidencetest.Result(checks, "endorsement-revocation"), err)
 		}
 	}
 }
@@ -286,14 +286,14 @@ func TestParse_RefusesMalformedEvidence(t *testing.T) {
 	good := string(must(Wrap(c.report(leafKey, nil)[:], key, false)))
 	b := evidence.Binding{ReportData: bound, InitData: inits}
 	v := verifierOf(t, a, Genoa, nil)
-	if _, _, err := judge(t, v, json.RawMessage(good), b, Now); err != nil {
+	if _, _, err := judge(t, v, json.RawMessage(good), b, evidencetest.Now); err != nil {
 		t.Fatal(err)
 	}
-	replace := func(old, new string) string {
+	replace := func(old, by string) string {
 		if !strings.Contains(good, old) {
 			t.Fatalf("there is no %s", old)
 		}
-		return strings.Replace(good, old, new, 1)
+		return strings.Replace(good, old, by, 1)
 	}
 	for name, body := range map[string]string{
 		"empty":            "",
@@ -314,7 +314,7 @@ func TestParse_RefusesMalformedEvidence(t *testing.T) {
 		"deep":             `{"attestation_report":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}`,
 		"too long":         good + strings.Repeat(" ", maxEvidence),
 	} {
-		if _, checks, err := judge(t, v, json.RawMessage(body), b, Now); !fault.Is(err, fault.Invalid) || !slices.Equal(Failed(checks), []string{"form"}) {
+		if _, checks, err := judge(t, v, json.RawMessage(body), b, evidencetest.Now); !fault.Is(err, fault.Invalid) || !slices.Equal(evidencetest.Failed(checks), []string{"form"}) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -328,18 +328,18 @@ func TestParse_RefusesMalformedEvidence(t *testing.T) {
 // A report is refused whichever way it was changed, and so is the certificate of
 // its signer.
 func TestVerifier_AcceptsNoMutant(t *testing.T) {
-	body := Vector(t, "snp/genoa-v3-evidence.json")
+	body := evidencetest.Vector(t, "snp/genoa-v3-evidence.json")
 	r, certs, err := parse(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := real(t)
+	v := genuine(t)
 	refused := func(i int, report, key []byte, vlek bool) {
 		made, err := Wrap(report, key, vlek)
 		if err != nil {
 			return // no report at all
 		}
-		if _, _, err := judge(t, v, made, evidence.Binding{Unknown: true}, Now); err == nil {
+		if _, _, err := judge(t, v, made, evidence.Binding{Unknown: true}, evidencetest.Now); err == nil {
 			t.Fatalf("mutant %d was accepted", i)
 		}
 	}
@@ -347,8 +347,8 @@ func TestVerifier_AcceptsNoMutant(t *testing.T) {
 	if testing.Short() {
 		n = 500
 	}
-	Mutants(r[:], n, func(i int, m []byte) { refused(i, m, certs[0].der, false) })
-	Mutants(certs[0].der, n, func(i int, m []byte) { refused(i, r[:], m, false) })
+	evidencetest.Mutants(r[:], n, func(i int, m []byte) { refused(i, m, certs[0].der, false) })
+	evidencetest.Mutants(certs[0].der, n, func(i int, m []byte) { refused(i, r[:], m, false) })
 	for i := range ReportSize {
 		refused(i, r[:i], certs[0].der, false)
 	}
@@ -356,56 +356,56 @@ func TestVerifier_AcceptsNoMutant(t *testing.T) {
 		refused(i, r[:], certs[0].der[:i], false)
 	}
 	for i := range body {
-		if _, _, err := judge(t, v, body[:i], evidence.Binding{Unknown: true}, Now); err == nil {
+		if _, _, err := judge(t, v, body[:i], evidence.Binding{Unknown: true}, evidencetest.Now); err == nil {
 			t.Fatalf("evidence that was cut at %d was accepted", i)
 		}
 	}
 }
 
 func TestRecognise_TakesWhatTheMakerSigned(t *testing.T) {
-	der := Vector(t, "snp/milan-v2-vcek.der")
-	list, err := Recognise(der, Now)
+	der := evidencetest.Vector(t, "snp/milan-v2-vcek.der")
+	list, err := Recognise(der, evidencetest.Now)
 	if err != nil || len(list) != 1 || list[0].Kind != KindVCEK || !strings.HasPrefix(list[0].Key, "Milan/c38427a3") || list[0].NotAfter.IsZero() || !bytes.Equal(list[0].Data, der) {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if _, err := Recognise(der, Now.AddDate(20, 0, 0)); !fault.Is(err, fault.Invalid) {
+	if _, err := Recognise(der, evidencetest.Now.AddDate(20, 0, 0)); !fault.Is(err, fault.Invalid) {
 		t.Errorf("an expired one: %v", err)
 	}
 	a, c := newAuthority(Milan), newChip(Milan)
-	if _, err := Recognise(c.endorse(a, leafKey), Now); !fault.Is(err, fault.Invalid) {
+	if _, err := Recognise(c.endorse(a, leafKey), evidencetest.Now); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a made-up one: %v", err)
 	}
-	if _, err := Recognise(a.crl(Now, Now.Add(time.Hour), a.ark, a.arkCert), Now); !fault.Is(err, fault.Invalid) {
+	if _, err := Recognise(a.crl(evidencetest.Now, evidencetest.Now.Add(time.Hour), a.ark, a.arkCert), evidencetest.Now); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a made-up list: %v", err)
 	}
 	for _, foreign := range [][]byte{nil, []byte("{}"), a.arkCert.Raw} {
-		if list, err := Recognise(foreign, Now); len(list) > 0 || err != nil {
+		if list, err := Recognise(foreign, evidencetest.Now); len(list) > 0 || err != nil {
 			t.Errorf("foreign: %v, %v", list, err)
 		}
 	}
 }
 
 func FuzzVerify(f *testing.F) {
-	f.Add([]byte(Vector(f, "snp/genoa-v3-evidence.json")))
-	f.Add([]byte(must(Wrap(Vector(f, "snp/milan-v2-report.bin"), Vector(f, "snp/milan-v2-vcek.der"), false))))
+	f.Add(evidencetest.Vector(f, "snp/genoa-v3-evidence.json"))
+	f.Add([]byte(must(Wrap(evidencetest.Vector(f, "snp/milan-v2-report.bin"), evidencetest.Vector(f, "snp/milan-v2-vcek.der"), false))))
 	v := must(New(Config{}))
-	genuine, _, err := parse(Vector(f, "snp/genoa-v3-evidence.json"))
+	known, _, err := parse(evidencetest.Vector(f, "snp/genoa-v3-evidence.json"))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, _, err := judge(t, v, body, evidence.Binding{Unknown: true}, Now)
+		_, _, err := judge(t, v, body, evidence.Binding{Unknown: true}, evidencetest.Now)
 		if err != nil {
 			return
 		}
-		if r, _, err := parse(body); err != nil || *r != *genuine {
+		if r, _, err := parse(body); err != nil || *r != *known {
 			t.Fatalf("forged evidence was accepted: %v", err)
 		}
 	})
 }
 
 func FuzzRecognise(f *testing.F) {
-	f.Add([]byte(Vector(f, "snp/milan-v2-vcek.der")))
-	f.Add([]byte(Vector(f, "snp/milan-ask-ark-asvk.pem")))
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = Recognise(data, Now) })
+	f.Add(evidencetest.Vector(f, "snp/milan-v2-vcek.der"))
+	f.Add(evidencetest.Vector(f, "snp/milan-ask-ark-asvk.pem"))
+	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = Recognise(data, evidencetest.Now) })
 }

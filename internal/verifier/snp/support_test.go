@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
-	. "github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
+	"github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
 )
 
 func must[T any](v T, err error) T {
@@ -50,7 +50,7 @@ func newAuthority(g Generation) *authority {
 	ca := func(name string, serial int64, key *rsa.PrivateKey, parent *x509.Certificate) *x509.Certificate {
 		c := &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: Now.AddDate(-5, 0, 0), NotAfter: Now.AddDate(20, 0, 0),
+			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: evidencetest.Now.AddDate(-5, 0, 0), NotAfter: evidencetest.Now.AddDate(20, 0, 0),
 			SignatureAlgorithm: x509.SHA384WithRSAPSS, SubjectKeyId: []byte{byte(serial)},
 		}
 		if parent == nil {
@@ -79,7 +79,7 @@ type chip struct {
 }
 
 func newChip(g Generation) chip {
-	c := chip{g: g, tcb: TCB{Bootloader: 10, SNP: 23, Microcode: 200}, from: Now.AddDate(-1, 0, 0), to: Now.AddDate(6, 0, 0), alg: x509.SHA384WithRSAPSS}
+	c := chip{g: g, tcb: TCB{Bootloader: 10, SNP: 23, Microcode: 200}, from: evidencetest.Now.AddDate(-1, 0, 0), to: evidencetest.Now.AddDate(6, 0, 0), alg: x509.SHA384WithRSAPSS}
 	n := 64
 	if g == Turin {
 		c.tcb.FMC, n = 3, 8
