@@ -25,18 +25,28 @@ const (
 )
 
 // A package is an uncompressed USTAR archive that can be written in one way
-// only: manifest.json, signature.dat, then the manifest's files sorted by name,
-// each a regular file with mode 0755 (0644 for the first two), owner 0, time 0.
-// The reader makes the header that it expects and compares bytes, so that links,
-// folders, extensions, duplicates and tricks that two tar readers understand
-// differently have no way in, and nothing is unpacked before it is verified.
+// only: manifest.json, signature.dat, then the manifest's files sorted by path,
+// each a regular file with mode 0644, executables 0755, owner 0, time 0. Folders
+// have no entries: the paths imply them. The reader makes the header that it
+// expects and compares bytes, so that links, extensions, duplicates and tricks
+// that two tar readers understand differently have no way in, and nothing is
+// unpacked before it is verified.
+
+const (
+	plainMode      = 0o644
+	executableMode = 0o755
+)
+
+// modeOf is the mode that a file of a package has.
+func modeOf(m manifest.Manifest, f manifest.File) int64 {
+	if m.IsExecutable(f) {
+		return executableMode
+	}
+	return plainMode
+}
 
 // header returns the one header block of an entry.
-func header(name string, size int64) ([]byte, error) {
-	mode := int64(0o755)
-	if name == manifestName || name == signatureName {
-		mode = 0o644
-	}
+func header(name string, mode, size int64) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	err := w.WriteHeader(&tar.Header{
@@ -50,8 +60,8 @@ func header(name string, size int64) ([]byte, error) {
 }
 
 // writeEntry writes header, size bytes of r, and padding.
-func writeEntry(w io.Writer, name string, size int64, r io.Reader) error {
-	h, err := header(name, size)
+func writeEntry(w io.Writer, name string, mode, size int64, r io.Reader) error {
+	h, err := header(name, mode, size)
 	if err != nil {
 		return err
 	}
@@ -97,9 +107,9 @@ func (a *archiveReader) peek() ([]byte, error) {
 	return a.next, nil
 }
 
-// entry demands that the next entry is name, with a size of at most limit, and
-// returns its size. exact < 0 leaves the size open.
-func (a *archiveReader) entry(name string, exact, limit int64) (int64, error) {
+// entry demands that the next entry is name, with this mode and a size of at most
+// limit, and returns its size. exact < 0 leaves the size open.
+func (a *archiveReader) entry(name string, mode, exact, limit int64) (int64, error) {
 	block, err := a.peek()
 	if err != nil {
 		return 0, err
@@ -111,7 +121,7 @@ func (a *archiveReader) entry(name string, exact, limit int64) (int64, error) {
 	if size > limit {
 		return 0, fault.Invalidf("%s in the package is larger than the %d bytes allowed", name, limit)
 	}
-	want, err := header(name, size)
+	want, err := header(name, mode, size)
 	if err != nil {
 		return 0, err
 	}
@@ -135,6 +145,9 @@ func explainHeader(block []byte, want string) error {
 		return fault.Invalidf("the package has an entry that is not a plain regular file, or ends early")
 	}
 	name, _, _ := strings.Cut(string(block[:100]), "\x00")
+	if prefix, _, _ := strings.Cut(string(block[345:500]), "\x00"); prefix != "" {
+		name = prefix + "/" + name
+	}
 	if name != want {
 		return fault.Invalidf("the package has entry %q where %s must stand", clip(name, 64), want)
 	}
@@ -204,7 +217,7 @@ func (a *archiveReader) readHead() (head, error) {
 		{manifestName, manifest.MaxBytes, &h.manifestBytes},
 		{signatureName, maxEnvelopeBytes, &h.envelopeBytes},
 	} {
-		size, err := a.entry(part.name, -1, part.limit)
+		size, err := a.entry(part.name, plainMode, -1, part.limit)
 		if err != nil {
 			return head{}, err
 		}
@@ -222,7 +235,7 @@ func (a *archiveReader) readHead() (head, error) {
 // whether the content was right.
 func (a *archiveReader) readFiles(m manifest.Manifest, sink func(f manifest.File) (w io.Writer, commit func(ok bool) error, err error)) error {
 	for _, f := range sortedFiles(m) {
-		if _, err := a.entry(f.Path, f.Size, manifest.MaxFileBytes); err != nil {
+		if _, err := a.entry(f.Path, modeOf(m, f), f.Size, manifest.MaxFileBytes); err != nil {
 			return err
 		}
 		w, commit, err := sink(f)

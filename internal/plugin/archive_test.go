@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
@@ -174,8 +175,8 @@ func TestInstall_RefusesHostileArchives(t *testing.T) {
 		"another time":        {man, sig, late},
 		"set-user-id":         {man, sig, setuid},
 		"larger binary":       {man, sig, reg(m.Files[0].Path, append(bytes.Clone(binary), 'x'))},
-		"oversized manifest":  {reg(manifestName, make([]byte, 300<<10)), sig, bin},
-		"oversized signature": {man, reg(signatureName, make([]byte, 1<<20)), bin},
+		"oversized manifest":  {reg(manifestName, make([]byte, manifest.MaxBytes+1)), sig, bin},
+		"oversized signature": {man, reg(signatureName, make([]byte, maxEnvelopeBytes+1)), bin},
 		"empty":               {},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,7 +217,7 @@ func TestInstall_RefusesEndlessData(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	// A header that promises an enormous manifest, and data without end.
-	h, err := header(manifestName, 1<<32)
+	h, err := header(manifestName, plainMode, 1<<32)
 	if err != nil {
 		t.Fatal(err)
 	}

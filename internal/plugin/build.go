@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -36,11 +38,35 @@ type Binary struct {
 	Path string `json:"path"` // name in the package; default <name>-<os>-<arch>
 }
 
+// Source is one file of a package of many files. Its size and digest are those
+// of what Open gives, which is called twice and must give the same.
+type Source struct {
+	manifest.File
+	Open func() (io.ReadCloser, error)
+}
+
 // Spec is what [Build] makes a package from. Manifest.Files is ignored: it is
-// filled from Binaries.
+// filled from Binaries and Sources.
 type Spec struct {
 	Manifest manifest.Manifest
 	Binaries []Binary
+	Sources  []Source
+}
+
+// sources are all files of the package, sorted by path, without digests.
+func (s Spec) sources() []Source {
+	list := slices.Clone(s.Sources)
+	for _, b := range s.Binaries {
+		if b.Path == "" {
+			b.Path = s.Manifest.Name + "-" + b.OS + "-" + b.Arch
+		}
+		list = append(list, Source{
+			File: manifest.File{OS: b.OS, Arch: b.Arch, Path: b.Path},
+			Open: func() (io.ReadCloser, error) { return OpenFile(b.File) },
+		})
+	}
+	slices.SortFunc(list, func(a, b Source) int { return strings.Compare(a.Path, b.Path) })
+	return list
 }
 
 // ReadSpec reads a plugin.json: a manifest without files. Faults are Invalid.
@@ -62,19 +88,15 @@ func Build(spec Spec, out string) (Report, error) {
 	m := spec.Manifest
 	m.Schema = manifest.Schema
 	m.Files = nil
-	sources := map[string]string{}
-	for _, b := range spec.Binaries {
-		if b.Path == "" {
-			b.Path = m.Name + "-" + b.OS + "-" + b.Arch
-		}
-		size, sum, err := hashFile(b.File)
+	open := map[string]func() (io.ReadCloser, error){}
+	for _, src := range spec.sources() {
+		f, err := src.measured()
 		if err != nil {
 			return Report{}, err
 		}
-		m.Files = append(m.Files, manifest.File{OS: b.OS, Arch: b.Arch, Path: b.Path, Size: size, SHA256: sum})
-		sources[b.Path] = b.File
+		m.Files = append(m.Files, f)
+		open[f.Path] = src.Open
 	}
-	m.Files = sortedFiles(m)
 	if err := m.Validate(); err != nil {
 		return Report{}, fault.Invalidf("%s", err)
 	}
@@ -86,9 +108,7 @@ func Build(spec Spec, out string) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	err = writePackage(out, head{data, env}, m, func(f manifest.File) (io.ReadCloser, error) {
-		return os.Open(filepath.Clean(sources[f.Path]))
-	})
+	err = writePackage(out, head{data, env}, m, func(f manifest.File) (io.ReadCloser, error) { return open[f.Path]() })
 	if err != nil {
 		return Report{}, err
 	}
@@ -221,6 +241,15 @@ func discardFile(manifest.File) (io.Writer, func(bool) error, error) {
 	return io.Discard, func(bool) error { return nil }, nil
 }
 
+// OpenFile opens a file of this machine for a [Source]; NotFound names it.
+func OpenFile(name string) (io.ReadCloser, error) {
+	f, err := os.Open(filepath.Clean(name))
+	if err != nil {
+		return nil, missingFile(err, name)
+	}
+	return f, nil
+}
+
 func missingFile(err error, file string) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return fault.NotFoundf("there is no file %s", file).Because(err)
@@ -237,7 +266,7 @@ func writePackage(out string, h head, m manifest.Manifest, open func(manifest.Fi
 				return fault.Wrap(err, "open %s", f.Path)
 			}
 			sum := sha256.New()
-			err = writeEntry(w, f.Path, f.Size, io.TeeReader(r, sum))
+			err = writeEntry(w, f.Path, modeOf(m, f), f.Size, io.TeeReader(r, sum))
 			_ = r.Close()
 			if err == nil && !sameDigest(sum.Sum(nil), f.SHA256) {
 				err = fault.Conflictf("file %s has changed while the package was made", f.Path)
@@ -254,7 +283,7 @@ func writePackage(out string, h head, m manifest.Manifest, open func(manifest.Fi
 func rewritePackage(out string, h head, m manifest.Manifest, a *archiveReader) error {
 	return createPackage(out, h, func(w io.Writer) error {
 		return a.readFiles(m, func(f manifest.File) (io.Writer, func(bool) error, error) {
-			hdr, err := header(f.Path, f.Size)
+			hdr, err := header(f.Path, modeOf(m, f), f.Size)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -288,10 +317,10 @@ func createPackage(out string, h head, files func(io.Writer) error) (err error) 
 			_ = os.Remove(out)
 		}
 	}()
-	if err := writeEntry(f, manifestName, int64(len(h.manifestBytes)), bytes.NewReader(h.manifestBytes)); err != nil {
+	if err := writeEntry(f, manifestName, plainMode, int64(len(h.manifestBytes)), bytes.NewReader(h.manifestBytes)); err != nil {
 		return err
 	}
-	if err := writeEntry(f, signatureName, int64(len(h.envelopeBytes)), bytes.NewReader(h.envelopeBytes)); err != nil {
+	if err := writeEntry(f, signatureName, plainMode, int64(len(h.envelopeBytes)), bytes.NewReader(h.envelopeBytes)); err != nil {
 		return err
 	}
 	if err := files(f); err != nil {
@@ -311,19 +340,21 @@ func encodeManifest(m manifest.Manifest) ([]byte, error) {
 	return data, nil
 }
 
-func hashFile(name string) (int64, string, error) {
-	f, err := os.Open(filepath.Clean(name))
+// measured is the file with size and digest.
+func (s Source) measured() (manifest.File, error) {
+	f := s.File
+	r, err := s.Open()
 	if err != nil {
-		return 0, "", missingFile(err, name)
+		return f, fault.Wrap(err, "open %s", f.Path)
 	}
-	defer func() { _ = f.Close() }()
+	defer func() { _ = r.Close() }()
 	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, manifest.MaxFileBytes+1))
-	if err != nil {
-		return 0, "", fault.Wrap(err, "read %s", name)
+	if f.Size, err = io.Copy(h, io.LimitReader(r, manifest.MaxFileBytes+1)); err != nil {
+		return f, fault.Wrap(err, "read %s", f.Path)
 	}
-	if n == 0 || n > manifest.MaxFileBytes {
-		return 0, "", fault.Invalidf("%s must have between 1 and %d bytes", name, manifest.MaxFileBytes)
+	if f.Size > manifest.MaxFileBytes {
+		return f, fault.Invalidf("%s must have at most %d bytes", f.Path, manifest.MaxFileBytes)
 	}
-	return n, hex.EncodeToString(h.Sum(nil)), nil
+	f.SHA256 = hex.EncodeToString(h.Sum(nil))
+	return f, nil
 }

@@ -1,6 +1,32 @@
 package plugin
 
-import "sync"
+import (
+	"crypto/sha256"
+	"io"
+	"sync"
+
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// newImage copies an executable once and hashes it in the same pass. What is not
+// the file that was signed is Denied with [ReasonDigest].
+func newImage(src io.Reader, f manifest.File) (*image, error) {
+	return seal("plugin:"+f.SHA256[:16], true, func(w io.Writer) error { return copyVerified(w, src, f) })
+}
+
+// copyVerified copies a file of the store and compares size and digest.
+func copyVerified(w io.Writer, src io.Reader, f manifest.File) error {
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(src, f.Size+1))
+	if err != nil {
+		return fault.Wrap(err, "copy plugin into memory")
+	}
+	if n != f.Size || !sameDigest(h.Sum(nil), f.SHA256) {
+		return refuse(ReasonDigest, "%s in the plugin store is not the file that was signed; install the package again", f.Path)
+	}
+	return nil
+}
 
 // images keeps one sealed image per package in memory while the package is in
 // use, so that a restart copies and hashes nothing: what is sealed cannot have

@@ -28,6 +28,7 @@ import (
 // instance is one running process of one package, with its connection.
 type instance struct {
 	m      manifest.Manifest
+	run    *program
 	proc   *process
 	client *goplugin.Client
 	conn   *grpc.ClientConn
@@ -65,14 +66,17 @@ func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
 	if i.dir, err = os.MkdirTemp(h.runDir, "p"); err != nil {
 		return nil, fault.Wrap(err, "make private folder")
 	}
+	if i.run, err = h.program(ctx, e, img, i.dir); err != nil {
+		return nil, err
+	}
 	private := privateChannel && m.Contract == manifest.ContractSallyport
 	exited := make(chan struct{})
 	stop := &brake{exited: exited}
 	i.proc = &process{
-		name: m.Name, image: img, spawn: h.spawn, local: private, exited: exited,
+		name: m.Name, run: i.run, spawn: h.spawn, local: private, exited: exited,
 		stderr: newOutput(h.cfg.Log, m.Name, "stderr", h.cfg.Now, stop), brake: stop,
 		box:  h.cfg.Sandbox,
-		plan: SandboxPlan{Plugin: m.Name, Capabilities: m.Capabilities},
+		plan: SandboxPlan{Plugin: m.Name, Capabilities: m.Capabilities, Tree: i.run.tree},
 	}
 	i.client = goplugin.NewClient(h.clientConfig(i, private))
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
@@ -89,6 +93,9 @@ func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
 		return nil, refuse(ReasonIncompatible, "plugin %s does not speak gRPC", m.Name)
 	}
 	i.conn = g.Conn
+	if err := i.run.unchanged(); err != nil { // before it learns anything
+		return nil, err
+	}
 	if err := i.introduce(ctx, h.cfg.Settings); err != nil {
 		return nil, err
 	}
@@ -237,6 +244,9 @@ func (i *instance) fail() { i.failed.Do(func() { close(i.over) }) }
 // check asks grpc.health; a plugin without that service is asked who it is
 // instead, and is not punished for what its contract does not demand.
 func (i *instance) check(ctx context.Context) error {
+	if err := i.run.unchanged(); err != nil {
+		return err
+	}
 	r, err := grpc_health_v1.NewHealthClient(i.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: goplugin.GRPCServiceName})
 	switch status.Code(err) {
 	case codes.OK:
@@ -265,6 +275,9 @@ func (i *instance) stop(gently bool) {
 		}
 		if i.client != nil {
 			i.end(gently)
+		}
+		if i.run != nil {
+			i.run.close()
 		}
 		if i.dir != "" {
 			_ = os.RemoveAll(i.dir)

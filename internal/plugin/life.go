@@ -172,6 +172,9 @@ func (l *life[W]) watch(ctx context.Context, w W) error {
 				tick.Reset(l.pace.healthEvery)
 				continue
 			}
+			if fault.Is(err, fault.Denied) { // it must not run any more
+				return err
+			}
 			l.pool.log.WarnContext(ctx, "plugin missed a health check", slog.Any("err", err))
 			if missed++; missed >= missedChecks {
 				return &reasoned{fault.Unavailablef("plugin %s does not answer and is restarted", l.pool.name).Because(err), ReasonHung}

@@ -79,17 +79,16 @@ func Supported(m manifest.Manifest) error {
 			return refuse(ReasonIncompatible, "package %s has role %s, which this version does not serve", m.Name, r)
 		}
 	}
-	if m.Run != nil {
-		return refuse(ReasonIncompatible, "package %s has many files, which this version does not run", m.Name)
+	if m.Run != nil && m.Run.Command == "" {
+		return refuse(ReasonIncompatible, "package %s has entry points and no command, which this version does not serve", m.Name)
 	}
 	return nil
 }
 
-// platformFile is the file of this platform.
-func platformFile(m manifest.Manifest) (manifest.File, error) {
-	f, ok := m.For(runtime.GOOS, runtime.GOARCH)
-	if !ok {
-		return manifest.File{}, refuse(ReasonIncompatible, "package %s has no file for %s/%s", m.Name, runtime.GOOS, runtime.GOARCH)
+// runsHere reports why a package cannot run on this platform.
+func runsHere(m manifest.Manifest) error {
+	if !m.Runs(runtime.GOOS, runtime.GOARCH) {
+		return refuse(ReasonIncompatible, "package %s has no file for %s/%s", m.Name, runtime.GOOS, runtime.GOARCH)
 	}
-	return f, nil
+	return nil
 }

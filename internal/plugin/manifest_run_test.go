@@ -109,7 +109,7 @@ func TestValidPath_FitsTheArchive(t *testing.T) {
 		if !manifest.ValidPath(path) {
 			return
 		}
-		if _, err := header(path, 1); err != nil {
+		if _, err := header(path, plainMode, 1); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
 	})

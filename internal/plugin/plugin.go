@@ -50,6 +50,14 @@ type Config struct {
 	Settings func(ctx context.Context, plugin string) ([]byte, error)
 	// Sandbox confines processes; nil runs them as this user, and status says so.
 	Sandbox Sandbox
+	// Interpreters are the programs for interpreted plugins, absolute paths by
+	// the name that a manifest uses. python3 and python3.N need no entry: they are
+	// looked for in the system's folders, whatever PATH says.
+	Interpreters map[string]string
+	// Witness is told which interpreter runs a plugin, before its first start and
+	// whenever path or digest have changed since. Its error keeps the plugin from
+	// starting.
+	Witness func(ctx context.Context, plugin string, i Interpreter) error
 	// Eager starts plugins when they are put in place, not with the first call.
 	Eager bool
 
@@ -76,6 +84,7 @@ type Host struct {
 	images images
 	meters *meters
 	pace   pace
+	told   told
 
 	ending context.Context // ends when Close begins
 	stop   context.CancelFunc
@@ -85,6 +94,12 @@ type Host struct {
 	old    sync.WaitGroup // lives that are being drained
 	table  atomic.Pointer[table]
 	trust  atomic.Pointer[Trust]
+}
+
+// told is which interpreters were witnessed, by plugin.
+type told struct {
+	mu sync.Mutex
+	by map[string]Interpreter
 }
 
 // New makes a host without plugins; [Host.Sync] gives it some. Close ends it.
@@ -112,6 +127,10 @@ func New(cfg Config) (*Host, error) {
 		firstPause: 50 * time.Millisecond, maxPause: 5 * time.Second,
 		breakAfter: 5, coolDown: cfg.CoolDown, steadyAfter: cfg.SteadyAfter,
 	}
+	if err := h.store.sweepTrees(); err != nil {
+		return nil, err
+	}
+	h.told.by = map[string]Interpreter{}
 	h.spawn = newSpawner()
 	h.ending, h.stop = context.WithCancel(context.Background())
 	h.meters = newMeters(cfg.Metrics, h)

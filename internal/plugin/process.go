@@ -18,12 +18,12 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// process runs one verified image as go-plugin's runner. It gets the variables
+// process runs one verified program as go-plugin's runner. It gets the variables
 // of the handshake and nothing of our environment, no descriptor but its three
 // standard ones, its own process group, and it dies with us.
 type process struct {
 	name   string
-	image  *image
+	run    *program
 	spawn  *spawner
 	socket string // private folder of its sockets
 	local  bool   // only a unix socket in that folder is acceptable
@@ -47,7 +47,7 @@ var _ runner.Runner = (*process)(nil)
 
 // prepare takes over the environment that go-plugin made for the handshake.
 func (p *process) prepare(env []string) {
-	p.cmd = &exec.Cmd{Path: p.image.path(), Args: []string{p.name}, Env: env, Dir: p.socket}
+	p.cmd = &exec.Cmd{Path: p.run.path, Args: p.run.args, Env: append(env, p.run.env...), Dir: p.socket}
 	isolate(p.cmd)
 }
 

@@ -50,37 +50,44 @@ func ourOwner(info fs.FileInfo) bool {
 }
 
 // openSafe opens one file of an entry by descriptors alone: below the root,
-// through no link, without waiting on a FIFO, and only a regular file with one
-// name that nobody else can write.
-func openSafe(root, entry, name string) (*os.File, error) {
-	if strings.ContainsAny(entry+name, "/\x00") || name == ".." || name == "." {
-		return nil, refuse(ReasonUnsafe, "a package has a file name with a folder in it")
-	}
-	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// through no link, without waiting on a FIFO, through folders and to a regular
+// file with one name that nobody else can write.
+func openSafe(root, entry, path string) (*os.File, error) {
+	steps := append([]string{entry}, strings.Split(path, "/")...)
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fault.Wrap(err, "open plugin store")
 	}
-	defer func() { _ = unix.Close(rootFD) }()
-	const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-	dirFD, err := unix.Openat2(rootFD, entry, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath,
-	})
-	if err != nil {
-		return nil, openError(err, "the folder of a package")
+	at := os.NewFile(uintptr(fd), root)
+	for n, step := range steps {
+		next, err := openStep(at, step, n < len(steps)-1)
+		_ = at.Close()
+		if err != nil {
+			return nil, err
+		}
+		at = next
 	}
-	dir := os.NewFile(uintptr(dirFD), entry)
-	defer func() { _ = dir.Close() }()
-	if err := checkOpen(dir, true); err != nil {
-		return nil, err
+	return at, nil
+}
+
+// openStep opens one name in a folder and judges what it got.
+func openStep(in *os.File, name string, folder bool) (*os.File, error) {
+	if name == "" || name == "." || name == ".." || strings.ContainsRune(name, 0) {
+		return nil, refuse(ReasonUnsafe, "a package has a file name that leaves its folder")
 	}
-	fd, err := unix.Openat2(dirFD, name, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: beneath,
+	flags := unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
+	if folder {
+		flags |= unix.O_DIRECTORY
+	}
+	fd, err := unix.Openat2(int(in.Fd()), name, &unix.OpenHow{
+		Flags:   uint64(flags), //nolint:gosec // positive constants
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
 		return nil, openError(err, name)
 	}
 	f := os.NewFile(uintptr(fd), name)
-	if err := checkOpen(f, false); err != nil {
+	if err := checkOpen(f, folder); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -126,3 +133,32 @@ func exchange(a, b string) error {
 }
 
 func syncHandle(d *os.File) error { return d.Sync() }
+
+// openProgram opens an executable of the system, whose own name may be one of
+// several.
+func openProgram(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fault.Wrap(err, "open %s", path)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || !ourOwner(info) || info.Mode().Perm()&0o022 != 0 {
+		_ = f.Close()
+		return nil, refuse(ReasonUnsafe, "%s must be a plain file that only its owner, root or this user, can write", path)
+	}
+	return f, nil
+}
+
+// markOf tells one state of a file from every later one: nobody but root can set
+// the time of the last change of a file's content or attributes.
+func markOf(info fs.FileInfo) mark {
+	m := mark{mode: info.Mode(), size: info.Size(), changed: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		m.file, m.changed = st.Ino, st.Ctim.Nano()
+	}
+	return m
+}
+
+// hold keeps other processes from sweeping a folder away while it is open.
+func hold(dir *os.File) error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) }

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,24 +29,25 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-func openSafe(root, entry, name string) (*os.File, error) {
-	if strings.ContainsAny(entry+name, "/\\\x00") || name == ".." || name == "." {
-		return nil, refuse(ReasonUnsafe, "a package has a file name with a folder in it")
+func openSafe(root, entry, path string) (*os.File, error) {
+	full := root
+	steps := append([]string{entry}, strings.Split(path, "/")...)
+	for n, step := range steps {
+		if step == "" || step == "." || step == ".." || strings.ContainsAny(step, "\\\x00") {
+			return nil, refuse(ReasonUnsafe, "a package has a file name that leaves its folder")
+		}
+		full = filepath.Join(full, step)
+		info, err := os.Lstat(full)
+		if err != nil {
+			return nil, err
+		}
+		if n < len(steps)-1 && !info.IsDir() || n == len(steps)-1 && !info.Mode().IsRegular() {
+			return nil, refuse(ReasonUnsafe, "%s in the plugin store is a link or no plain file; install the package again", step)
+		}
 	}
-	dir := filepath.Join(root, entry)
-	if _, err := os.Lstat(dir); err != nil {
-		return nil, err
-	}
-	if err := checkFolder(dir); err != nil {
-		return nil, err
-	}
-	full := filepath.Join(dir, name)
 	before, err := os.Lstat(full)
 	if err != nil {
 		return nil, err
-	}
-	if !before.Mode().IsRegular() {
-		return nil, refuse(ReasonUnsafe, "%s in the plugin store is a link or no plain file; install the package again", name)
 	}
 	f, err := os.Open(full)
 	if err != nil {
@@ -54,7 +56,7 @@ func openSafe(root, entry, name string) (*os.File, error) {
 	after, err := f.Stat()
 	if err != nil || !os.SameFile(before, after) {
 		_ = f.Close()
-		return nil, errors.Join(refuse(ReasonUnsafe, "%s in the plugin store changed while it was opened", name), err)
+		return nil, errors.Join(refuse(ReasonUnsafe, "%s in the plugin store changed while it was opened", path), err)
 	}
 	return f, nil
 }
@@ -73,3 +75,19 @@ func exchange(a, b string) error {
 
 // syncHandle does nothing: not every system can sync a folder.
 func syncHandle(*os.File) error { return nil }
+
+func openProgram(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Wrap(err, "open %s", path)
+	}
+	return f, nil
+}
+
+// markOf tells states of a file apart by what can be set back here.
+func markOf(info fs.FileInfo) mark {
+	return mark{mode: info.Mode(), size: info.Size(), changed: info.ModTime().UnixNano()}
+}
+
+// hold does nothing: folders of a host that was killed stay here.
+func hold(*os.File) error { return errors.ErrUnsupported }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -44,7 +45,7 @@ func OpenStore(dir string) (*Store, error) {
 		return nil, fault.Wrap(err, "resolve plugin store")
 	}
 	s := &Store{dir: abs}
-	for _, sub := range []string{s.root(), s.temp()} {
+	for _, sub := range []string{s.root(), s.temp(), s.trees()} {
 		if err := os.Mkdir(sub, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fault.Wrap(err, "make plugin store")
 		}
@@ -58,12 +59,16 @@ func OpenStore(dir string) (*Store, error) {
 func (s *Store) root() string { return filepath.Join(s.dir, "sha256") }
 func (s *Store) temp() string { return filepath.Join(s.dir, "tmp") }
 
+// trees has the private folders from which packages of many files run where no
+// sandbox mounts them.
+func (s *Store) trees() string { return filepath.Join(s.dir, "trees") }
+
 // check judges the folders on the way to the entries.
 func (s *Store) check() error {
 	if err := checkParents(s.dir); err != nil {
 		return err
 	}
-	for _, sub := range []string{s.dir, s.root(), s.temp()} {
+	for _, sub := range []string{s.dir, s.root(), s.temp(), s.trees()} {
 		if err := checkFolder(sub); err != nil {
 			return err
 		}
@@ -92,7 +97,7 @@ func (s *Store) Install(r io.Reader, trust Trust) (Entry, error) {
 	if err := Supported(m); err != nil {
 		return Entry{}, err
 	}
-	if _, err := platformFile(m); err != nil {
+	if err := runsHere(m); err != nil {
 		return Entry{}, err
 	}
 	work := filepath.Join(s.temp(), id.New())
@@ -131,8 +136,18 @@ func unpack(work string, h head, m manifest.Manifest, a *archiveReader) error {
 	if err := writeNew(filepath.Join(work, signatureName), h.envelopeBytes, 0o400); err != nil {
 		return err
 	}
+	folders := map[string]bool{work: true}
 	err := a.readFiles(m, func(f manifest.File) (io.Writer, func(bool) error, error) {
-		out, err := os.OpenFile(filepath.Join(work, f.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o500) //nolint:gosec // a plain name, checked by the manifest
+		name := filepath.Join(work, filepath.FromSlash(f.Path))
+		if dir := filepath.Dir(name); !folders[dir] {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return nil, nil, fault.Wrap(err, "unpack %s", f.Path)
+			}
+			for ; !folders[dir]; dir = filepath.Dir(dir) {
+				folders[dir] = true
+			}
+		}
+		out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, storedMode(m, f)) //nolint:gosec // a plain path, checked by the manifest
 		if err != nil {
 			return nil, nil, fault.Wrap(err, "unpack %s", f.Path)
 		}
@@ -143,10 +158,18 @@ func unpack(work string, h head, m manifest.Manifest, a *archiveReader) error {
 			return fault.Wrap(errors.Join(out.Sync(), out.Close()), "unpack %s", f.Path)
 		}, nil
 	})
-	if err != nil {
-		return err
+	for dir := range folders {
+		if err == nil {
+			err = syncDir(dir)
+		}
 	}
-	return syncDir(work)
+	return err
+}
+
+// storedMode is the mode of a file in the store: as in the package, for its
+// owner alone, and never writable.
+func storedMode(m manifest.Manifest, f manifest.File) fs.FileMode {
+	return fs.FileMode(modeOf(m, f)) & 0o500
 }
 
 // List returns what the store holds, also entries that cannot be used, with the
@@ -176,7 +199,7 @@ func (s *Store) List() ([]Entry, error) {
 }
 
 // Verify judges one entry completely: folders, signatures and the content of
-// this platform's file.
+// what runs on this platform.
 func (s *Store) Verify(digest string, trust Trust) (Entry, error) {
 	e, err := s.judge(digest, trust)
 	if err != nil {
@@ -219,12 +242,16 @@ func (s *Store) head(digest string) (head, error) {
 	return head{data, env}, err
 }
 
-// image makes the verified, unchangeable object that is executed.
+// image makes the verified, unchangeable object that runs: the executable, or
+// the tree of a package of many files.
 func (s *Store) image(e Entry) (*image, error) {
-	f, err := platformFile(e.Manifest)
-	if err != nil {
+	if err := runsHere(e.Manifest); err != nil {
 		return nil, err
 	}
+	if e.Manifest.Run != nil {
+		return s.treeImage(e)
+	}
+	f, _ := e.Manifest.For(runtime.GOOS, runtime.GOARCH)
 	src, err := s.open(e.Digest, f.Path)
 	if err != nil {
 		return nil, err

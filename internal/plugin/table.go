@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -44,7 +45,8 @@ func (r *route) source() grant.Source {
 	if m.Effects == manifest.EffectsNone {
 		s.Effects = grant.EffectsNone
 	}
-	if f, err := platformFile(m); err == nil {
+	s.Digest = r.entry.Digest // of many files
+	if f, ok := m.For(runtime.GOOS, runtime.GOARCH); ok {
 		s.Digest = digestPrefix + f.SHA256
 	}
 	return s
