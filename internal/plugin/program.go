@@ -85,17 +85,26 @@ func (h *Host) program(ctx context.Context, e Entry, img *image, dir string) (_ 
 // witness tells about an interpreter before a plugin runs by it for the first
 // time, and whenever it has changed. What cannot be recorded does not happen.
 func (h *Host) witness(ctx context.Context, plugin string, i Interpreter) error {
-	if h.cfg.Witness == nil {
-		return nil
-	}
 	h.told.mu.Lock()
 	defer h.told.mu.Unlock()
 	if h.told.by[plugin] == i {
 		return nil
 	}
-	if err := h.cfg.Witness(ctx, plugin, i); err != nil {
-		return fault.Unavailablef("the interpreter of plugin %s cannot be recorded", plugin).Because(err)
+	if h.cfg.Witness != nil {
+		if err := h.cfg.Witness(ctx, plugin, i); err != nil {
+			return fault.Unavailablef("the interpreter of plugin %s cannot be recorded", plugin).Because(err)
+		}
 	}
 	h.told.by[plugin] = i
+	return nil
+}
+
+// interpreter is the one that was witnessed last, nil if none was.
+func (h *Host) interpreter(plugin string) *Interpreter {
+	h.told.mu.Lock()
+	defer h.told.mu.Unlock()
+	if i, ok := h.told.by[plugin]; ok {
+		return &i
+	}
 	return nil
 }

@@ -23,6 +23,9 @@ type Status struct {
 	Waiting   int       `json:"waiting"` // calls that wait for their turn
 	Calls     uint64    `json:"calls"`
 	Failures  uint64    `json:"failures"` // calls that failed for the plugin's reasons
+	// Interpreter ran its last process; nil for what needs none, and before the
+	// first start.
+	Interpreter *Interpreter `json:"interpreter,omitempty"`
 	// Instances are its processes; none for a plugin that must not run.
 	Instances []Instance `json:"instances,omitempty"`
 }
@@ -43,7 +46,9 @@ func (h *Host) Status() []Status {
 	routes := h.table.Load().routes
 	out := make([]Status, 0, len(routes))
 	for _, r := range routes {
-		out = append(out, r.status(h.cfg.Sandbox))
+		s := r.status(h.cfg.Sandbox)
+		s.Interpreter = h.interpreter(r.name())
+		out = append(out, s)
 	}
 	return out
 }
