@@ -17,8 +17,12 @@ import (
 // read; from there on it may read everything.
 type reads struct {
 	all     bool // this value as a whole
+	clock   bool // time.now_ns is called somewhere; of the top alone
 	members []member
 }
+
+// clockRef is how a document asks for the time beside its input.
+var clockRef = ast.MustParseRef("time.now_ns")
 
 type member struct {
 	name  string
@@ -32,6 +36,7 @@ func (r *reads) note(m *ast.Module) {
 	visit = func(x any) bool {
 		switch x := x.(type) {
 		case ast.Ref:
+			r.clock = r.clock || x.Equal(clockRef)
 			if !x.HasPrefix(ast.InputRootRef) {
 				return false
 			}

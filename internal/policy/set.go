@@ -23,6 +23,7 @@ type Set struct {
 	resource   *program          // nil if there is none
 	appraisals map[string]*program
 	tokens     *tokens // what the resource policy reads of them
+	memory     memory
 }
 
 // Documents are the active documents, ordered by name.
@@ -46,10 +47,30 @@ type Decision struct {
 // as deny. Faults: Invalid for an unknown verb and for an input that is no JSON
 // or has no time; Unavailable when [Limit] has passed or the caller went away.
 func (s *Set) Decide(ctx context.Context, verb string, input map[string]any) (Decision, error) {
-	q, err := s.newQuestion(verb, input)
+	at, err := askable(verb, input)
 	if err != nil {
 		return Decision{}, err
 	}
+	key, keep := s.reads[verb].key(verb, input)
+	if keep {
+		if d, ok := s.memory.recall(key); ok {
+			return d, nil
+		}
+	}
+	d, err := s.decide(ctx, verb, input, at)
+	if err == nil && keep {
+		s.memory.remember(key, d)
+	}
+	return d, err
+}
+
+// decide asks the documents.
+func (s *Set) decide(ctx context.Context, verb string, input map[string]any, at time.Time) (Decision, error) {
+	in, err := s.reads[verb].term(input)
+	if err != nil {
+		return Decision{}, err
+	}
+	q := &question{input: in, at: at}
 	ctx, done := begin(ctx, s.limit, q)
 	defer done()
 	t := tally{verb: verb, kind: requestKind(input)}
@@ -66,10 +87,7 @@ func (s *Set) Decide(ctx context.Context, verb string, input map[string]any) (De
 }
 
 func (s *Set) newQuestion(verb string, input map[string]any) (*question, error) {
-	if !knownVerb(verb) {
-		return nil, fault.Invalidf("there is no verb %q; the verbs are %v", cut(verb), verbs)
-	}
-	at, err := requestTime(input)
+	at, err := askable(verb, input)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +96,14 @@ func (s *Set) newQuestion(verb string, input map[string]any) (*question, error) 
 		return nil, err
 	}
 	return &question{input: in, at: at}, nil
+}
+
+// askable demands a known verb and a time, which it returns.
+func askable(verb string, input map[string]any) (time.Time, error) {
+	if !knownVerb(verb) {
+		return time.Time{}, fault.Invalidf("there is no verb %q; the verbs are %v", cut(verb), verbs)
+	}
+	return requestTime(input)
 }
 
 // requestTime demands a time in the input: with it a decision can be repeated
