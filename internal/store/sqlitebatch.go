@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -148,6 +149,7 @@ func (e *sqliteEngine) together(batch []*job) (all []*job, err error) {
 		return batch, err
 	}
 	e.bulk.reset()
+	late := false
 	for more := batch; ; {
 		for _, j := range more {
 			if err := e.steps(j, e.bulk); err != nil {
@@ -163,7 +165,15 @@ func (e *sqliteEngine) together(batch []*job) (all []*job, err error) {
 		if e.full {
 			break
 		}
-		joined := e.s.queue.join(e.s.cfg.Batch - len(batch))
+		room := e.s.cfg.Batch - len(batch)
+		joined := e.s.queue.join(room)
+		if len(joined) == 0 && !late && room > 0 {
+			// One turn for all who can run: on a busy machine some of them are about
+			// to commit, and a transaction for each would keep it busy.
+			late = true
+			runtime.Gosched()
+			joined = e.s.queue.more(room)
+		}
 		if len(joined) == 0 {
 			break
 		}

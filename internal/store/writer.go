@@ -315,6 +315,13 @@ func (q *queue) join(n int) []*job {
 	return q.move(nil, n, urgentLane, usualLane)
 }
 
+// more returns up to n jobs of callers that are there now.
+func (q *queue) more(n int) []*job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.move(nil, n, urgentLane, usualLane)
+}
+
 // landed waits until no batch is on its way to the disk.
 func (q *queue) landed() {
 	q.mu.Lock()
