@@ -24,3 +24,6 @@ func (s *Store) Batch(units ...unit.Unit) ([]error, error) {
 
 // Careful says whether the next batches begin with savepoints (SQLite).
 func (s *Store) Careful() bool { return s.engine.(*sqliteEngine).careful > 0 }
+
+// WALFull is how long the write-ahead log is made.
+const WALFull = walFull

@@ -232,3 +232,40 @@ func TestSQLite_CheckpointsBoundTheLog(t *testing.T) {
 		t.Errorf("the log grew to %d MB of 400 written", fi.Size()>>20)
 	}
 }
+
+// TestSQLite_ReadsALogThatWasWidened as a crash leaves it: what lies behind the
+// last commit is nothing.
+func TestSQLite_ReadsALogThatWasWidened(t *testing.T) {
+	ctx := context.Background()
+	cfg := store.Config{Dir: t.TempDir()}
+	s := storetest.Open(t, cfg)
+	var want []string
+	commit := func() {
+		for range 20 {
+			g := storetest.Grant("SUBJECT")
+			noError(t, s.Commit(ctx, storetest.Issue(g)))
+			want = append(want, g.ID)
+		}
+	}
+	log := filepath.Join(cfg.Dir, "sallyport.db-wal")
+	commit()
+	for size := int64(0); size < store.WALFull; {
+		fi, err := os.Stat(log)
+		noError(t, err)
+		size = fi.Size()
+		time.Sleep(5 * time.Millisecond)
+	}
+	commit()
+	left := store.Config{Dir: t.TempDir()}
+	for _, name := range []string{"sallyport.db", "sallyport.db-wal"} {
+		data, err := os.ReadFile(filepath.Join(cfg.Dir, name))
+		noError(t, err)
+		noError(t, os.WriteFile(filepath.Join(left.Dir, name), data, 0o600))
+	}
+	s = storetest.Open(t, left)
+	for _, id := range want {
+		_, err := s.Grant(ctx, id)
+		noError(t, err)
+	}
+	commit()
+}
