@@ -27,7 +27,7 @@ bytes, and checks that again before every start.`,
   sallyport plugin sign myplugin.spk --key acme.key
   sallyport plugin trust add acme acme.pub
   sallyport plugin install myplugin.spk`,
-		pluginInit(s), pluginKeygen(s), pluginBuild(s), pluginSign(s), pluginVerify(s), pluginInspect(s),
+		pluginInit(s), pluginKeygen(s), pluginBuild(s), pluginSign(s), pluginVerify(s), pluginInspect(s), pluginConformance(s),
 		pluginTrust(s), pluginInstall(s), pluginList(s), pluginStatus(s), pluginRemove(s))
 }
 

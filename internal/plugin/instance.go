@@ -51,7 +51,13 @@ const window = 1 << 20
 
 // launch starts a package from its verified image. It returns only when the
 // plugin has answered who it is; every failure leaves nothing behind.
-func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
+func (h *Host) launch(ctx context.Context, e Entry) (*instance, error) {
+	return h.launchAs(ctx, e, handshake(e.Manifest), func(*process) {})
+}
+
+// launchAs is launch with another handshake; made learns of the process, also
+// where it does not become an instance.
+func (h *Host) launchAs(ctx context.Context, e Entry, hand goplugin.HandshakeConfig, made func(*process)) (_ *instance, err error) {
 	m := e.Manifest
 	img, free, err := h.images.use(e, h.store)
 	if err != nil {
@@ -78,7 +84,8 @@ func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
 		box:  h.cfg.Sandbox,
 		plan: SandboxPlan{Plugin: m.Name, Capabilities: m.Capabilities, Tree: i.run.tree},
 	}
-	i.client = goplugin.NewClient(h.clientConfig(i, private))
+	made(i.proc)
+	i.client = goplugin.NewClient(h.clientConfig(i, private, hand))
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 	defer cancel()
 	// The library waits for the process and for its first answers without a
@@ -107,18 +114,29 @@ func (h *Host) launch(ctx context.Context, e Entry) (_ *instance, err error) {
 	return i, nil
 }
 
-func (h *Host) clientConfig(i *instance, private bool) *goplugin.ClientConfig {
-	handshake := goplugin.HandshakeConfig{
-		ProtocolVersion: own.ProtocolVersion, MagicCookieKey: own.CookieKey, MagicCookieValue: own.CookieValue,
-	}
-	if i.m.Contract == manifest.ContractAgentKMS {
-		handshake = goplugin.HandshakeConfig{
+// handshake is that of a package's contract.
+func handshake(m manifest.Manifest) goplugin.HandshakeConfig {
+	if m.Contract == manifest.ContractAgentKMS {
+		return goplugin.HandshakeConfig{
 			ProtocolVersion: akms.ProtocolVersion, MagicCookieKey: akms.CookieKey, MagicCookieValue: akms.CookieValue,
 		}
 	}
+	return goplugin.HandshakeConfig{
+		ProtocolVersion: own.ProtocolVersion, MagicCookieKey: own.CookieKey, MagicCookieValue: own.CookieValue,
+	}
+}
+
+// stranger is the handshake of somebody who is no host.
+func stranger(m manifest.Manifest) goplugin.HandshakeConfig {
+	h := handshake(m)
+	h.MagicCookieKey, h.MagicCookieValue = "NO_COOKIE", "none"
+	return h
+}
+
+func (h *Host) clientConfig(i *instance, private bool, hand goplugin.HandshakeConfig) *goplugin.ClientConfig {
 	stdout := newOutput(h.cfg.Log, i.m.Name, "stdout", h.cfg.Now, i.proc.brake)
 	return &goplugin.ClientConfig{
-		HandshakeConfig:  handshake,
+		HandshakeConfig:  hand,
 		Plugins:          goplugin.PluginSet{},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		AutoMTLS:         !private,

@@ -141,8 +141,9 @@ func (o *output) flush() {
 }
 
 // firstLine copies the handshake line of a plugin, at most maxLine bytes, to w
-// and throws the rest of its output away, so that it never waits for a reader.
-func firstLine(r io.Reader, w *io.PipeWriter, rest *brake) {
+// and throws the rest of its output away, so that it never waits for a reader. It
+// returns how much that was.
+func firstLine(r io.Reader, w *io.PipeWriter, rest *brake) (thrown int64) {
 	b := bufio.NewReaderSize(r, maxLine)
 	line, err := b.ReadSlice('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -150,7 +151,8 @@ func firstLine(r io.Reader, w *io.PipeWriter, rest *brake) {
 	} else if _, err := w.Write(line); err == nil {
 		_ = w.Close()
 	}
-	_, _ = io.Copy(rest, b)
+	thrown, _ = io.Copy(rest, b)
+	return thrown
 }
 
 // quiet is the logger that the plugin library gets: its records go to ours, all

@@ -37,6 +37,7 @@ type process struct {
 	out       *io.PipeReader
 	exited    chan struct{}
 	pipes     sync.WaitGroup
+	extra     int64 // bytes on standard output after the first line; read it after pipes
 	mu        sync.Mutex
 	alive     *os.Process // from start to reaping
 	address   net.Addr
@@ -87,7 +88,7 @@ func (p *process) Start(ctx context.Context) error {
 	p.pipes.Add(2)
 	go func() {
 		defer p.pipes.Done()
-		firstLine(outR, w, p.brake)
+		p.extra = firstLine(outR, w, p.brake)
 	}()
 	go func() {
 		defer p.pipes.Done()

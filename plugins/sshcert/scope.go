@@ -142,6 +142,9 @@ func (s certScope) narrow(b plugin.Bounds) (certScope, error) {
 		return certScope{}, plugin.Deniedf("policy gives no bounds for %s", kind)
 	}
 	s.ttl = min(s.ttl, b.MaxTTL)
+	if err := s.mayHave(b); err != nil {
+		return certScope{}, err
+	}
 	if v, ok := b.MaxParams["principals"]; ok {
 		allowed, err := list("policy's principals", v, 1<<10, checkPrincipal)
 		if err != nil {
@@ -187,6 +190,24 @@ func (s certScope) narrow(b plugin.Bounds) (certScope, error) {
 		s.command = forced
 	}
 	return s, nil
+}
+
+// mayHave refuses what cannot be narrowed: a key is the right one or not, and
+// a parameter of another kind has no meaning here.
+func (s certScope) mayHave(b plugin.Bounds) error {
+	for name, v := range b.MaxParams {
+		switch name {
+		case "principals", "extensions", "source_addresses", "force_command":
+		case "public_key":
+			list, many := v.([]any)
+			if s.key == "" || v != any(s.key) && !(many && slices.Contains(list, any(s.key))) {
+				return plugin.Deniedf("policy allows certain keys alone: bring one of them as public_key")
+			}
+		default:
+			return plugin.Deniedf("policy bounds a parameter that %s does not have", kind)
+		}
+	}
+	return nil
 }
 
 func common(asked, allowed []string) []string {

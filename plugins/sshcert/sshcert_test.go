@@ -191,6 +191,21 @@ func TestIssue_TakesTheBoundsForWhatIsNotAsked(t *testing.T) {
 	}
 }
 
+func TestIssue_TakesAKeyThatPolicyLists(t *testing.T) {
+	a := newAuthority(t)
+	key := a.host[hostPublicKey]
+	for _, bound := range []any{key, words("ssh-ed25519 AAAA", key)} {
+		p := object{"principals": words("alice"), "public_key": key}
+		if _, err := issue(t.Context(), request(a.host, p, object{"public_key": bound})); err != nil {
+			t.Errorf("%v: %v", bound, err)
+		}
+	}
+	p := object{"principals": words("alice"), "public_key": key}
+	if _, err := issue(t.Context(), request(a.host, p, object{"public_key": words("ssh-ed25519 AAAA")})); err == nil {
+		t.Error("a key that policy does not list was not refused")
+	}
+}
+
 func TestIssue_Refuses(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
@@ -225,6 +240,8 @@ func TestIssue_Refuses(t *testing.T) {
 		"malformed bounds":                          {params: object{"principals": words("a")}, bounds: object{"principals": "a"}},
 		"another key":                               {params: object{"principals": words("a"), "public_key": newAuthority(t).host[hostPublicKey]}},
 		"no extension asked, and policy lists some": {params: object{"principals": words("a"), "extensions": words()}, bounds: object{"extensions": words("permit-pty")}},
+		"policy lists keys, and none is brought":    {params: object{"principals": words("a")}, bounds: object{"public_key": words(newAuthority(t).host[hostPublicKey])}},
+		"policy bounds what is not there":           {params: object{"principals": words("a")}, bounds: object{"region": "eu"}},
 		"no serial":                                 {params: object{"principals": words("a")}, host: with(hostSerial, "")},
 		"serial zero":                               {params: object{"principals": words("a")}, host: with(hostSerial, "0")},
 		"no key":                                    {params: object{"principals": words("a")}, host: with(hostPublicKey, "")},

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/conformance"
+)
+
+// requestsFile is where an author keeps what plugin conformance tries.
+const requestsFile = "conformance.json"
+
+func pluginConformance(s *shell) *cobra.Command {
+	var key, requests string
+	c := &cobra.Command{
+		Use: "conformance FILE|DIR", Short: "Hold a plugin to what its host expects", Args: cobra.ExactArgs(1),
+		Long: `Start a package as a server would, in the same sandbox, and check what it does when
+it is called rightly, wrongly and not any more; of extensions and CLI plugins in
+Python, read the sources by the checklists of their guides. It needs no server. A
+folder is built first, twice. Requests that the plugin grants, and a
+configuration, are read from conformance.json in the folder, or from --requests;
+without them simple requests are made up. The exit code is 4 if a check fails.`,
+		Example: `  sallyport plugin conformance .
+  sallyport plugin conformance my.spk --key acme.pub --requests conformance.json --output json`,
+		RunE: func(c *cobra.Command, args []string) error {
+			config, clean, err := s.conformance(c.Context(), args[0], key, requests)
+			if err != nil {
+				return err
+			}
+			defer clean()
+			stop := s.busy("checking " + args[0])
+			r, err := conformance.Run(c.Context(), config)
+			stop()
+			if err != nil {
+				return err
+			}
+			if err := s.print(r, func() error { return s.showConformance(r) }); err != nil {
+				return err
+			}
+			if !r.OK {
+				return fault.Deniedf("%d of %d checks failed", r.Failed, len(r.Checks))
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&key, "key", "", "public key of the publisher, to check the signature")
+	f.StringVar(&requests, "requests", "", "file with requests and configuration (default: "+requestsFile+" in the folder)")
+	return c
+}
+
+// conformance makes the configuration of a run. A folder is built into a
+// temporary one, which clean removes.
+func (s *shell) conformance(ctx context.Context, path, key, requests string) (c conformance.Config, clean func(), err error) {
+	clean = func() {}
+	c.Package = path
+	if info, serr := os.Stat(path); serr == nil && info.IsDir() {
+		temp, err := os.MkdirTemp("", "sallyport-conformance-")
+		if err != nil {
+			return c, clean, fault.Unavailablef("no temporary folder can be made").Because(err)
+		}
+		clean = func() { _ = os.RemoveAll(temp) }
+		c.Package = filepath.Join(temp, "package.spk")
+		c.Again = func(file string) error { return s.buildFolder(ctx, path, file) }
+		if err := c.Again(c.Package); err != nil {
+			clean()
+			return c, func() {}, err
+		}
+		if _, err := os.Stat(filepath.Join(path, requestsFile)); err == nil && requests == "" {
+			requests = filepath.Join(path, requestsFile)
+		}
+	}
+	if err := s.conformanceFiles(&c, key, requests); err != nil {
+		clean()
+		return c, func() {}, err
+	}
+	return c, clean, nil
+}
+
+// conformanceFiles reads the files that a run is given.
+func (s *shell) conformanceFiles(c *conformance.Config, key, requests string) error {
+	if requests != "" {
+		text, err := s.readFile(requests, conformance.MaxRequests)
+		if err != nil {
+			return err
+		}
+		if c.Requests, err = conformance.ReadRequests(text); err != nil {
+			return err
+		}
+	}
+	if key == "" {
+		return nil
+	}
+	text, err := s.readFile(key, maxSecret)
+	if err != nil {
+		return err
+	}
+	var public ed25519.PublicKey
+	if public, err = plugin.ParsePublicKey(text); err == nil {
+		c.Key = public
+	}
+	return err
+}
+
+// buildFolder builds the package of a folder, as plugin build does.
+func (s *shell) buildFolder(ctx context.Context, dir, out string) error {
+	dir, text, err := s.spec(dir)
+	if err != nil {
+		return err
+	}
+	m, err := plugin.ReadSpec(text)
+	if err != nil {
+		return err
+	}
+	list, done, err := executables(ctx, s, dir, m.Name, nil, []string{runtime.GOOS + "/" + runtime.GOARCH})
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = plugin.Build(plugin.Spec{Manifest: m, Binaries: list}, out)
+	return err
+}
+
+func (s *shell) showConformance(r conformance.Report) error {
+	rows := make([][]string, 0, len(r.Checks))
+	for _, c := range r.Checks {
+		rows = append(rows, []string{c.ID, string(c.Result), c.Name, c.Reason})
+	}
+	if err := s.facts("plugin", r.Plugin+" "+r.Version, "digest", r.Digest, "sandbox", r.Sandbox); err != nil {
+		return err
+	}
+	if err := s.rows([]string{"CHECK", "RESULT", "WHAT", "SEEN"}, rows); err != nil {
+		return err
+	}
+	for _, c := range r.Checks {
+		if c.Result != conformance.Fail {
+			continue
+		}
+		if err := s.line("%s: %s", c.ID, c.Do); err != nil {
+			return err
+		}
+	}
+	return s.line("%s", fmt.Sprintf("%d checks: %d pass, %d fail, %d skipped", len(r.Checks), r.Passed, r.Failed, r.Skipped))
+}
