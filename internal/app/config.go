@@ -87,7 +87,7 @@ type Listener struct {
 type Verifiers struct {
 	Sample Sample `yaml:"sample"`
 	// Enabled are the kinds of real evidence that are taken, by their names in
-	// the KBS protocol: snp.
+	// the KBS protocol: snp, tpm.
 	Enabled []string `yaml:"enabled"`
 	// Endorsements is a folder with reference material: certificates, revocation
 	// lists, collateral. It is read at the start.

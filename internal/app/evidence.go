@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/verifier/sample"
 	"github.com/sallyport-project/sallyport/internal/verifier/snp"
+	"github.com/sallyport-project/sallyport/internal/verifier/tpm"
 )
 
 // hardware makes the verifier of each kind of real evidence.
@@ -19,6 +20,7 @@ var hardware = map[evidence.TEE]func(evidence.Endorsements) (evidence.Verifier, 
 	evidence.Snp: func(from evidence.Endorsements) (evidence.Verifier, error) {
 		return snp.New(snp.Config{Endorsements: from})
 	},
+	evidence.Tpm: func(evidence.Endorsements) (evidence.Verifier, error) { return tpm.Verifier{}, nil },
 }
 
 // recognisers read reference material, each that of its kinds of evidence.
@@ -144,4 +146,20 @@ func Recognise(data []byte, at time.Time) ([]evidence.Endorsement, error) {
 		}
 	}
 	return nil, fault.Invalidf("this is no reference material that is known")
+}
+
+// JudgeEK judges the certificate of a TPM's endorsement key by bundles of its
+// manufacturers. Files that are not what they should be are Invalid.
+func JudgeEK(certificate []byte, bundles [][]byte, at time.Time) (evidence.Checks, error) {
+	authorities, err := tpm.NewAuthorities(bundles...)
+	if err != nil {
+		return nil, err
+	}
+	ek, err := tpm.ParseEK(certificate)
+	if err != nil {
+		return nil, err
+	}
+	var c evidence.Checks
+	ek.Judge(&c, authorities, at)
+	return c, nil
 }

@@ -22,8 +22,8 @@ import (
 func newEvidence(s *shell) *cobra.Command {
 	return group("evidence", "Look at attestation evidence, offline",
 		"Judge evidence of a workload or a machine, check by check (docs/evidence.md). No server is asked.",
-		"  sallyport evidence verify evidence.json",
-		evidenceVerify(s))
+		"  sallyport evidence verify evidence.json\n  sallyport evidence ek ek.crt --ca tpm-roots.pem",
+		evidenceVerify(s), evidenceEK(s))
 }
 
 // evidenceOptions are what evidence is judged by.

@@ -151,4 +151,6 @@ var offline = []struct {
 	{"snp/genoa-v3-evidence.json", []string{"--report-data", "00"}, "report-data"},
 	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/milan-v2-vcek.der"}, "report-version"},
 	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/invalid-vcek-legacy.der"}, "report-version endorsement-chain"},
+	{"tpm/evidence-64-byte-nonce.json", nil, ""},
+	{"tpm/evidence-64-byte-nonce.json", []string{"--report-data", "00"}, "report-data"},
 }

@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
+	"github.com/sallyport-project/sallyport/internal/verifier/tpm/tpmtest"
+)
+
+// quoting is a guest with a TPM in software: it quotes for each challenge.
+type quoting struct{ tpm *tpmtest.TPM }
+
+func (quoting) TEE() evidence.TEE { return evidence.Tpm }
+
+func (q quoting) Evidence(_ context.Context, b evidence.Binding) (evidence.Evidence, error) {
+	return evidence.Evidence{TEE: evidence.Tpm, Body: q.tpm.Evidence("ak", "sha256", b.ReportData[:32], nil)}, nil
+}
+
+// TestEvidence_OfATPMIsTaken runs a whole handshake with a TPM that quotes for
+// the challenge, and shows what it quoted to the next one.
+func TestEvidence_OfATPMIsTaken(t *testing.T) {
+	p := tpmtest.New(t)
+	p.EK("rsa")
+	p.AK("rsa", "ak", "ecc", "sha256", "ecdsa")
+	p.Extend("11:sha256=" + strings.Repeat("11", 32))
+	w, url := guests(t, "", "tpm")
+	must(t, show(t, url, quoting{p}))
+	id, checks := w.findings(t, "workload.attested")
+	if failed := evidencetest.Failed(checks); len(failed) > 0 || evidencetest.Result(checks, "quote-signature") != evidence.Passed || evidencetest.Result(checks, "report-data") != evidence.Passed {
+		t.Errorf("checks: %+v", checks)
+	}
+	out, err := w.House.Command(t.Context(), "policy", "explain", "--record", id, "--url", "https://"+w.Main)
+	must(t, err)
+	if !strings.Contains(out, "cpu0 tpm") || !strings.Contains(out, "pcr-digest") {
+		t.Errorf("explained: %s", out)
+	}
+	old := p.Evidence("ak", "sha256", []byte(strings.Repeat("x", 32)), nil)
+	if err := show(t, url, replayed{evidence.Tpm, old}); err == nil || !strings.Contains(err.Error(), "report-data") {
+		t.Errorf("a quote for another challenge: %v", err)
+	}
+	if _, checks := w.findings(t, "workload.refused"); strings.Join(evidencetest.Failed(checks), " ") != "report-data" {
+		t.Errorf("failed: %v", evidencetest.Failed(checks))
+	}
+}
