@@ -3,10 +3,11 @@
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci build bench crash gen fmt lint fuzz cover tools install-parts clean
+.PHONY: help demo test ci build bench crash chaos gen fmt lint fuzz cover tools install-parts clean
 
-# Rounds of kill and restart, and seconds per fuzz target.
+# Rounds of kill and restart, plugins to kill, and seconds per fuzz target.
 ROUNDS   ?= 1000
+KILLS    ?= 10000
 FUZZTIME ?= 30s
 # Where the demo finds the plugin that it packs, and options for it (--keep).
 SSHCERT  := bin/plugins/sshcert
@@ -40,6 +41,9 @@ bench: ## run all benchmarks once; compare two runs with benchstat (docs/perform
 
 crash: install-parts build ## kill the server ROUNDS times and prove that nothing is lost
 	@ROUNDS=$(ROUNDS) go test -count 1 -timeout 0 -v ./test/crash/...
+
+chaos: ## kill plugins KILLS times under load and prove that nothing is left
+	@KILLS=$(KILLS) go test -count 1 -timeout 0 -v -run '^TestHost_Chaos$$' ./internal/plugin
 
 gen: ## write all generated code anew
 	@.ci/gen
