@@ -35,10 +35,11 @@ var libraries = map[string]library{
 	"github.com/go-jose/go-jose/v4": {doors: []string{"internal/token"}, tests: []string{"internal/seal"}},
 
 	// Both ends of the plugin pipe, and the operators' gRPC door.
-	"github.com/hashicorp/go-plugin": {doors: []string{"internal/plugin/...", "sdk/plugin/..."}},
-	"github.com/hashicorp/go-hclog":  {doors: []string{"internal/plugin/...", "sdk/plugin/..."}},
-	"google.golang.org/grpc":         {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "internal/api/admin"}},
-	"google.golang.org/protobuf":     {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "internal/api/admin"}},
+	// test/load measures beside a bare client.
+	"github.com/hashicorp/go-plugin": {doors: []string{"internal/plugin/...", "sdk/plugin/...", "test/load"}},
+	"github.com/hashicorp/go-hclog":  {doors: []string{"internal/plugin/...", "sdk/plugin/...", "test/load"}},
+	"google.golang.org/grpc":         {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "internal/api/admin", "test/load"}},
+	"google.golang.org/protobuf":     {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "internal/api/admin", "test/load"}},
 
 	// Extensions of the standard library, where it ends.
 	"golang.org/x/crypto": {

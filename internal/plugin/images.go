@@ -17,15 +17,34 @@ func newImage(src io.Reader, f manifest.File) (*image, error) {
 
 // copyVerified copies a file of the store and compares size and digest.
 func copyVerified(w io.Writer, src io.Reader, f manifest.File) error {
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(src, f.Size+1))
+	n, sum, err := copyHashed(w, io.LimitReader(src, f.Size+1))
 	if err != nil {
 		return fault.Wrap(err, "copy plugin into memory")
 	}
-	if n != f.Size || !sameDigest(h.Sum(nil), f.SHA256) {
+	if n != f.Size || !sameDigest(sum, f.SHA256) {
 		return refuse(ReasonDigest, "%s in the plugin store is not the file that was signed; install the package again", f.Path)
 	}
 	return nil
+}
+
+// copyHashed copies src once and hashes what it copies, the one beside the other:
+// they take about the same time, and both stand between an operator and a first
+// start.
+func copyHashed(to io.Writer, src io.Reader) (n int64, sum []byte, err error) {
+	const chunk = 256 << 10
+	h := sha256.New()
+	r, w := io.Pipe()
+	hashed := make(chan error, 1)
+	go func() {
+		_, err := io.CopyBuffer(h, r, make([]byte, chunk))
+		hashed <- err
+	}()
+	n, err = io.CopyBuffer(io.MultiWriter(to, w), src, make([]byte, chunk))
+	_ = w.Close()
+	if failed := <-hashed; err == nil {
+		err = failed
+	}
+	return n, h.Sum(nil), err
 }
 
 // images keeps one sealed image per package in memory while the package is in

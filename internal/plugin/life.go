@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -55,6 +56,8 @@ type life[W worker] struct {
 	retryAt time.Time
 	calls   int // in flight
 
+	leaving sync.WaitGroup // processes that are cleared away
+
 	demand chan struct{} // somebody needs the process
 	again  chan struct{} // try now, whatever the pause
 	ended  chan struct{}
@@ -84,6 +87,7 @@ func newLife[W worker](p *pool[W], at pace, start func(context.Context) (W, erro
 // run is the life; it returns after end.
 func (l *life[W]) run(eager bool) {
 	defer close(l.ended)
+	defer l.leaving.Wait()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -141,7 +145,11 @@ func (l *life[W]) once(ctx context.Context) error {
 		l.set(Pausing, ReasonOf(err), "")
 	}
 	l.pool.mu.Unlock()
-	w.stop(err == nil)
+	if err == nil {
+		w.stop(true)
+	} else { // nobody waits for what is left of it, least of all the next process
+		l.leaving.Go(func() { w.stop(false) })
+	}
 	return err
 }
 

@@ -105,6 +105,7 @@ func TestLife_RestartsAtOnceAfterACrash(t *testing.T) {
 			t.Fatalf("after %v: %v", time.Since(began), err)
 		}
 		release()
+		synctest.Wait()
 		if !first.stopped.Load() {
 			t.Fatal("the crashed process was not cleaned up")
 		}

@@ -60,8 +60,12 @@ var scenarios = map[string]scenario{
 	"kbs-resource": {
 		"sealed resources per second for attested guests: token, policy, JWE, durable record", 32, true, kbsResource, resourceBudgets,
 	},
-	"start":  {"time until a founded server is ready, and its memory when idle", 1, true, start, startBudgets},
-	"verify": {"records verified per second in an export, in process", 1, false, verify, verifyBudgets},
+	"plugin-call":    {"one call of a plugin through the host, beside the same call by go-plugin alone", 16, false, pluginCall, callBudgets},
+	"plugin-start":   {"time of a plugin's first start, and of a restart from its sealed image", 1, false, pluginStart, pluginStartBudgets},
+	"plugin-crash":   {"time from a plugin's death to the next good call; memory of idle plugins", 1, false, pluginCrash, crashBudgets},
+	"plugin-upgrade": {"credentials at a steady rate while their plugin is upgraded again and again", 16, true, pluginUpgrade, upgradeBudgets},
+	"start":          {"time until a founded server is ready, and its memory when idle", 1, true, start, startBudgets},
+	"verify":         {"records verified per second in an export, in process", 1, false, verify, verifyBudgets},
 }
 
 const (

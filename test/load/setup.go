@@ -24,9 +24,21 @@ func (in *installation) roots() *x509.CertPool {
 // pack builds and signs a plugin package from a folder of the module that has a
 // main package and its plugin.json.
 func pack(ctx context.Context, dir, pkg string) (file string, key []byte, publisher string, err error) {
+	return packSized(ctx, dir, pkg, 0)
+}
+
+// packSized is pack with an executable that is padded to a size.
+func packSized(ctx context.Context, dir, pkg string, size int64) (file string, key []byte, publisher string, err error) {
 	binary, err := build(ctx, dir, pkg)
 	if err != nil {
 		return "", nil, "", err
+	}
+	if info, err := os.Stat(binary); err != nil {
+		return "", nil, "", fmt.Errorf("look at plugin: %w", err)
+	} else if info.Size() < size { // what follows the program in its file is not looked at
+		if err := os.Truncate(binary, size); err != nil {
+			return "", nil, "", fmt.Errorf("pad plugin: %w", err)
+		}
 	}
 	source, err := folderOf(ctx, pkg)
 	if err != nil {

@@ -150,30 +150,37 @@ func (v vended) drive(ctx context.Context, s *server, agents []agent, o options)
 	return drive{
 		conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu,
 		open: func(ctx context.Context, i int) (call, error) {
-			a := agents[i%len(agents)]
-			c, err := dial(ctx, s.main, a.tls)
-			if err != nil {
-				return nil, err
+			do, c, err := v.open(ctx, s, agents[i%len(agents)])
+			if err == nil {
+				opened = append(opened, c)
 			}
-			opened = append(opened, c)
-			key := id.New() // as the SDK makes them: the time first
-			text := request(http.MethodPost, "/v1/credentials", s.main, a.body, "Authorization: Bearer "+a.token, "Idempotency-Key: "+key)
-			field := text[strings.Index(string(text), key):][:len(key)]
-			n := 0
-			return func(context.Context) error {
-				n++
-				copy(field, id.New())
-				status, answer, err := c.exchange(text)
-				if err == nil && status != http.StatusCreated {
-					err = refused(status, answer)
-				}
-				if err == nil && n == 1 {
-					err = v.look(answer)
-				}
-				return err
-			}, nil
+			return do, err
 		},
 	}.run(ctx)
+}
+
+// open connects an agent and gives the call by which it asks for credentials.
+func (v vended) open(ctx context.Context, s *server, a agent) (call, *connection, error) {
+	c, err := dial(ctx, s.main, a.tls)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := id.New() // as the SDK makes them: the time first
+	text := request(http.MethodPost, "/v1/credentials", s.main, a.body, "Authorization: Bearer "+a.token, "Idempotency-Key: "+key)
+	field := text[strings.Index(string(text), key):][:len(key)]
+	n := 0
+	return func(context.Context) error {
+		n++
+		copy(field, id.New())
+		status, answer, err := c.exchange(text)
+		if err == nil && status != http.StatusCreated {
+			err = refused(status, answer)
+		}
+		if err == nil && n == 1 {
+			err = v.look(answer)
+		}
+		return err
+	}, c, nil
 }
 
 // look makes sure, once for each connection, that the answer is a credential.
