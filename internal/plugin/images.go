@@ -31,7 +31,7 @@ func copyVerified(w io.Writer, src io.Reader, f manifest.File) error {
 // they take about the same time, and both stand between an operator and a first
 // start.
 func copyHashed(to io.Writer, src io.Reader) (n int64, sum []byte, err error) {
-	const chunk = 256 << 10
+	const chunk = 1 << 20
 	h := sha256.New()
 	r, w := io.Pipe()
 	hashed := make(chan error, 1)
