@@ -63,8 +63,8 @@ func newDemo(s *shell) *cobra.Command {
 		Use: "demo", Short: "See the whole story happen, with real parts, in twenty seconds", Args: cobra.NoArgs,
 		Long: `Start a real server in a temporary folder and tell the story of Sallyport with
 it: an enclave gets a secret that only its key opens, a signed plugin vends a
-credential to an agent, a real sshd takes it, the credential leaks and dies, and
-the ledger is verified offline. Each step shows what really happened, and the
+credential to an agent and is killed unnoticed, a real sshd takes the credential,
+which leaks and dies, and the ledger is verified offline. Each step shows what really happened, and the
 exit code is not 0 if one of them is not as it must be.
 
 The step about the plugin needs the executable of sshcert, with plugin.json beside
@@ -86,6 +86,7 @@ func (d *demo) story() []demoTask {
 		{"seal", "A confidential workload proves itself and gets a secret that only its key opens", []string{"found"}, d.sealStep},
 		{"plugin", "A plugin is built, signed and installed; a tampered copy is refused", []string{"found"}, d.pluginStep},
 		{"vend", "An agent enrols and gets a short-lived SSH certificate, as far as policy goes", []string{"plugin"}, d.vendStep},
+		{"crash", "The plugin is killed while it is in use, and nobody notices", []string{"vend"}, d.crashStep},
 		{"login", "A real sshd accepts the certificate", []string{"vend"}, d.loginStep},
 		{"leak", "The certificate is reported leaked, and revoked", []string{"vend"}, d.leakStep},
 		{"refuse", "The same sshd refuses it", []string{"login", "leak"}, d.refuseStep},

@@ -154,16 +154,12 @@ func (d *demo) tampered(ctx context.Context, n *demoNotes) error {
 
 // pluginReady waits until the plugin's process serves, and shows its status.
 func (d *demo) pluginReady(ctx context.Context, n *demoNotes, name string) error {
+	d.pluginName = name
 	var s sallyport.PluginStatus
 	err := demoWait(ctx, 10*time.Second, "the start of the plugin", func() (bool, error) {
-		all, err := d.operator.Plugins(ctx)
-		if err != nil {
+		var err error
+		if s, err = d.plugin(ctx); err != nil {
 			return false, err
-		}
-		for _, one := range all.Status {
-			if one.Name == name {
-				s = one
-			}
 		}
 		if s.State == string(plugin.Broken) || s.State == string(plugin.Refused) {
 			return false, fault.Unavailablef("the plugin is %s: %s %s", s.State, s.Reason, s.Detail)
@@ -174,9 +170,11 @@ func (d *demo) pluginReady(ctx context.Context, n *demoNotes, name string) error
 		if s.Detail != "" {
 			n.say("status: %s, %s: %s", s.State, s.Reason, s.Detail)
 		}
+		d.pluginName = ""
 		return err
 	}
-	n.say("status: %s, contract %s, process %d, manifest %s", s.State, s.Contract, s.PID, s.Digest)
-	d.installed = true
+	n.say("status: %s, reason %s, contract %s, process %d", s.State, s.Reason, s.Contract, s.PID)
+	n.say("  sandbox: %s", s.Sandbox)
+	n.say("  manifest %s", s.Digest)
 	return demoMust(s.PID > 0, "the plugin is ready and has no process")
 }

@@ -124,7 +124,7 @@ func (d *demo) banner(ctx context.Context, n *demoNotes) error {
 // new ones find nobody, and the process ends with 0.
 func (d *demo) stopStep(ctx context.Context, n *demoNotes) error {
 	finish := func() error { return nil }
-	if d.installed {
+	if d.pluginName != "" {
 		var err error
 		if finish, err = d.halfSent(ctx, n); err != nil {
 			return err

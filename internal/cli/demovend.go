@@ -83,13 +83,13 @@ func (d *demo) enrol(ctx context.Context, n *demoNotes, name, role string) (*sal
 
 // vend gets the certificate for a key that never leaves the agent.
 func (d *demo) vend(ctx context.Context, n *demoNotes) error {
-	public, err := d.newKey()
-	if err != nil {
+	var err error
+	if d.public, err = d.newKey(); err != nil {
 		return err
 	}
 	n.say("it makes a key, and asks for an ssh-user-cert: principals [%s], from 127.0.0.1, for one hour", demoPrincipal)
 	d.cred, err = d.agent.Vend(ctx, sallyport.VendRequest{Kind: "ssh-user-cert", TTL: time.Hour, Params: map[string]any{
-		"public_key": public, "principals": []string{demoPrincipal}, "source_addresses": []string{"127.0.0.1"},
+		"public_key": d.public, "principals": []string{demoPrincipal}, "source_addresses": []string{"127.0.0.1"},
 	}})
 	if err != nil {
 		return err

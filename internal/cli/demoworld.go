@@ -35,13 +35,14 @@ type demo struct {
 	ledgerKey string // as init printed it
 	firstNote string // checkpoint right after the start
 
-	pack      string // signed package
-	installed bool   // it is, and runs
+	pack       string // signed package
+	pluginName string // empty before it is installed and runs
 
 	agent   *sallyport.Client
 	scanner *sallyport.Client
 	cred    sallyport.Credential
 	idFile  string // the agent's private key; certificate beside it
+	public  string // its public key
 	sshd    *demoSSHD
 
 	reported time.Time // when the leak was reported
