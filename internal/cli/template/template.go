@@ -128,7 +128,7 @@ func (p Project) sources() []string {
 	if p.Language == Go {
 		list = append(list, "go.mod.tmpl", "main.go.tmpl")
 	} else {
-		list = append(list, "main.py.tmpl", "refused.py.tmpl", "plugin_pb2.py")
+		list = append(list, "main.py.tmpl", "refused.py.tmpl", "plugin_pb2.py", "requirements.lock")
 	}
 	for _, part := range []string{"scope", "vender", "analyzer", "serializer"} {
 		switch {
@@ -146,7 +146,8 @@ func (p Project) sources() []string {
 // sallyport.plugin.v1; the roles are those of agentkms.plugin.v1.
 type values struct {
 	Project
-	Summary, RoleList                              string
+	Summary, RoleList                            string
+	Interpreted                                  bool
 	Own, Validator, Analyzer, Serializer, Vender bool
 }
 
@@ -156,11 +157,12 @@ func (p Project) values() values {
 		list = nil // unreachable: strings always encode
 	}
 	return values{
-		Project:  p,
-		Summary:  "Serves credentials of kind " + p.Kind + " as " + strings.Join(p.Roles, ", "),
-		RoleList: strings.ReplaceAll(string(list), ",", ", "),
-		Own:      p.Contract == manifest.ContractSallyport,
-		Validator: slices.Contains(p.Roles, manifest.RoleValidator), Analyzer: slices.Contains(p.Roles, manifest.RoleAnalyzer),
+		Project:     p,
+		Summary:     "Serves credentials of kind " + p.Kind + " as " + strings.Join(p.Roles, ", "),
+		Interpreted: p.Language == Python,
+		RoleList:    strings.ReplaceAll(string(list), ",", ", "),
+		Own:         p.Contract == manifest.ContractSallyport,
+		Validator:   slices.Contains(p.Roles, manifest.RoleValidator), Analyzer: slices.Contains(p.Roles, manifest.RoleAnalyzer),
 		Serializer: slices.Contains(p.Roles, manifest.RoleSerializer), Vender: slices.Contains(p.Roles, manifest.RoleVender),
 	}
 }
