@@ -81,11 +81,15 @@ func (h *Host) launchAs(ctx context.Context, e Entry, hand goplugin.HandshakeCon
 	i.proc = &process{
 		name: m.Name, run: i.run, spawn: h.spawn, local: private, exited: exited,
 		stderr: newOutput(h.cfg.Log, m.Name, "stderr", h.cfg.Now, stop), brake: stop,
-		box:  h.cfg.Sandbox,
-		plan: SandboxPlan{Plugin: m.Name, Capabilities: m.Capabilities, Tree: i.run.tree},
+		sandbox: h.cfg.Sandbox,
+		plan: SandboxPlan{
+			Plugin: m.Name, Capabilities: m.Capabilities, Tree: i.run.tree, Loopback: m.Contract == manifest.ContractAgentKMS,
+		},
 	}
 	made(i.proc)
-	i.client = goplugin.NewClient(h.clientConfig(i, private, hand))
+	config := h.clientConfig(i, private, hand)
+	i.proc.plain = func() { config.TLSConfig = nil }
+	i.client = goplugin.NewClient(config)
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 	defer cancel()
 	// The library waits for the process and for its first answers without a
@@ -93,6 +97,9 @@ func (h *Host) launchAs(ctx context.Context, e Entry, hand goplugin.HandshakeCon
 	defer context.AfterFunc(ctx, func() { _ = i.proc.Kill(ctx) })()
 	protocol, err := i.client.Client()
 	if err != nil {
+		if fault.Is(i.proc.failure, fault.Denied) {
+			return nil, i.proc.failure
+		}
 		return nil, &reasoned{fault.Unavailablef("plugin %s did not start", m.Name).Because(err), ReasonStart}
 	}
 	g, ok := protocol.(*goplugin.GRPCClient)

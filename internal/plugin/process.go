@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -22,18 +23,21 @@ import (
 // of the handshake and nothing of our environment, no descriptor but its three
 // standard ones, its own process group, and it dies with us.
 type process struct {
-	name   string
-	run    *program
-	spawn  *spawner
-	socket string // private folder of its sockets
-	local  bool   // only a unix socket in that folder is acceptable
-	stderr *output
-	brake  *brake // for all that it writes
-	box    Sandbox
-	plan   SandboxPlan
+	name    string
+	run     *program
+	spawn   *spawner
+	socket  string // private folder of its sockets
+	local   bool   // only a unix socket in that folder is acceptable
+	stderr  *output
+	brake   *brake // for all that it writes
+	sandbox Sandbox
+	plan    SandboxPlan
+	plain   func() // tells the library that the channel has no certificates
 
 	cmd       *exec.Cmd
-	release   func()
+	box       Box          // nil without a sandbox
+	said      bytes.Buffer // the handshake line, as the library reads it
+	failure   error        // why it did not start, if the library only says that
 	out       *io.PipeReader
 	exited    chan struct{}
 	pipes     sync.WaitGroup
@@ -52,22 +56,25 @@ func (p *process) prepare(env []string) {
 	isolate(p.cmd)
 }
 
-// Start runs the process.
+// Start runs the process, confined if there is a sandbox.
 func (p *process) Start(ctx context.Context) error {
-	if p.box != nil {
-		release, err := p.box.Prepare(ctx, p.plan, p.cmd)
-		if err != nil {
-			return fault.Wrap(err, "prepare sandbox")
-		}
-		p.release = release
+	p.failure = p.begin(ctx)
+	return p.failure
+}
+
+func (p *process) begin(ctx context.Context) error {
+	if err := p.confine(ctx); err != nil {
+		return err
 	}
 	outR, outW, err := os.Pipe()
 	if err != nil {
+		p.release()
 		return fault.Wrap(err, "make pipe")
 	}
 	errR, errW, err := os.Pipe()
 	if err != nil {
 		_, _ = outR.Close(), outW.Close()
+		p.release()
 		return fault.Wrap(err, "make pipe")
 	}
 	p.cmd.Stdout, p.cmd.Stderr = outW, errW
@@ -75,9 +82,7 @@ func (p *process) Start(ctx context.Context) error {
 	_, _ = outW.Close(), errW.Close()
 	if err != nil {
 		_, _ = outR.Close(), errR.Close()
-		if p.release != nil {
-			p.release()
-		}
+		p.release()
 		return fault.Wrap(err, "start plugin process")
 	}
 	p.mu.Lock()
@@ -96,7 +101,30 @@ func (p *process) Start(ctx context.Context) error {
 		_ = p.stderr.Close()
 	}()
 	go p.reap(outR, errR, w)
+	if p.box == nil {
+		return nil
+	}
+	if err := p.box.Confirm(ctx); err != nil {
+		_ = p.Kill(ctx)
+		<-p.exited
+		return err
+	}
 	return nil
+}
+
+// confine lets the sandbox change the command.
+func (p *process) confine(ctx context.Context) (err error) {
+	if p.sandbox == nil {
+		return nil
+	}
+	p.box, err = p.sandbox.Prepare(ctx, p.plan, p.cmd)
+	return err
+}
+
+func (p *process) release() {
+	if p.box != nil {
+		p.box.Release()
+	}
 }
 
 // tail is how long the last output of an ended process is waited for.
@@ -112,9 +140,7 @@ func (p *process) reap(outR, errR *os.File, w *io.PipeWriter) {
 	_ = w.CloseWithError(io.EOF)
 	p.pipes.Wait()
 	_, _ = outR.Close(), errR.Close()
-	if p.release != nil {
-		p.release()
-	}
+	p.release()
 }
 
 // Wait returns when the process has ended.
@@ -149,8 +175,21 @@ func (p *process) pid() int {
 	return p.cmd.Process.Pid
 }
 
+// uid is the user that the kernel shows for the process.
+func (p *process) uid() int {
+	if p.box != nil {
+		return p.box.UID()
+	}
+	return os.Geteuid()
+}
+
 // Stdout has the handshake line and nothing after it.
-func (p *process) Stdout() io.ReadCloser { return p.out }
+func (p *process) Stdout() io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(p.out, &p.said), p.out}
+}
 
 // Stderr is empty and ends with the process: what a plugin writes there goes to
 // our log directly.
@@ -187,9 +226,8 @@ func (p *process) PluginToHost(network, address string) (string, string, error) 
 	switch {
 	case network == "unix" && filepath.IsAbs(address) && strings.HasPrefix(filepath.Clean(address), p.socket+string(filepath.Separator)):
 	case network == "tcp" && !p.local:
-		host, _, err := net.SplitHostPort(address)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-			return "", "", fault.Deniedf("plugin %s announces an address that is not on the loopback interface", p.name)
+		if p.failure = p.judgeTCP(address); p.failure != nil {
+			return "", "", p.failure
 		}
 	default:
 		return "", "", fault.Deniedf("plugin %s announces an address outside of its private folder", p.name)
@@ -198,6 +236,25 @@ func (p *process) PluginToHost(network, address string) (string, string, error) 
 	p.address = announced{network, address}
 	p.mu.Unlock()
 	return network, address, nil
+}
+
+// judgeTCP accepts a loopback address with certificates, and one without them
+// where nobody else can reach it.
+func (p *process) judgeTCP(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return fault.Deniedf("plugin %s announces an address that is not on the loopback interface", p.name)
+	}
+	const certificate = 6 // the place of the certificate in the handshake line
+	if strings.Count(strings.TrimSpace(p.said.String()), "|") >= certificate-1 {
+		return nil
+	}
+	if p.box == nil || !p.box.Private() {
+		return Unconfined(nil, "plugin %s serves TCP without certificates, where every process of this machine could call it; "+
+			"that needs a sandbox with namespaces, and a plugin that declares no network", p.name)
+	}
+	p.plain()
+	return nil
 }
 
 // HostToPlugin changes nothing: both see the same names.
@@ -219,13 +276,16 @@ func (p *process) dial(ctx context.Context, _ string) (net.Conn, error) {
 	if a == nil {
 		return nil, fmt.Errorf("plugin %s has announced no address", p.name)
 	}
+	if p.box != nil && p.box.Private() && a.Network() == "tcp" {
+		return p.box.Dial(ctx, a.String())
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, a.Network(), a.String())
 	if err != nil {
 		return nil, err
 	}
 	if p.local {
-		if err := checkPeer(conn, p.pid()); err != nil {
+		if err := checkPeer(conn, p.pid(), p.uid()); err != nil {
 			_ = conn.Close()
 			return nil, err
 		}

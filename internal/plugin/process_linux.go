@@ -73,8 +73,9 @@ func killGroup(p *os.Process) {
 func askToEnd(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
 
 // checkPeer demands that the listener at the other end was made by the process
-// that we started, as our own user.
-func checkPeer(conn net.Conn, pid int) error {
+// that we started, as the user that it runs as. Both are as this process sees
+// them, also for a process in namespaces of its own.
+func checkPeer(conn net.Conn, pid, uid int) error {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
 		return fmt.Errorf("the plugin's channel is no unix socket")
@@ -91,7 +92,7 @@ func checkPeer(conn net.Conn, pid int) error {
 	if err = errors.Join(err, optErr); err != nil {
 		return fmt.Errorf("check peer: %w", err)
 	}
-	if int(cred.Pid) != pid || int(cred.Uid) != os.Geteuid() {
+	if int(cred.Pid) != pid || int(cred.Uid) != uid {
 		return fmt.Errorf("process %d answers in place of plugin process %d", cred.Pid, pid)
 	}
 	return nil

@@ -31,6 +31,6 @@ func (p *process) collect() {
 func killGroup(p *os.Process) { _ = p.Kill() }
 func askToEnd(p *os.Process)  { _ = p.Signal(os.Interrupt) }
 
-func checkPeer(net.Conn, int) error {
+func checkPeer(net.Conn, int, int) error {
 	return errors.New("this system does not name the peer of a socket")
 }

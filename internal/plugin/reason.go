@@ -20,14 +20,15 @@ const (
 	ReasonMissing      Reason = "NOT_IN_STORE"    // recorded as installed, and its files are not here
 	ReasonAudience     Reason = "AUDIENCE"
 	ReasonTier         Reason = "TIER"
-	ReasonIncompatible Reason = "INCOMPATIBLE"   // platform, host API, or what it says of itself
-	ReasonConflict     Reason = "CONFLICT"       // another package serves this role and kind
-	ReasonCrashed      Reason = "CRASHED"        // ended by itself; Status.Crashes counts
-	ReasonHung         Reason = "HUNG"           // failed its health checks
-	ReasonStart        Reason = "START_FAILED"   // did not come up
-	ReasonRevoked      Reason = "REVOKED"        // withdrawn by its publisher or its repository
-	ReasonStale        Reason = "METADATA_STALE" // a repository's metadata has expired: it may hide what is newer
-	ReasonRollback     Reason = "ROLLBACK"       // older than what was seen or demanded before
+	ReasonIncompatible Reason = "INCOMPATIBLE"        // platform, host API, or what it says of itself
+	ReasonConflict     Reason = "CONFLICT"            // another package serves this role and kind
+	ReasonCrashed      Reason = "CRASHED"             // ended by itself; Status.Crashes counts
+	ReasonHung         Reason = "HUNG"                // failed its health checks
+	ReasonStart        Reason = "START_FAILED"        // did not come up
+	ReasonRevoked      Reason = "REVOKED"             // withdrawn by its publisher or its repository
+	ReasonStale        Reason = "METADATA_STALE"      // a repository's metadata has expired: it may hide what is newer
+	ReasonRollback     Reason = "ROLLBACK"            // older than what was seen or demanded before
+	ReasonSandbox      Reason = "SANDBOX_UNAVAILABLE" // would not be confined as the configuration demands
 )
 
 // counted is the reason as people read it: a crash says how many there were.

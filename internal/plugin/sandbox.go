@@ -2,28 +2,30 @@ package plugin
 
 import (
 	"context"
+	"net"
 	"os"
 	"os/exec"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// Sandbox confines a plugin process before it runs. It is the seam for
-// namespaces, Landlock and seccomp; this package has no implementation, and
-// without one [Status.Sandbox] says "off".
+// Sandbox confines plugin processes before they run. Package sandbox fills it;
+// without one, [Status.Sandbox] says "off". It must be safe for concurrent use.
 type Sandbox interface {
-	// Name is shown in status.
+	// Name is shown for plugins that do not run: what a start would get.
 	Name() string
 	// Prepare changes the command that will be started. Its error keeps the
-	// plugin from starting. release is called after the process has ended.
-	Prepare(ctx context.Context, plan SandboxPlan, cmd *exec.Cmd) (release func(), err error)
+	// plugin from starting; see [Unconfined].
+	Prepare(ctx context.Context, plan SandboxPlan, cmd *exec.Cmd) (Box, error)
 	// MountsTree says that Prepare itself puts the files of a [SandboxTree] in
 	// place, in a mount that nobody outside can reach. Otherwise the host fills
 	// the folder before, and the sandbox only lets the process read it.
 	MountsTree() bool
 }
 
-// SandboxPlan is what a sandbox needs to know.
+// SandboxPlan is what a sandbox needs to know of a start. What runs is the file
+// at the command's path, opened before the start.
 type SandboxPlan struct {
 	Plugin       string
 	Capabilities manifest.Capabilities
@@ -31,6 +33,9 @@ type SandboxPlan struct {
 	// Tree is the folder from which a package of many files runs; nil for a
 	// package that is one executable.
 	Tree *SandboxTree
+	// Loopback says that the plugin may serve on TCP: it gets a loopback
+	// interface of its own where that is possible; see [Box].Dial.
+	Loopback bool
 }
 
 // SandboxTree is the private folder of a package of many files. The process may
@@ -50,4 +55,28 @@ type SandboxTree struct {
 	// its library (for Python: the folders lib/pythonX.Y beside its bin) must be
 	// readable.
 	Interpreter string
+}
+
+// Box is one confined start. Release is called in any case, and last.
+type Box interface {
+	// Report says what confines the process, and what does not and why.
+	Report() string
+	// UID is the user that the kernel shows for the process.
+	UID() int
+	// Confirm is called once after the start, and returns when the process is
+	// confined and executes the plugin. After an error the process is killed.
+	Confirm(ctx context.Context) error
+	// Private reports whether the plugin's loopback interface is its own, where
+	// nobody but Dial can reach it.
+	Private() bool
+	// Dial connects to a port of that interface.
+	Dial(ctx context.Context, address string) (net.Conn, error)
+	// Release gives back what the start needed, after the process has ended.
+	Release()
+}
+
+// Unconfined makes the error of a sandbox that cannot give what is demanded:
+// Denied with [ReasonSandbox]. The cause is logged and not shown; it may be nil.
+func Unconfined(cause error, format string, args ...any) error {
+	return &reasoned{fault.Deniedf(format, args...).Because(cause), ReasonSandbox}
 }

@@ -14,7 +14,7 @@ type Status struct {
 	State     State     `json:"state"`
 	Reason    Reason    `json:"reason"`
 	Detail    string    `json:"detail,omitempty"`
-	Sandbox   string    `json:"sandbox"`       // name of the sandbox, or "off"
+	Sandbox   string    `json:"sandbox"`       // what confines it and what does not, or "off"
 	PID       int       `json:"pid,omitempty"` // of the first process that serves
 	Since     time.Time `json:"since"`
 	Starts    int       `json:"starts"`
@@ -64,7 +64,12 @@ func (r *route) status(box Sandbox) Status {
 		s.Sandbox = box.Name()
 	}
 	if r.pool != nil {
-		r.pool.describe(&s, func(i *instance) int { return i.proc.pid() })
+		r.pool.describe(&s, func(i *instance) int {
+			if i.proc.box != nil {
+				s.Sandbox = i.proc.box.Report()
+			}
+			return i.proc.pid()
+		})
 	}
 	return s
 }

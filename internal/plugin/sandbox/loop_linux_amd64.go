@@ -1,0 +1,4 @@
+package sandbox
+
+// machine is the architecture's number in an ELF header.
+const machine = elfAMD64
