@@ -28,6 +28,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/obs"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/token"
@@ -42,6 +43,7 @@ type App struct {
 	metrics *obs.Metrics
 	store   *store.Store
 	host    *plugin.Host
+	sandbox *sandbox.Sandbox
 	gate    *flow.Gate
 	files   map[string]*ca.Files // by listener name
 	rest    http.Handler
@@ -117,7 +119,7 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 	if err := a.openFiles(); err != nil {
 		return err
 	}
-	packages, err := a.openPlugins()
+	packages, err := a.openPlugins(ctx)
 	if err != nil {
 		return err
 	}
@@ -240,18 +242,21 @@ func (p packages) Apply(ctx context.Context, rows []plugin.Installed, trust plug
 	return p.Sync(ctx, rows, trust)
 }
 
-func (a *App) openPlugins() (packages, error) {
+func (a *App) openPlugins(ctx context.Context) (packages, error) {
+	box, err := a.openSandbox(ctx)
+	if err != nil {
+		return packages{}, err
+	}
 	st, err := plugin.OpenStore(filepath.Join(a.cfg.DataDir, "plugins"))
 	if err != nil {
 		return packages{}, err
 	}
 	a.host, err = plugin.New(plugin.Config{
-		Store: st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Eager: true,
+		Store: st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Sandbox: box, Eager: true,
 	})
 	if err != nil {
 		return packages{}, err
 	}
-	a.weak = append(a.weak, "plugins run without a sandbox in this release")
 	return packages{Host: a.host, store: st}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 )
 
 // Config is the configuration of a server: one YAML file, read strictly. A
@@ -176,6 +177,7 @@ func (c *Config) fill() {
 		{&c.Listen.Main.Name, mainListener},
 		{&c.Listen.Main.Address, "127.0.0.1:8443"},
 		{&c.Listen.Operations, "127.0.0.1:9090"},
+		{&c.Plugins.Sandbox, string(sandbox.Preferred)},
 		{&c.Keys.Rotate.Token, "30d"},
 		{&c.Keys.Rotate.EAR, "30d"},
 		{&c.Keys.Rotate.Cookie, "30d"},

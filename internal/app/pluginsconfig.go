@@ -1,12 +1,19 @@
 package app
 
 import (
+	"context"
+	"log/slog"
+
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 )
 
 // Plugins says how this server runs its plugins.
 type Plugins struct {
+	// Sandbox says how plugins are confined: required, preferred (default) or
+	// off, which weakens.
+	Sandbox string `yaml:"sandbox"`
 	// Scale is how wide plugins run on this node, by their names; those that are
 	// not named run by the defaults.
 	Scale map[string]Scale `yaml:"scale"`
@@ -22,6 +29,11 @@ type Scale struct {
 
 // validate refuses what the machine could not mean.
 func (p Plugins) validate() error {
+	switch p.Sandbox {
+	case string(sandbox.Required), string(sandbox.Preferred), off:
+	default:
+		return fault.Invalidf("plugins.sandbox is %q: use required, preferred or off", p.Sandbox)
+	}
 	for name, s := range p.Scale {
 		for _, m := range []struct {
 			name        string
@@ -41,4 +53,25 @@ func (p Plugins) scale() map[string]plugin.Scale {
 		out[name] = plugin.Scale(s)
 	}
 	return out
+}
+
+// openSandbox finds out how plugins can be confined here, and says what cannot
+// be had.
+func (a *App) openSandbox(ctx context.Context) (plugin.Sandbox, error) {
+	if a.cfg.Plugins.Sandbox == off {
+		a.weak = append(a.weak, "plugins.sandbox is off: plugins run as the server's user and are not confined")
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	box, err := sandbox.New(sandbox.Config{Mode: sandbox.Mode(a.cfg.Plugins.Sandbox)})
+	if err != nil {
+		return nil, err
+	}
+	a.sandbox = box
+	for _, m := range box.Missing() {
+		a.log.WarnContext(ctx, "plugins are confined in part", slog.String("missing", m), slog.String("mode", a.cfg.Plugins.Sandbox))
+	}
+	if lacks := box.Lacks(); lacks != "" && a.cfg.Plugins.Sandbox == string(sandbox.Preferred) {
+		a.weak = append(a.weak, "plugins.sandbox is preferred, and this host has no "+lacks+": plugins are confined without")
+	}
+	return box, nil
 }

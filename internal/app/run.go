@@ -78,6 +78,11 @@ func (a *App) close(ctx context.Context) {
 			a.log.WarnContext(ctx, "plugins did not stop in time", slog.Any("err", err))
 		}
 	}
+	if a.sandbox != nil {
+		if err := a.sandbox.Close(); err != nil {
+			a.log.WarnContext(ctx, "the sandbox left something behind", slog.Any("err", err))
+		}
+	}
 	if a.gate != nil {
 		if err := a.gate.RecordStrangers(ctx); err != nil {
 			a.log.WarnContext(ctx, "the count of refused strangers was not recorded", slog.Any("err", err))

@@ -75,6 +75,7 @@ var rooms = map[string]room{
 	"internal/store":      adapter,
 
 	"internal/plugin/repository": adapter,
+	"internal/plugin/sandbox":    adapter,
 
 	"internal/fault":  stone,
 	"internal/id":     stone,

@@ -59,6 +59,10 @@ func (s *Sandbox) Name() string { return s.can.report(nil) }
 // Missing is what this host does not allow, with the reason, one entry each.
 func (s *Sandbox) Missing() []string { return s.can.missing }
 
+// Lacks names what the mode required demands and this host has not; empty if it
+// has everything.
+func (s *Sandbox) Lacks() string { return s.can.lacks() }
+
 // MountsTree is false: the host fills the folder, and the plugin sees it through
 // a mount that is read-only.
 func (s *Sandbox) MountsTree() bool { return false }

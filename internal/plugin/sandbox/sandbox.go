@@ -12,10 +12,6 @@
 // docs/plugins/sandbox.md says what is confined by what, and what is not.
 package sandbox
 
-import (
-	"log/slog"
-)
-
 // Mode says what is done where something cannot be confined.
 type Mode string
 
@@ -30,13 +26,5 @@ const (
 
 // Config has the settings of a sandbox.
 type Config struct {
-	Mode Mode         // default: Preferred
-	Log  *slog.Logger // default: discard
-}
-
-func (c Config) log() *slog.Logger {
-	if c.Log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return c.Log
+	Mode Mode // default: Preferred
 }

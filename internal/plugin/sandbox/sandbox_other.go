@@ -24,6 +24,9 @@ func (s *Sandbox) Name() string { return "off: plugins are confined on Linux onl
 // Missing is what this host does not allow, one entry a line of the log.
 func (s *Sandbox) Missing() []string { return []string{s.Name()} }
 
+// Lacks names what the mode required demands and this host has not.
+func (s *Sandbox) Lacks() string { return "sandbox" }
+
 // MountsTree is false: the host fills folders.
 func (s *Sandbox) MountsTree() bool { return false }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,7 +32,7 @@ var attacks = map[string]func(arg string) (string, error){
 	"udp":      udp,
 	"socket":   socket,
 	"netlink":  func(string) (string, error) { i, err := net.Interfaces(); return fmt.Sprint(len(i)), err },
-	"ptrace":   aim(func(pid int) error { return syscall.PtraceAttach(pid) }),
+	"ptrace":   aim(trace),
 	"kill":     aim(func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }),
 	"memory":   aim(readMemory),
 	"fork":     forkBomb,
@@ -41,10 +42,8 @@ var attacks = map[string]func(arg string) (string, error){
 	"ids":      ids,
 	"outlive":  func(string) (string, error) { return "", unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0) },
 
-	"mount": func(string) (string, error) {
-		return "", unix.Mount("none", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "tmpfs", 0, "")
-	},
-	"unshare": func(string) (string, error) { return "", unix.Unshare(unix.CLONE_NEWUSER) },
+	"mount":   mount,
+	"unshare": call(unix.SYS_UNSHARE, unix.CLONE_NEWUSER),
 	"clone": func(string) (string, error) {
 		pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 		if errno == 0 && pid == 0 {
@@ -52,20 +51,15 @@ var attacks = map[string]func(arg string) (string, error){
 		}
 		return "", number(errno)
 	},
-	"module": call(unix.SYS_INIT_MODULE),
-	"uring": func(string) (string, error) {
-		var p [120]byte
-		return "", syscallOf(unix.SYS_IO_URING_SETUP, 8, uintptr(unsafe.Pointer(&p)))
-	},
-	"bpf": call(unix.SYS_BPF),
-	"keyctl": func(string) (string, error) {
-		return "", syscallOf(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, ^uintptr(2), 1)
-	},
+	"module":  call(unix.SYS_INIT_MODULE),
+	"uring":   call(unix.SYS_IO_URING_SETUP, 8),
+	"bpf":     call(unix.SYS_BPF),
+	"keyctl":  call(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, ^uintptr(2), 1),
 	"perf":    call(unix.SYS_PERF_EVENT_OPEN),
-	"faultfd": func(string) (string, error) { return "", syscallOf(unix.SYS_USERFAULTFD, 1) },
+	"faultfd": call(unix.SYS_USERFAULTFD, 1),
 	"memfd":   memfd,
 	"chroot":  func(string) (string, error) { return "", unix.Chroot("/") },
-	"sethost": func(string) (string, error) { return "", unix.Sethostname([]byte("owned")) },
+	"sethost": call(unix.SYS_SETHOSTNAME, 0, 1<<20),
 	"setuid":  func(string) (string, error) { return "", unix.Setuid(0) },
 	"limits": func(string) (string, error) {
 		return "", unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 30, Max: 1 << 30})
@@ -107,9 +101,9 @@ func syscallOf(nr uintptr, args ...uintptr) error {
 
 // call makes a system call whose arguments are wrong: what is filtered fails
 // with ENOSYS, what is not fails for another reason, which counts as done.
-func call(nr uintptr) func(string) (string, error) {
+func call(nr uintptr, args ...uintptr) func(string) (string, error) {
 	return func(string) (string, error) {
-		err := syscallOf(nr)
+		err := syscallOf(nr, args...)
 		if errors.Is(err, syscall.ENOSYS) {
 			return "", err
 		}
@@ -126,6 +120,19 @@ func aim(f func(pid int) error) func(string) (string, error) {
 		}
 		return "", f(pid)
 	}
+}
+
+// trace attaches to a process and lets it go again.
+func trace(pid int) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := syscall.PtraceAttach(pid); err != nil {
+		return err
+	}
+	if _, err := syscall.Wait4(pid, nil, syscall.WALL, nil); err != nil {
+		return err
+	}
+	return syscall.PtraceDetach(pid)
 }
 
 func readMemory(pid int) error {
@@ -166,6 +173,15 @@ func socket(arg string) (string, error) {
 	return "", err
 }
 
+// mount covers the plugin's own folder, and uncovers it again.
+func mount(string) (string, error) {
+	dir := os.Getenv("PLUGIN_UNIX_SOCKET_DIR")
+	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+		return "", err
+	}
+	return "", unix.Unmount(dir, unix.MNT_DETACH)
+}
+
 // fill writes until it is stopped.
 func fill(arg string) (string, error) {
 	dir := arg
@@ -178,18 +194,18 @@ func fill(arg string) (string, error) {
 	}
 	defer func() { _ = f.Close() }()
 	block := make([]byte, 1<<20)
-	for n := range 64 {
+	for n := range 8 {
 		if _, err := f.Write(block); err != nil {
 			return fmt.Sprint(n), err
 		}
 	}
-	return "64 MB", nil
+	return "8 MB", nil
 }
 
 // forkBomb starts sleeping copies of itself until it is stopped, and reports how
 // many it got.
 func forkBomb(string) (string, error) {
-	for n := range 4000 {
+	for n := range 300 {
 		pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 		if errno != 0 {
 			return "", fmt.Errorf("after %d: %w", n, errno)
@@ -200,7 +216,7 @@ func forkBomb(string) (string, error) {
 			}
 		}
 	}
-	return "4000 processes", nil
+	return "300 processes", nil
 }
 
 // escape leaves a process in another session behind.

@@ -1,0 +1,16 @@
+//go:build amd64 || arm64
+
+package sandbox
+
+// Weaken makes a sandbox as it is on a host without namespaces, as Kubernetes
+// and Docker are by default.
+func (s *Sandbox) Weaken() {
+	s.can.spaces, s.can.dropUser = false, false
+	s.can.miss("namespaces", "the test took them away")
+}
+
+// Take makes a sandbox as it is on a host without Landlock.
+func (s *Sandbox) Take() {
+	s.can.landlock = landlock{}
+	s.can.miss("landlock", "the test took it away")
+}
