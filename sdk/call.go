@@ -216,6 +216,7 @@ func transportError(ctx context.Context, err error) error {
 type problem struct {
 	Detail     string `json:"detail"`
 	Kind       Kind   `json:"kind"`
+	Reason     string `json:"reason"`
 	RequestID  string `json:"request_id"`
 	RetryAfter int64  `json:"retry_after_seconds"`
 }
@@ -224,7 +225,7 @@ func refusal(res *http.Response, body []byte) error {
 	e := &Error{Kind: kindOfStatus(res.StatusCode), Status: res.StatusCode, RequestID: requestID(res.Header)}
 	var p problem
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/problem+json") && json.Unmarshal(body, &p) == nil {
-		e.Detail = p.Detail
+		e.Detail, e.Reason = p.Detail, p.Reason
 		if knownKind(p.Kind) {
 			e.Kind = p.Kind
 		}

@@ -28,6 +28,7 @@ type Error struct {
 	Kind       Kind
 	Status     int           // HTTP status; zero if there was no answer
 	Detail     string        // for people, and says what to do next
+	Reason     string        // why a plugin, package or repository was refused, as METADATA_STALE; empty for other errors
 	RequestID  string        // by which the operator finds it in the log
 	RetryAfter time.Duration // zero if the server does not say
 	cause      error

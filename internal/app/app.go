@@ -28,6 +28,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/obs"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/repository"
 	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/store"
@@ -45,6 +46,7 @@ type App struct {
 	host    *plugin.Host
 	sandbox *sandbox.Sandbox
 	gate    *flow.Gate
+	depot   *repository.Depot    // nil for none
 	files   map[string]*ca.Files // by listener name
 	rest    http.Handler
 	kbs     http.Handler
@@ -123,7 +125,7 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if a.gate, err = a.wireGate(packages, console); err != nil {
+	if a.gate, err = a.wireGate(ctx, packages, console); err != nil {
 		return err
 	}
 	a.kbs = kbs.New(kbs.Config{Gate: a.gate, Log: a.log})
@@ -238,6 +240,10 @@ func (p packages) Install(pack io.Reader, trust plugin.Trust) (plugin.Entry, err
 	return p.store.Install(pack, trust)
 }
 
+func (p packages) Verify(digest string, trust plugin.Trust) (plugin.Entry, error) {
+	return p.store.Verify(digest, trust)
+}
+
 func (p packages) Apply(ctx context.Context, rows []plugin.Installed, trust plugin.Trust) error {
 	return p.Sync(ctx, rows, trust)
 }
@@ -261,7 +267,7 @@ func (a *App) openPlugins(ctx context.Context) (packages, error) {
 }
 
 // wireGate lists every built-in part.
-func (a *App) wireGate(p packages, output io.Writer) (*flow.Gate, error) {
+func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow.Gate, error) {
 	var err error
 	if a.sessions, err = token.NewRing(a.keys().sessions); err != nil {
 		return nil, err
@@ -283,10 +289,14 @@ func (a *App) wireGate(p packages, output io.Writer) (*flow.Gate, error) {
 		}
 		channels = append(channels, channel)
 	}
+	own, err := a.openDepot(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return flow.New(flow.Config{
 		Ledger: a.store, Store: a.store, Clock: a.store,
 		Envelope: a.keys().vault, Pepper: pepper{a}, Authority: a.authority, Keyring: keeper{a}, KeyPeriods: a.cfg.Keys.periods(),
-		Sessions: sessions, Providers: a.host, Packages: p,
+		Sessions: sessions, Providers: a.host, Packages: p, Repositories: repositories{}, Depot: own,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
 		Channels: channels, Guests: guests, Log: a.log, Now: time.Now,
 		LeafLife: agentLife, OperatorLife: operatorLife,

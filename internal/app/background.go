@@ -36,6 +36,9 @@ func (a *App) background(ctx context.Context) (wait func()) {
 	every(time.Second, "keys", keeper{a}.Reload)
 	every(time.Second, "plugins", a.followPlugins())
 	every(10*time.Second, "strangers", a.gate.RecordStrangers)
+	if a.depot != nil {
+		tasks.Go(func() { a.keepDepot(ctx) })
+	}
 	tasks.Go(func() {
 		a.store.Lead(ctx, "keys", func(ctx context.Context) { a.again(ctx, 10*time.Second, "keys", a.gate.TendKeys) })
 	})

@@ -197,7 +197,9 @@ func (c *Config) fill() {
 }
 
 func (c *Config) paths() []*string {
-	paths := []*string{&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Endorsements}
+	paths := []*string{
+		&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Endorsements, &c.Plugins.Repository.Dir, &c.Plugins.Repository.Keys,
+	}
 	for i := range c.KEK.Old {
 		paths = append(paths, &c.KEK.Old[i])
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
@@ -17,6 +18,33 @@ type Plugins struct {
 	// Scale is how wide plugins run on this node, by their names; those that are
 	// not named run by the defaults.
 	Scale map[string]Scale `yaml:"scale"`
+	// Repository is the plugin repository that this server keeps itself; none
+	// without a folder.
+	Repository OwnRepository `yaml:"repository"`
+}
+
+// OwnRepository is a repository that takes packages in (POST /plugins/upload) and
+// serves them (GET /plugins/repository/).
+type OwnRepository struct {
+	// Dir is the folder, as plugin repository init makes it, with names for
+	// uploads.
+	Dir string `yaml:"dir"`
+	// Keys is the folder of snapshot.key, timestamp.key and uploads.key, outside of
+	// Dir and readable by the server's user alone.
+	Keys string `yaml:"keys"`
+}
+
+func (r OwnRepository) validate() error {
+	if (r.Dir == "") != (r.Keys == "") {
+		return fault.Invalidf("plugins.repository needs both dir and keys")
+	}
+	if r.Dir == "" {
+		return nil
+	}
+	if in, err := filepath.Rel(r.Dir, r.Keys); err == nil && filepath.IsLocal(in) {
+		return fault.Invalidf("plugins.repository: the keys must not lie inside of dir, which is public")
+	}
+	return nil
 }
 
 // Scale is how wide one plugin runs. A member that is not given, or 0, is the
@@ -44,7 +72,7 @@ func (p Plugins) validate() error {
 			}
 		}
 	}
-	return nil
+	return p.Repository.validate()
 }
 
 func (p Plugins) scale() map[string]plugin.Scale {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/plugin"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
@@ -21,6 +22,7 @@ var exits = map[fault.Kind]int{
 type failure struct {
 	Kind       string `json:"kind"`
 	Detail     string `json:"detail"`
+	Reason     string `json:"reason,omitempty"`
 	Status     int    `json:"status,omitempty"`
 	RequestID  string `json:"request_id,omitempty"`
 	RetryAfter int64  `json:"retry_after_seconds,omitempty"`
@@ -33,7 +35,7 @@ func describe(err error) failure {
 	kind := fault.KindOf(err)
 	if e, ok := errors.AsType[*sallyport.Error](err); ok {
 		kind = fault.ParseKind(string(e.Kind))
-		f.Detail, f.Status, f.RequestID, f.RetryAfter = e.Detail, e.Status, e.RequestID, int64(e.RetryAfter/time.Second)
+		f.Detail, f.Reason, f.Status, f.RequestID, f.RetryAfter = e.Detail, e.Reason, e.Status, e.RequestID, int64(e.RetryAfter/time.Second)
 		if cause := e.Unwrap(); cause != nil && kind != fault.Denied {
 			f.Detail += ": " + cause.Error()
 		}
@@ -42,6 +44,9 @@ func describe(err error) failure {
 		}
 	} else {
 		f.Detail, f.RetryAfter = fault.Public(err), int64(fault.RetryAfter(err)/time.Second)
+		if reason, ok := plugin.Reasoned(err); ok {
+			f.Reason = string(reason)
+		}
 		switch kind { // there is no caller to hide it from: this is the operator's own machine
 		case fault.Internal:
 			f.Detail = err.Error()
@@ -90,6 +95,9 @@ func (s *shell) fail(err error) int {
 		}
 	}
 	line := "sallyport: " + strings.Join(strings.Fields(visible(f.Detail)), " ")
+	if f.Reason != "" && !strings.Contains(f.Detail, f.Reason) {
+		line += " (" + visible(f.Reason) + ")"
+	}
 	if f.RequestID != "" {
 		line += " (request " + visible(f.RequestID) + ")"
 	}

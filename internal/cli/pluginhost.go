@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"os"
 	"strconv"
 	"strings"
@@ -92,33 +93,54 @@ func trustRemove(s *shell) *cobra.Command {
 }
 
 func pluginInstall(s *shell) *cobra.Command {
-	return repeatable(&cobra.Command{
-		Use: "install FILE", Short: "Install a package at the server", Args: cobra.ExactArgs(1),
-		Long:    "Send a package to the server, which verifies it and runs it from now on. A package of the same name is replaced.",
-		Example: "  sallyport plugin install my.spk",
+	var bundle, from string
+	c := &cobra.Command{
+		Use: "install FILE | NAME[@VERSION] | --bundle FILE", Short: "Install a package at the server", Args: cobra.MaximumNArgs(1),
+		Long: `Send a package to the server, which verifies it and runs it from now on: a file, a
+package of a pinned repository, or those in a bundle. A package of the same name is
+replaced.`,
+		Example: "  sallyport plugin install my.spk\n  sallyport plugin install sshcert@1.2.0\n  sallyport plugin install --bundle plugins.bundle",
 		RunE: func(c *cobra.Command, args []string) error {
-			f, err := os.Open(args[0])
-			if err != nil {
-				return fileFault(args[0], err)
+			if (bundle == "") != (len(args) == 1) {
+				return fault.Invalidf("say what to install: a file, NAME or NAME@VERSION, or --bundle FILE")
 			}
-			defer func() { _ = f.Close() }()
-			client, err := s.client(c.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			stop := s.busy("installing " + args[0])
-			p, err := client.InstallPlugin(c.Context(), f)
-			stop()
-			if err != nil {
-				return err
-			}
-			return s.print(p, func() error {
-				return s.facts("installed", p.Name+" "+p.Version, "publisher", p.Publisher, "digest", p.Digest,
-					"kinds", strings.Join(p.Offer.Kinds, " "))
+			return s.calling(c.Context(), func(client *sallyport.Client) error {
+				if bundle != "" {
+					return s.installBundle(c.Context(), client, bundle, from)
+				}
+				if name, version, ok := named(args[0]); ok && !isFile(args[0]) {
+					return s.installNamed(c.Context(), client, from, name, version)
+				}
+				return s.installFile(c.Context(), client, args[0])
 			})
 		},
-	}, "finds the package installed")
+	}
+	c.Flags().StringVar(&bundle, "bundle", "", "install the packages in this bundle")
+	c.Flags().StringVar(&from, "repository", "", "the repository, if there are several")
+	return repeatable(c, "finds the package installed")
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir()
+}
+
+func (s *shell) installFile(ctx context.Context, client *sallyport.Client, file string) error {
+	f, err := os.Open(file) //nolint:gosec // the user names it
+	if err != nil {
+		return fileFault(file, err)
+	}
+	defer func() { _ = f.Close() }()
+	stop := s.busy("installing " + file)
+	p, err := client.InstallPlugin(ctx, f)
+	stop()
+	if err != nil {
+		return err
+	}
+	return s.print(p, func() error {
+		return s.facts("installed", p.Name+" "+p.Version, "publisher", p.Publisher, "digest", p.Digest,
+			"kinds", strings.Join(p.Offer.Kinds, " "))
+	})
 }
 
 func pluginList(s *shell) *cobra.Command {

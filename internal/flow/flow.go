@@ -51,8 +51,12 @@ type Config struct {
 	Channels []notify.Channel
 	Guests   Guests
 	Packages Packages
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Repositories judges plugin repositories.
+	Repositories Repositories
+	// Depot is the server's own repository; nil for none.
+	Depot Depot
+	Log   *slog.Logger
+	Now   func() time.Time
 
 	SessionLife  time.Duration // of a session token; 15 minutes if zero, never more
 	LeafLife     time.Duration // of an agent's certificate; 24 hours if zero
@@ -80,7 +84,7 @@ type Gate struct {
 // New makes a gate. Call [Gate.Reload] once before serving.
 func New(c Config) (*Gate, error) {
 	if c.Ledger == nil || c.Store == nil || c.Clock == nil || c.Envelope == nil || c.Pepper == nil ||
-		c.Authority == nil || c.Keyring == nil || c.Sessions == nil || c.Providers == nil || c.Packages == nil || c.Log == nil || c.Now == nil {
+		c.Authority == nil || c.Keyring == nil || c.Sessions == nil || c.Providers == nil || c.Packages == nil || c.Repositories == nil || c.Log == nil || c.Now == nil {
 		return nil, fault.Internalf("the gate is not wired completely")
 	}
 	const most = 15 * time.Minute

@@ -182,7 +182,7 @@ func (h *house) found() {
 func (h *house) newGate(change ...func(*flow.Config)) *flow.Gate {
 	c := flow.Config{
 		Ledger: h.tap, Store: h.store, Clock: h.store, Envelope: h.vault, Pepper: h.peppers, Authority: authority{h}, Keyring: &keeper{h: h},
-		Sessions: h.sessions, Providers: h.vendors, Channels: []notify.Channel{h.phone}, Guests: h.guests, Packages: noPackages{},
+		Sessions: h.sessions, Providers: h.vendors, Channels: []notify.Channel{h.phone}, Guests: h.guests, Packages: noPackages{}, Repositories: noRepositories{},
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: h.now,
 	}
 	for _, f := range change {
@@ -214,12 +214,24 @@ func (a authority) Issue(csr []byte, kind subject.Kind, of string, life time.Dur
 	return flow.Leaf{PEM: leaf.PEM, Root: a.h.issuer.Bundle(), Serial: leaf.Serial, Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter}, err
 }
 
+// noRepositories takes every root for the first one, and no bundle.
+type noRepositories struct{}
+
+func (noRepositories) Pin([]byte) (int64, error) { return 1, nil }
+func (noRepositories) Open(io.Reader) (flow.Bundle, error) {
+	return nil, fault.Invalidf("this is no bundle")
+}
+
 // noPackages is a plugin host without plugins.
 type noPackages struct{}
 
 func (noPackages) Install(io.Reader, plugin.Trust) (plugin.Entry, error) {
 	return plugin.Entry{}, fault.Deniedf("no publisher is trusted")
 }
+func (noPackages) Verify(string, plugin.Trust) (plugin.Entry, error) {
+	return plugin.Entry{}, fault.Deniedf("no publisher is trusted")
+}
+
 func (noPackages) Apply(context.Context, []plugin.Installed, plugin.Trust) error { return nil }
 func (noPackages) Status() []plugin.Status                                       { return nil }
 

@@ -118,6 +118,10 @@ func (g *Gate) Publishers(ctx context.Context, c Caller) ([]plugin.Key, error) {
 // refused with both names. Installing what is installed gives this node the files
 // and changes nothing else.
 func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plugin.Installed, error) {
+	return g.installFrom(ctx, c, pack, origin{})
+}
+
+func (g *Gate) installFrom(ctx context.Context, c Caller, pack io.Reader, from origin) (plugin.Installed, error) {
 	record := audit.Record{Type: "plugin.installed", Actor: c.actor(), Data: map[string]string{}}
 	if _, err := g.inspected(ctx, c, "install", record, "plugin", ""); err != nil {
 		return plugin.Installed{}, err
@@ -131,6 +135,12 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		return plugin.Installed{}, err
 	}
 	entry, err := g.Packages.Install(pack, trust)
+	if content, ok := pack.(Content); ok && err != nil && content.Err() != nil {
+		err = content.Err()
+	}
+	if err == nil && from.accept != nil {
+		err = from.accept(entry)
+	}
 	if err != nil {
 		return plugin.Installed{}, g.refusedPackage(ctx, record, err)
 	}
@@ -161,12 +171,19 @@ func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader) (plu
 		if err := plugin.CheckRoles(all, next.Name, next.Offer); err != nil {
 			return unit.Unit{}, err
 		}
+		memory, err := g.remembered(ctx, next, from.repository)
+		if err != nil {
+			return unit.Unit{}, err
+		}
 		record.Policy, record.Data = d.Documents, describe(next)
+		if from.repository != "" {
+			record.Data["repository"] = from.repository
+		}
 		write := unit.Insert
 		if old != nil {
 			write = unit.Update
 		}
-		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next),
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next), memory,
 			unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", trusted),
 			unit.Do("generations.bump", 1, "the plugins have changed, try again", "plugins", installed))}, nil
 	})

@@ -89,6 +89,8 @@ type Inventory interface {
 	Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error)
 	Trust(ctx context.Context) ([]plugin.Key, error)
 	Plugins(ctx context.Context) ([]plugin.Installed, error)
+	Installations(ctx context.Context) ([]plugin.Installation, error)
+	Repositories(ctx context.Context) ([]plugin.Repository, error)
 }
 
 // Records reads the ledger.
@@ -154,7 +156,33 @@ type Providers interface {
 type Packages interface {
 	// Install verifies a package and puts it into the store.
 	Install(pack io.Reader, trust plugin.Trust) (plugin.Entry, error)
+	// Verify judges a package that is in the store already.
+	Verify(digest string, trust plugin.Trust) (plugin.Entry, error)
 	// Apply makes what runs agree with what is installed and trusted.
 	Apply(ctx context.Context, installed []plugin.Installed, trust plugin.Trust) error
 	Status() []plugin.Status
+}
+
+// Repositories judges plugin repositories.
+type Repositories interface {
+	// Pin checks a root by itself, and returns its version.
+	Pin(root []byte) (int64, error)
+	// Open reads the metadata of a bundle. Nothing is judged yet.
+	Open(bundle io.Reader) (Bundle, error)
+}
+
+// Bundle is a repository's metadata, and packages from it.
+type Bundle interface {
+	// Walk judges the metadata by what was seen before. Faults carry a reason; what
+	// is right can be judged again, when somebody else has seen more meanwhile.
+	Walk(ctx context.Context, seen plugin.Seen, now time.Time) (plugin.View, error)
+	// Package goes to the next package, one of the releases; io.EOF is the end.
+	Package(all []plugin.Release) (plugin.Release, Content, error)
+}
+
+// Content is a package that is checked while it is read.
+type Content interface {
+	io.Reader
+	// Err is why the content was refused, nil if it was not.
+	Err() error
 }

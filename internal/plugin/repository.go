@@ -37,6 +37,14 @@ type Seen struct {
 	Snapshot  []byte `json:"snapshot,omitempty"`
 }
 
+// View is a repository at one moment, verified.
+type View struct {
+	Seen     Seen
+	Releases []Release        // by name, the newest first
+	Versions map[string]int64 // of the roles
+	Expires  time.Time        // when the first of its files expires
+}
+
 // Release is one package that a repository offers.
 type Release struct {
 	Name             string   `json:"name"`
@@ -85,6 +93,12 @@ func ValidRepositoryURL(text string) error {
 		return nil
 	}
 	return fault.Invalidf("a repository is read by https; http is for loopback alone")
+}
+
+// See is the row in its next version, with what was seen now.
+func (r Repository) See(s Seen, now time.Time) Repository {
+	r.Version, r.Seen, r.At = r.Version+1, s, now
+	return r
 }
 
 // Remove is the row in its next version, no longer used. One that was removed

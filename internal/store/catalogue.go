@@ -42,6 +42,8 @@ var rowTables = []string{
 	"policy_versions* id version# kind source author at# state",
 	"trust* id version# publisher public_key names state at# author",
 	"plugins* id version# package_version digest publisher key_ids offer state at# author",
+	"installations* id version# name package_version repository at# author",
+	"repositories* id version# url root timestamp snapshot state at# author",
 	"keys* id version# purpose algorithm state public sealed! created# signs_from# not_after#",
 	"outcomes id version# sealed! expires#",
 	"deliveries id version# channel message attempts# due# error done#",

@@ -30,6 +30,8 @@ func TestCatalogue_AgreesWithRows(t *testing.T) {
 		policy.Edition{},
 		plugin.Key{},
 		plugin.Installed{},
+		plugin.Installation{},
+		plugin.Repository{},
 		keys.Key{},
 		unit.Outcome{},
 		notify.Delivery{},

@@ -117,6 +117,16 @@ func (s *Store) Plugins(ctx context.Context) ([]plugin.Installed, error) {
 	return many[plugin.Installed](ctx, s, "plugins", "ORDER BY id")
 }
 
+// Installations lists what was ever installed.
+func (s *Store) Installations(ctx context.Context) ([]plugin.Installation, error) {
+	return many[plugin.Installation](ctx, s, "installations", "ORDER BY id")
+}
+
+// Repositories lists the plugin repositories, removed ones included.
+func (s *Store) Repositories(ctx context.Context) ([]plugin.Repository, error) {
+	return many[plugin.Repository](ctx, s, "repositories", "ORDER BY id")
+}
+
 // Keys lists the keys of the house. Before [Store.UseMAC] the rows are not
 // verified: only what the key encryption key authenticates may be used of them.
 func (s *Store) Keys(ctx context.Context) ([]keys.Key, error) {

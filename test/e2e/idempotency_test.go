@@ -34,6 +34,8 @@ type keyedRow struct {
 var unkeyed = map[string]string{
 	"explain-policy":    "a question",
 	"revoke-credential": "what was done is found done",
+	"deliver-bundle":    "what was seen is found seen, and what is installed installed",
+	"upload-package":    "what is in the repository is found there",
 }
 
 func always(text string) func() string { return func() string { return text } }
@@ -76,6 +78,9 @@ func (s *stage) keyedRows() []keyedRow {
 	operator := &person{Enrolment: sallyport.Enrolment{Identity: sallyport.Identity{Certificate: s.House.Operator}}}
 	nobody := (*person)(nil)
 	signs, _ := s.signing()
+	plugins, err := s.admin.Plugins(t.Context())
+	must(t, err)
+	installed := plugins.Items[0].Version
 	return []keyedRow{
 		{"enrol", "POST", "/v1/enrol", func() string {
 			return object("secret", join.Secret.Reveal(), "csr", enrolling(), "name", "newcomer")
@@ -95,6 +100,10 @@ func (s *stage) keyedRows() []keyedRow {
 		{"trust-publisher", "POST", "/v1/publishers", always(object("publisher", "someone", "public_key",
 			string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))), 201, operator, ""},
 		{"distrust-publisher", "DELETE", "/v1/publishers/" + keyID, always(""), 204, operator, ""},
+		{"add-repository", "POST", "/v1/repositories", always(object("name", "some", "url", "https://plugins.example", "root", repositoryRoot(t))), 201, operator, ""},
+		{"remove-repository", "DELETE", "/v1/repositories/some", always(""), 204, operator, ""},
+		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},
+		{"rollback-plugin", "POST", "/v1/plugins/sshcert/rollback", always(object("version", installed)), 200, operator, ""},
 		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},
 		{"install-plugin", "POST", "/v1/plugins", always(string(pack)), 201, operator, ""},
 		{"rotate-key", "POST", "/v1/keys/ssh-ca/rotate", always(""), 201, operator, ""},

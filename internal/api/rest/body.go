@@ -27,16 +27,17 @@ const uploadWindow = 10 * time.Minute
 // called when the answer is written.
 func (x *exchange) read(r route, in any, known map[string]bool) (func(), error) {
 	nothing := func() {}
-	if body, ok := in.(*stream); ok {
-		if x.r.ContentLength > r.limit {
-			return nothing, tooLarge(r.limit)
+	switch body := in.(type) {
+	case *stream:
+		var err error
+		body.Reader, err = x.flowing(r)
+		return nothing, err
+	case *form:
+		flowing, err := x.flowing(r)
+		if err == nil {
+			body.Reader, err = x.part(flowing)
 		}
-		// An upload may take longer than the server grants a request.
-		control := http.NewResponseController(x.w)
-		_ = control.SetReadDeadline(time.Now().Add(uploadWindow)) // not every connection has one
-		_ = control.SetWriteDeadline(time.Now().Add(uploadWindow))
-		body.Reader = &bounded{body: http.MaxBytesReader(x.w, x.r.Body, r.limit), limit: r.limit}
-		return nothing, nil
+		return nothing, err
 	}
 	data, err := io.ReadAll(&bounded{body: http.MaxBytesReader(x.w, x.r.Body, r.limit), limit: r.limit})
 	if err != nil {
@@ -60,6 +61,18 @@ func (x *exchange) read(r route, in any, known map[string]bool) (func(), error) 
 		return wipe, fault.Invalidf("send JSON, with Content-Type application/json")
 	}
 	return wipe, discreet(canon.Strict(data, int(r.limit), maxDepth, in), known)
+}
+
+// flowing is a body that is read while it comes. It may take longer than the
+// server grants a request.
+func (x *exchange) flowing(r route) (io.Reader, error) {
+	if x.r.ContentLength > r.limit {
+		return nil, tooLarge(r.limit)
+	}
+	control := http.NewResponseController(x.w)
+	_ = control.SetReadDeadline(time.Now().Add(uploadWindow)) // not every connection has one
+	_ = control.SetWriteDeadline(time.Now().Add(uploadWindow))
+	return &bounded{body: http.MaxBytesReader(x.w, x.r.Body, r.limit), limit: r.limit}, nil
 }
 
 // bounded turns the errors of reading a body into faults.
@@ -142,6 +155,14 @@ func (x *exchange) write(r route, out any) error {
 		x.w.Header().Set("Content-Type", r.kind)
 		x.w.WriteHeader(status)
 		_, _ = x.w.Write(body.data) // the peer may have left
+		return nil
+	case download:
+		defer func() { _ = body.Close() }()
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(uploadWindow)) // not every connection has one
+		x.w.Header().Set("Content-Type", r.kind)
+		x.w.Header().Set("Content-Length", strconv.FormatInt(body.size, 10))
+		x.w.WriteHeader(status)
+		_, _ = io.Copy(x.w, io.LimitReader(body, body.size)) // the peer may have left
 		return nil
 	}
 	data, err := encode(out)

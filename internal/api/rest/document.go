@@ -90,7 +90,7 @@ func describe(r route, schemas huma.Registry) *huma.Operation {
 	success := &huma.Response{Description: http.StatusText(r.status)}
 	switch r.out {
 	case reflect.TypeFor[none]():
-	case reflect.TypeFor[text]():
+	case reflect.TypeFor[text](), reflect.TypeFor[download]():
 		kind, _, _ := strings.Cut(r.kind, ";")
 		success.Content = map[string]*huma.MediaType{kind: {Schema: bytesSchema(kind)}}
 	default:
@@ -109,6 +109,8 @@ func requestBody(r route, schemas huma.Registry) *huma.RequestBody {
 	switch r.in {
 	case reflect.TypeFor[none](), reflect.TypeFor[struct{}]():
 		return nil
+	case reflect.TypeFor[form]():
+		kind, schema = "multipart/form-data", formSchema()
 	case reflect.TypeFor[blob](), reflect.TypeFor[stream]():
 	default:
 		kind, schema = "application/json", schemas.Schema(r.in, true, "")
@@ -116,6 +118,13 @@ func requestBody(r route, schemas huma.Registry) *huma.RequestBody {
 	return &huma.RequestBody{
 		Required: !r.optional, Content: map[string]*huma.MediaType{kind: {Schema: schema}},
 		Description: "At most " + strconv.FormatInt(r.limit, 10) + " bytes.",
+	}
+}
+
+func formSchema() *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeObject, Required: []string{formPackage},
+		Properties: map[string]*huma.Schema{formPackage: {}, formCustomer: {Type: huma.TypeString}},
 	}
 }
 

@@ -108,6 +108,7 @@ func TestDoor_RecognisesBeforeAnythingElse(t *testing.T) {
 	h := newHouse(t, nil)
 	open := map[string]bool{
 		"enrol": true, "read-ca": true, "read-ssh-ca": true, "read-ssh-krl": true, "read-ledger-keys": true, "read-openapi": true,
+		"read-repository": true,
 	}
 	for _, r := range h.door.routes {
 		t.Run(r.id, func(t *testing.T) {

@@ -94,4 +94,17 @@ type Packages interface {
 	Plugins(ctx context.Context, c flow.Caller) ([]plugin.Installed, []plugin.Status, error)
 	InstallPlugin(ctx context.Context, c flow.Caller, pack io.Reader) (plugin.Installed, error)
 	RemovePlugin(ctx context.Context, c flow.Caller, name string) error
+	RollbackPlugin(ctx context.Context, c flow.Caller, name, version string) (plugin.Installed, error)
+	Installations(ctx context.Context, c flow.Caller) ([]plugin.Installation, error)
+	Repositories
+}
+
+// Repositories are where packages come from.
+type Repositories interface {
+	AddRepository(ctx context.Context, c flow.Caller, name, place string, root []byte) (plugin.Repository, error)
+	RemoveRepository(ctx context.Context, c flow.Caller, name string) error
+	PluginRepositories(ctx context.Context, c flow.Caller) ([]plugin.Repository, error)
+	DeliverBundle(ctx context.Context, c flow.Caller, name string, bundle io.Reader, downgrade bool) (flow.Delivery, error)
+	UploadPackage(ctx context.Context, c flow.Caller, pack io.Reader) (plugin.Release, error)
+	RepositoryFile(name string) (io.ReadCloser, int64, error)
 }

@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -367,4 +369,50 @@ func (g *gate) RotateKey(_ context.Context, _ flow.Caller, purpose keys.Purpose)
 
 func (g *gate) RetireKey(_ context.Context, _ flow.Caller, id string, force bool) (keys.Key, error) {
 	return keys.Key{ID: id, Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Retired}, g.called("RetireKey", force)
+}
+
+func (g *gate) RollbackPlugin(_ context.Context, _ flow.Caller, name, version string) (plugin.Installed, error) {
+	return plugin.Installed{Name: name, Package: version, State: plugin.Active}, g.called("RollbackPlugin", name+"@"+version)
+}
+
+func (g *gate) Installations(context.Context, flow.Caller) ([]plugin.Installation, error) {
+	return []plugin.Installation{{Name: "sshcert", Package: "1.0.0", Digest: "sha256:00", Repository: "acme"}}, g.called("Installations", nil)
+}
+
+func (g *gate) AddRepository(_ context.Context, _ flow.Caller, name, place string, root []byte) (plugin.Repository, error) {
+	return plugin.Repository{Name: name, URL: place, Seen: plugin.Seen{Root: root}}, g.called("AddRepository", name)
+}
+
+func (g *gate) RemoveRepository(_ context.Context, _ flow.Caller, name string) error {
+	return g.called("RemoveRepository", name)
+}
+
+func (g *gate) PluginRepositories(context.Context, flow.Caller) ([]plugin.Repository, error) {
+	return []plugin.Repository{{Name: "acme", URL: "https://plugins.example", Seen: plugin.Seen{Root: []byte("{}")}}}, g.called("PluginRepositories", nil)
+}
+
+func (g *gate) DeliverBundle(_ context.Context, _ flow.Caller, name string, bundle io.Reader, downgrade bool) (flow.Delivery, error) {
+	data, err := io.ReadAll(bundle)
+	if err != nil {
+		return flow.Delivery{}, err
+	}
+	return flow.Delivery{
+		Repository: plugin.Repository{Name: name},
+		View:       plugin.View{Versions: map[string]int64{"root": 1}, Releases: []plugin.Release{{Name: "sshcert", Version: "1.0.0"}}},
+	}, g.called("DeliverBundle", fmt.Sprint(name, downgrade, string(data)))
+}
+
+func (g *gate) UploadPackage(_ context.Context, _ flow.Caller, pack io.Reader) (plugin.Release, error) {
+	data, err := io.ReadAll(pack)
+	if err != nil {
+		return plugin.Release{}, err
+	}
+	return plugin.Release{Name: "sshcert", Version: "1.0.0"}, g.called("UploadPackage", string(data))
+}
+
+func (g *gate) RepositoryFile(name string) (io.ReadCloser, int64, error) {
+	if err := g.called("RepositoryFile", name); err != nil {
+		return nil, 0, err
+	}
+	return io.NopCloser(strings.NewReader("file " + name)), int64(5 + len(name)), nil
 }

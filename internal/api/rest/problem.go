@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/obs"
+	"github.com/sallyport-project/sallyport/internal/plugin"
 )
 
 // problem is the body of every error (RFC 9457). It repeats nothing of the
@@ -20,6 +21,7 @@ type problem struct {
 	Status     int    `json:"status"`
 	Detail     string `json:"detail" doc:"For people; says what to do next."`
 	Kind       string `json:"kind" enum:"invalid,unauthenticated,denied,not_found,conflict,exhausted,unavailable,internal" doc:"What a program can do about it."`
+	Reason     string `json:"reason,omitempty" doc:"Why a plugin, a package or a repository is refused, as plugin status names it: METADATA_STALE, ROLLBACK, BAD_SIGNATURE, ..."`
 	RequestID  string `json:"request_id" doc:"By which the operator finds the request in the log."`
 	RetryAfter int64  `json:"retry_after_seconds,omitempty" doc:"When to come back."`
 }
@@ -59,6 +61,9 @@ func (d *Door) refuseAs(ctx context.Context, w http.ResponseWriter, err error, s
 	p := problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fault.Public(err),
 		Kind: kind.String(), RequestID: obs.Request(ctx), RetryAfter: retrySeconds(kind, fault.RetryAfter(err)),
+	}
+	if reason, ok := plugin.Reasoned(err); ok {
+		p.Reason = string(reason)
 	}
 	h := w.Header()
 	if p.RetryAfter > 0 {

@@ -23,10 +23,15 @@ const (
 
 // The forms of a body or an answer that are not JSON.
 type (
-	none   struct{}              // no body; answers 204
-	blob   []byte                // the body as bytes
-	stream struct{ io.Reader }   // the body as it comes
-	text   struct{ data []byte } // bytes of the route's content type
+	none     struct{}              // no body; answers 204
+	blob     []byte                // the body as bytes
+	stream   struct{ io.Reader }   // the body as it comes
+	form     struct{ io.Reader }   // the package in a form, as it comes
+	text     struct{ data []byte } // bytes of the route's content type
+	download struct {              // as text, and large
+		io.ReadCloser
+		size int64
+	}
 )
 
 // route is one operation of the API: how it is served and how it is described.

@@ -140,6 +140,12 @@ func (b *Bundle) Get(_ context.Context, name string, limit int64) ([]byte, error
 	return data, nil
 }
 
+// Walk is [Walk] over the bundle's metadata.
+func (b *Bundle) Walk(ctx context.Context, seen plugin.Seen, now time.Time) (plugin.View, error) {
+	v, err := Walk(ctx, seen, b.Get, now)
+	return v.View, err
+}
+
 // Package goes to the next package, which must be one that the releases
 // describe. What it returns must be read to its end, where it says whether the
 // content was right. io.EOF is the end of the bundle.
@@ -163,4 +169,30 @@ func (b *Bundle) Package(all []plugin.Release) (plugin.Release, *Checked, error)
 		}
 	}
 	return plugin.Release{}, nil, plugin.Refuse(plugin.ReasonDigest, "the bundle has a package that its repository does not offer")
+}
+
+// History is the metadata of a view with every root from the first on, so that a
+// client judges it by whichever root it has pinned.
+func History(ctx context.Context, s Source, v View) ([]File, error) {
+	have := map[string]bool{}
+	for _, f := range v.Files {
+		have[f.Name] = true
+	}
+	var out []File
+	get := From(s)
+	for n := max(int64(1), v.Versions[RoleRoot]-maxRotations+1); n <= v.Versions[RoleRoot]; n++ {
+		name := metadataName(RoleRoot, n)
+		if have[name] {
+			continue
+		}
+		data, err := get(ctx, name, maxRoot)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, File{name, data})
+	}
+	return append(out, v.Files...), nil
 }

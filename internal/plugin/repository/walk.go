@@ -20,13 +20,11 @@ import (
 // is a fault. A file that is not there is NotFound.
 type Getter func(ctx context.Context, name string, limit int64) ([]byte, error)
 
-// View is a repository as it is now, verified.
+// View is a repository as it is now, verified, and the metadata that was used,
+// in order.
 type View struct {
-	Seen     plugin.Seen
-	Releases []plugin.Release // by name, the newest first
-	Files    []File           // the metadata that was used, in order
-	Versions map[string]int64 // of the roles
-	Expires  time.Time        // when the first of the files expires
+	plugin.View
+	Files []File
 }
 
 // File is one file of metadata.
@@ -62,7 +60,7 @@ type walk struct {
 // for what is older than what was seen, BAD_SIGNATURE, DIGEST_MISMATCH,
 // INCOMPATIBLE; and those of get. After a fault what was seen stays what it was.
 func Walk(ctx context.Context, seen plugin.Seen, get Getter, now time.Time) (View, error) {
-	w := &walk{get: get, view: View{Versions: map[string]int64{}}}
+	w := &walk{get: get, view: View{View: plugin.View{Versions: map[string]int64{}}}}
 	root, err := parseRoot(seen.Root)
 	if err != nil {
 		return View{}, err

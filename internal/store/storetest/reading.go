@@ -51,6 +51,11 @@ func samples(t *testing.T) []sample {
 	pub, err := plugin.NewKey(ed25519.PublicKey(bytes.Repeat([]byte{7}, 32)), "acme", nil, sub.ID, now)
 	must(t, err)
 	inst := plugin.Installed{Name: "sshcert", Version: 1, Package: "1.0.0", Digest: "sha256:00", Publisher: "acme", KeyIDs: []string{pub.ID}, State: plugin.Active, At: now, Author: sub.ID}
+	was := plugin.Remember(inst, "main", nil)
+	repo, err := plugin.NewRepository("main", "https://plugins.example", []byte("{}"), sub.ID, now)
+	must(t, err)
+	repo = repo.See(plugin.Seen{Root: []byte("{}"), Timestamp: []byte(`{"a": 1}`)}, now)
+	repo.Version = 1
 	key := keys.Key{ID: id.New(), Version: 1, Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Active, Public: "pem", Sealed: []byte("s"), Created: now}
 	out := unit.Outcome{ID: "o", Version: 1, Sealed: []byte("answer"), Expires: later}
 	del := notify.Delivery{
@@ -72,6 +77,8 @@ func samples(t *testing.T) []sample {
 		}},
 		{pub, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Trust(ctx)) }},
 		{inst, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Plugins(ctx)) }},
+		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},
+		{repo, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Repositories(ctx)) }},
 		{key, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Keys(ctx)) }},
 		{out, func(ctx context.Context, s *store.Store) (any, error) { return s.Outcome(ctx, "o") }},
 		{del, func(ctx context.Context, s *store.Store) (any, error) { return first(s.DeliveriesDue(ctx, now, 1)) }},

@@ -9,9 +9,12 @@ import (
 	"github.com/sallyport-project/sallyport/sdk/plugin"
 )
 
+// version is replaced by the story of upgrades.
+var version = "1.0.0"
+
 func main() {
 	plugin.Serve(plugin.Vender{
-		Name: "opaque", Version: "1.0.0", Kinds: []string{"opaque-token"},
+		Name: "opaque", Version: version, Kinds: []string{"opaque-token"},
 		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 			return plugin.Issued{Scope: r.Scope, Value: []byte("opaque-" + rand.Text())}, nil
 		},

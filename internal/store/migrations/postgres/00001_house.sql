@@ -153,6 +153,30 @@ CREATE TABLE plugins (
     mac BYTEA NOT NULL
 );
 
+CREATE TABLE installations (
+    id TEXT NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    package_version TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    author TEXT NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE repositories (
+    id TEXT NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    url TEXT NOT NULL,
+    root TEXT NOT NULL,
+    timestamp TEXT NOT NULL,
+    snapshot TEXT NOT NULL,
+    state TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    author TEXT NOT NULL,
+    mac BYTEA NOT NULL
+);
+
 CREATE TABLE keys (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,

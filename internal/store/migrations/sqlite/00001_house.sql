@@ -153,6 +153,30 @@ CREATE TABLE plugins (
     mac BLOB NOT NULL
 );
 
+CREATE TABLE installations (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    package_version TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE repositories (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    url TEXT NOT NULL,
+    root TEXT NOT NULL,
+    timestamp TEXT NOT NULL,
+    snapshot TEXT NOT NULL,
+    state TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
 CREATE TABLE keys (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
