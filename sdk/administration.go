@@ -2,7 +2,6 @@ package sallyport
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -138,128 +137,6 @@ func (c *Client) PutResource(ctx context.Context, repository, kind, tag string, 
 // DeleteResource removes a secret. Versions of its path go on counting.
 func (c *Client) DeleteResource(ctx context.Context, repository, kind, tag string) error {
 	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/resources/{}/{}/{}", repository, kind, tag), keyed: true}, nil)
-	return err
-}
-
-// Publisher is a key whose packages are trusted.
-type Publisher struct {
-	KeyID     string    `json:"key_id"`
-	Publisher string    `json:"publisher"`
-	PublicKey string    `json:"public_key"`      // PKIX PEM
-	Names     []string  `json:"names,omitempty"` // patterns of package names; none means all
-	State     string    `json:"state"`
-	Author    string    `json:"author,omitempty"`
-	At        time.Time `json:"at"`
-}
-
-// Publishers lists the trusted keys.
-func (c *Client) Publishers(ctx context.Context) (Page[Publisher], error) {
-	return list[Publisher](ctx, c, get("/v1/publishers"))
-}
-
-// TrustPublisher lets a publisher's key (PKIX PEM) sign packages.
-func (c *Client) TrustPublisher(ctx context.Context, publisher, publicKey string, names []string) (Publisher, error) {
-	body := struct {
-		Publisher string   `json:"publisher"`
-		PublicKey string   `json:"public_key"`
-		Names     []string `json:"names,omitempty"`
-	}{publisher, publicKey, names}
-	var out Publisher
-	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/publishers", body: body, keyed: true}, &out)
-	return out, err
-}
-
-// DistrustPublisher takes a key out of trust.
-func (c *Client) DistrustPublisher(ctx context.Context, keyID string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/publishers/{}", keyID), keyed: true}, nil)
-	return err
-}
-
-// InstalledPlugin is a package that an operator decided to run.
-type InstalledPlugin struct {
-	Name      string      `json:"name"`
-	Version   string      `json:"version"`
-	Digest    string      `json:"digest"`
-	Publisher string      `json:"publisher"`
-	KeyIDs    []string    `json:"key_ids"`
-	Offer     PluginOffer `json:"offer"`
-	State     string      `json:"state"`
-	At        time.Time   `json:"at"`
-	Author    string      `json:"author"`
-}
-
-// PluginOffer is what a package does.
-type PluginOffer struct {
-	Contract string   `json:"contract"`
-	Roles    []string `json:"roles"`
-	Kinds    []string `json:"kinds"`
-}
-
-// PluginStatus is how one installed plugin does on the replica that answers.
-type PluginStatus struct {
-	Name      string    `json:"name"`
-	Version   string    `json:"version"`
-	Publisher string    `json:"publisher"`
-	Digest    string    `json:"digest"`
-	Contract  string    `json:"contract"`
-	Roles     []string  `json:"roles"`
-	Kinds     []string  `json:"kinds"`
-	State     string    `json:"state"`  // idle, starting, ready, pausing, broken, refused or stopped
-	Reason    string    `json:"reason"` // OK, or a code
-	Detail    string    `json:"detail,omitempty"`
-	Sandbox   string    `json:"sandbox"`
-	PID       int       `json:"pid,omitempty"` // of the first process that serves
-	Since     time.Time `json:"since"`
-	Starts    int       `json:"starts"`
-	Crashes   int       `json:"crashes"`
-	InFlight  int       `json:"in_flight"`
-	Waiting   int       `json:"waiting"` // calls that wait for their turn
-	Calls     uint64    `json:"calls"`
-	Failures  uint64    `json:"failures"`
-
-	// Instances are its processes; none for a plugin that must not run.
-	Instances []PluginInstance `json:"instances"`
-}
-
-// PluginInstance is one process of a plugin, or its place while there is none.
-type PluginInstance struct {
-	State    string    `json:"state"`
-	Reason   string    `json:"reason"`
-	PID      int       `json:"pid,omitempty"`
-	Since    time.Time `json:"since"`
-	Starts   int       `json:"starts"`
-	Crashes  int       `json:"crashes"`
-	InFlight int       `json:"in_flight"`
-}
-
-// Plugins is what is installed and how it does.
-type Plugins struct {
-	Items  []InstalledPlugin `json:"items"`
-	Status []PluginStatus    `json:"status"`
-}
-
-// Plugins lists the installed plugins.
-func (c *Client) Plugins(ctx context.Context) (Plugins, error) {
-	var out Plugins
-	r := get("/v1/plugins")
-	r.limit = maxList
-	_, err := c.do(ctx, r, &out)
-	return out, err
-}
-
-// InstallPlugin sends a package, which the server verifies and starts. The stream
-// is sent once: a caller that gets [Unavailable] may send the package again.
-// Installing what is installed changes nothing; [WithIdempotencyKey] guards
-// against a package that was removed meanwhile.
-func (c *Client) InstallPlugin(ctx context.Context, pack io.Reader) (InstalledPlugin, error) {
-	var out InstalledPlugin
-	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/plugins", stream: pack, kind: "application/octet-stream", keyed: true}, &out)
-	return out, err
-}
-
-// RemovePlugin stops a plugin.
-func (c *Client) RemovePlugin(ctx context.Context, name string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/plugins/{}", name), keyed: true}, nil)
 	return err
 }
 

@@ -53,7 +53,7 @@ func (d *demo) pluginStep(ctx context.Context, n *demoNotes) error {
 	if err != nil {
 		return err
 	}
-	trusted, err := d.operator.TrustPublisher(ctx, spec.Publisher, string(public), []string{spec.Name})
+	trusted, err := d.operator.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: spec.Publisher, PublicKey: string(public), Names: []string{spec.Name}})
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (d *demo) install(ctx context.Context, file string) (sallyport.InstalledPlu
 		return sallyport.InstalledPlugin{}, fileFault(file, err)
 	}
 	defer func() { _ = f.Close() }()
-	return d.operator.InstallPlugin(ctx, f)
+	return d.operator.InstallPlugin(ctx, f, sallyport.InstallRequest{})
 }
 
 // tampered flips one bit of the executable in a copy of the signed package.

@@ -163,7 +163,7 @@ func (d *demo) halfSent(ctx context.Context, n *demoNotes) (finish func() error,
 	answered := make(chan error, 1)
 	go func() {
 		var err error
-		installed, err = d.operator.InstallPlugin(ctx, body)
+		installed, err = d.operator.InstallPlugin(ctx, body, sallyport.InstallRequest{})
 		_ = body.CloseWithError(io.ErrClosedPipe)
 		answered <- err
 	}()

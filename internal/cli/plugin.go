@@ -28,7 +28,7 @@ bytes, and checks that again before every start.`,
   sallyport plugin trust add acme acme.pub
   sallyport plugin install myplugin.spk`,
 		pluginInit(s), pluginKeygen(s), pluginBuild(s), pluginSign(s), pluginVerify(s), pluginInspect(s), pluginConformance(s),
-		pluginTrust(s), pluginInstall(s), pluginList(s), pluginStatus(s), pluginRemove(s),
+		pluginTrust(s), pluginFloor(s), pluginInstall(s), pluginList(s), pluginStatus(s), pluginRemove(s),
 		pluginRepository(s), pluginPublish(s), pluginSearch(s), pluginUpgrade(s), pluginRollback(s), pluginBundle(s))
 }
 
@@ -220,7 +220,7 @@ reason as a code.`,
 			if len(keys) == 0 || publisher == "" {
 				return fault.Invalidf("say whom you trust: --key FILE.pub --publisher NAME")
 			}
-			trust := plugin.Trust{Threshold: threshold}
+			trust := plugin.Trust{Thresholds: map[string]int{publisher: threshold}, Now: s.Now}
 			for _, k := range keys {
 				text, err := s.readFile(k, maxSecret)
 				if err != nil {

@@ -146,7 +146,7 @@ func (s *shell) bundle(ctx context.Context, st stand, refs []string, out string)
 }
 
 // installBundle installs what was carried here.
-func (s *shell) installBundle(ctx context.Context, client *sallyport.Client, file, from string) error {
+func (s *shell) installBundle(ctx context.Context, client *sallyport.Client, file, from string, a agreement) error {
 	stands, err := s.stands(ctx, client, from)
 	if err != nil {
 		return err
@@ -159,8 +159,15 @@ func (s *shell) installBundle(ctx context.Context, client *sallyport.Client, fil
 		return fileFault(file, err)
 	}
 	defer func() { _ = f.Close() }()
+	switch {
+	case a.yes:
+	case !terminal(s.in):
+		return fault.Invalidf("nothing was installed: accept whatever the packages in the bundle ask for with --yes, or run this on a terminal")
+	case !s.agrees("Install all packages in %s, whatever they ask for?", file):
+		return fault.Invalidf("nothing was installed: answer yes, or add --yes")
+	}
 	stop := s.busy("installing " + file)
-	d, err := client.DeliverBundle(ctx, stands[0].row.Name, f, false)
+	d, err := client.DeliverBundle(ctx, stands[0].row.Name, f, a.downgrade)
 	stop()
 	if err != nil {
 		return err

@@ -186,7 +186,7 @@ func (s *shell) deliver(
 }
 
 // installNamed installs a package by its name.
-func (s *shell) installNamed(ctx context.Context, client *sallyport.Client, from, name, version string) error {
+func (s *shell) installNamed(ctx context.Context, client *sallyport.Client, from, name, version string, a agreement) error {
 	st, r, err := s.find(ctx, client, from, name, version)
 	if err != nil {
 		return err
@@ -196,8 +196,13 @@ func (s *shell) installNamed(ctx context.Context, client *sallyport.Client, from
 		return err
 	}
 	defer clean()
+	for _, p := range packs {
+		if _, err := s.acceptFile(ctx, client, p.file, a); err != nil {
+			return err
+		}
+	}
 	stop := s.busy("installing " + r.Name + " " + r.Version)
-	d, err := s.deliver(ctx, client, st.row.Name, st.view.Files, packs, false)
+	d, err := s.deliver(ctx, client, st.row.Name, st.view.Files, packs, a.downgrade)
 	stop()
 	if err != nil {
 		return err

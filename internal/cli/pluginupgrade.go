@@ -26,10 +26,12 @@ type step struct {
 
 func pluginUpgrade(s *shell) *cobra.Command {
 	var every, dry bool
+	a := agreement{known: true}
 	c := &cobra.Command{
 		Use: "upgrade NAME | --all", Short: "Install newer versions", Args: cobra.MaximumNArgs(1),
 		Long: `Install the newest version of a plugin, or of all, from the repository that it came
-from. --dry-run shows what would happen. A plugin that came as a file has no
+from. A version that asks for more than the installed one is installed only when you
+say yes. --dry-run shows what would happen. A plugin that came as a file has no
 repository: install it by name once.`,
 		Example: "  sallyport plugin upgrade sshcert\n  sallyport plugin upgrade --all --dry-run",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -46,7 +48,7 @@ repository: install it by name once.`,
 					return err
 				}
 				if !dry {
-					if err := s.climb(c.Context(), client, steps); err != nil {
+					if err := s.climb(c.Context(), client, steps, a); err != nil {
 						return err
 					}
 				}
@@ -56,6 +58,7 @@ repository: install it by name once.`,
 	}
 	c.Flags().BoolVar(&every, "all", false, "upgrade all plugins")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show what would happen")
+	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask, also where a version asks for more than the installed one")
 	return repeatable(c, "finds the upgrades done")
 }
 
@@ -143,7 +146,7 @@ func (s *shell) upgrade(
 }
 
 // climb installs what is newer, one plugin after the other.
-func (s *shell) climb(ctx context.Context, client *sallyport.Client, steps []step) error {
+func (s *shell) climb(ctx context.Context, client *sallyport.Client, steps []step, a agreement) error {
 	for _, st := range steps {
 		if st.To == "" {
 			continue
@@ -151,6 +154,12 @@ func (s *shell) climb(ctx context.Context, client *sallyport.Client, steps []ste
 		packs, clean, err := s.fetch(ctx, st.stand.source, st.release)
 		if err != nil {
 			return err
+		}
+		for _, p := range packs {
+			if _, err := s.acceptFile(ctx, client, p.file, a); err != nil {
+				clean()
+				return err
+			}
 		}
 		stop := s.busy("upgrading " + st.Name)
 		_, err = s.deliver(ctx, client, st.Repository, st.stand.view.Files, packs, false)

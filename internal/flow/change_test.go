@@ -151,7 +151,7 @@ func changes() map[string]change {
 			return "", w.gate.DeleteResource(ctx, c, []string{"spare", "b", fmt.Sprint(n)})
 		}},
 		"trust": {record: "publisher.trusted", do: func(w *world, c flow.Caller, n int) (string, error) {
-			out, err := w.gate.TrustPublisher(ctx, c, fmt.Sprint("acme-", n), w.public, []string{"x"})
+			out, err := w.gate.TrustPublisher(ctx, c, flow.PublisherKey{Publisher: fmt.Sprint("acme-", n), Public: w.public, Names: []string{"x"}})
 			w.made = out.ID
 			return fmt.Sprint(out.ID, out.Publisher, string(out.Public), out.Names, out.State, out.At, out.Author), err
 		}, undo: func(w *world) { must(w.t, w.gate.DistrustPublisher(ctx, w.admin.caller(), w.made)) }},
@@ -170,9 +170,9 @@ func (w *world) spareKey(n int) string {
 	}
 	keys, err := w.gate.Publishers(ctx, w.admin.caller())
 	must(w.t, err)
-	for _, k := range keys {
-		if k.Publisher == "spare" {
-			w.made = k.ID
+	for _, p := range keys {
+		if p.Name == "spare" {
+			w.made = p.Keys[0].ID
 		}
 	}
 	return w.made
@@ -183,7 +183,7 @@ func (w *world) spares() {
 	w.t.Helper()
 	public, _, err := ed25519.GenerateKey(rand.Reader)
 	must(w.t, err)
-	_, err = w.gate.TrustPublisher(ctx, w.admin.caller(), "spare", public, nil)
+	_, err = w.gate.TrustPublisher(ctx, w.admin.caller(), flow.PublisherKey{Publisher: "spare", Public: public})
 	must(w.t, err)
 	must(w.t, policyIs(w.house, "spare", harmless))
 	_, err = w.gate.PutResource(ctx, w.admin.caller(), []string{"spare", "b", "0"}, secret.FromString("x"))

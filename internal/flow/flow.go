@@ -51,6 +51,11 @@ type Config struct {
 	Channels []notify.Channel
 	Guests   Guests
 	Packages Packages
+	// Development accepts packages that are signed for development.
+	Development bool
+	// Locked are the digests of the only packages that may run, by name; nil allows
+	// all that are trusted.
+	Locked map[string]string
 	// Repositories judges plugin repositories.
 	Repositories Repositories
 	// Depot is the server's own repository; nil for none.

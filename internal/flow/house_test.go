@@ -228,7 +228,12 @@ type noPackages struct{}
 func (noPackages) Install(io.Reader, plugin.Trust) (plugin.Entry, error) {
 	return plugin.Entry{}, fault.Deniedf("no publisher is trusted")
 }
+
 func (noPackages) Verify(string, plugin.Trust) (plugin.Entry, error) {
+	return plugin.Entry{}, fault.Deniedf("no publisher is trusted")
+}
+
+func (noPackages) InstallBare(context.Context, io.Reader, plugin.Bare, plugin.Trust) (plugin.Entry, error) {
 	return plugin.Entry{}, fault.Deniedf("no publisher is trusted")
 }
 

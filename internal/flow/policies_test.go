@@ -189,7 +189,7 @@ func TestRole_ActsOnTheNextRequest(t *testing.T) {
 
 func TestPlugins_ARefusedPackageIsRecorded(t *testing.T) {
 	h := newHouse(t)
-	_, err := h.gate.InstallPlugin(context.Background(), h.admin.caller(), bytes.NewReader([]byte("no package")))
+	_, err := h.gate.InstallPlugin(context.Background(), h.admin.caller(), bytes.NewReader([]byte("no package")), flow.InstallRequest{})
 	want(t, err, fault.Denied)
 	refused := h.records("plugin.refused")
 	count(t, len(refused), 1, "records")
@@ -244,7 +244,10 @@ func TestQueries_AreForWhomPolicyAllows(t *testing.T) {
 		},
 		"remove plugin": func(w flow.Caller) error { return h.gate.RemovePlugin(ctx, w, "x") },
 		"distrust":      func(w flow.Caller) error { return h.gate.DistrustPublisher(ctx, w, "x") },
-		"install":       func(w flow.Caller) error { _, err := h.gate.InstallPlugin(ctx, w, bytes.NewReader(nil)); return err },
+		"install": func(w flow.Caller) error {
+			_, err := h.gate.InstallPlugin(ctx, w, bytes.NewReader(nil), flow.InstallRequest{})
+			return err
+		},
 	}
 	for name, ask := range refused {
 		if err := ask(c.caller()); !fault.Is(err, fault.Denied) {

@@ -87,7 +87,9 @@ type Inventory interface {
 	Resource(ctx context.Context, path string) (resource.Resource, error)
 	LastResource(ctx context.Context, path string) (resource.Resource, error) // also a deleted one
 	Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error)
+	Publishers(ctx context.Context) ([]plugin.Publisher, error)
 	Trust(ctx context.Context) ([]plugin.Key, error)
+	Floors(ctx context.Context) ([]plugin.Floor, error)
 	Plugins(ctx context.Context) ([]plugin.Installed, error)
 	Installations(ctx context.Context) ([]plugin.Installation, error)
 	Repositories(ctx context.Context) ([]plugin.Repository, error)
@@ -156,6 +158,9 @@ type Providers interface {
 type Packages interface {
 	// Install verifies a package and puts it into the store.
 	Install(pack io.Reader, trust plugin.Trust) (plugin.Entry, error)
+	// InstallBare does the same with an executable that AgentKMS has signed, for
+	// which it makes the manifest.
+	InstallBare(ctx context.Context, executable io.Reader, b plugin.Bare, trust plugin.Trust) (plugin.Entry, error)
 	// Verify judges a package that is in the store already.
 	Verify(digest string, trust plugin.Trust) (plugin.Entry, error)
 	// Apply makes what runs agree with what is installed and trusted.

@@ -139,7 +139,7 @@ func TestChanges_FindTheAnswerThatOvertookThem(t *testing.T) {
 	must(t, err)
 	for name, do := range map[string]func(*flow.Gate) (string, error){
 		"trust": func(g *flow.Gate) (string, error) {
-			out, err := g.TrustPublisher(ctx, under(w.admin.caller(), "01KEY"), "acme", w.public, nil)
+			out, err := g.TrustPublisher(ctx, under(w.admin.caller(), "01KEY"), flow.PublisherKey{Publisher: "acme", Public: w.public})
 			return out.ID + out.At.String(), err
 		},
 		"enrol": func(g *flow.Gate) (string, error) {

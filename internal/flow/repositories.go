@@ -157,7 +157,7 @@ func (g *Gate) DeliverBundle(ctx context.Context, c Caller, name string, bundle 
 		if err != nil {
 			return out, g.refusedRepository(ctx, record, err)
 		}
-		row, err := g.installFrom(ctx, c, content, origin{repository: name, downgrade: downgrade, accept: r.Offers})
+		row, err := g.installFrom(ctx, c, content, InstallRequest{AllowDowngrade: downgrade}, origin{repository: name, accept: r.Offers})
 		if err != nil {
 			return out, err
 		}
@@ -228,7 +228,6 @@ func (g *Gate) refusedRepository(ctx context.Context, record audit.Record, cause
 // origin says where a package comes from.
 type origin struct {
 	repository string // empty for a file
-	downgrade  bool   // an older version is meant
 	// accept has a word on the verified package; nil accepts it.
 	accept func(plugin.Entry) error
 }
@@ -271,10 +270,6 @@ func (g *Gate) RollbackPlugin(ctx context.Context, c Caller, name, version strin
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "read trust generation")
 		}
-		installed, err := g.Store.Generation(ctx, "plugins")
-		if err != nil {
-			return unit.Unit{}, fault.Wrap(err, "read plugins generation")
-		}
 		all, err := g.Store.Plugins(ctx)
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "read installed plugins")
@@ -287,21 +282,13 @@ func (g *Gate) RollbackPlugin(ctx context.Context, c Caller, name, version strin
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		if next, err = plugin.NewInstalled(entry, old, c.Subject.ID, g.Now().UTC()); err != nil {
-			return unit.Unit{}, err
-		}
-		if err := plugin.CheckRoles(all, next.Name, next.Offer); err != nil {
-			return unit.Unit{}, err
-		}
-		memory, err := g.remembered(ctx, next, "")
+		var u unit.Unit
+		next, u, err = g.place(ctx, verifiedPackage{entry, trusted}, InstallRequest{AllowDowngrade: true}, c.Subject.ID, "")
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		record.Policy, record.Data = d.Documents, describe(next)
-		record.Data["before"] = old.Package
-		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Update(next), memory,
-			unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", trusted),
-			unit.Do("generations.bump", 1, "the plugins have changed, try again", "plugins", installed))}, nil
+		record.Policy, record.Data = d.Documents, u.Record.Data
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), u.Writes...)}, nil
 	})
 	if err != nil {
 		if _, judged := plugin.Reasoned(err); judged {

@@ -98,11 +98,11 @@ func judged(trust Trust, pkg []byte) error {
 	if err != nil {
 		return err
 	}
-	m, _, err := trust.verify(h.manifestBytes, h.envelopeBytes)
+	v, err := trust.verify(h.manifestBytes, h.envelopeBytes, forInstall)
 	if err != nil {
 		return err
 	}
-	return a.readFiles(m, discardFile)
+	return a.readFiles(v.m, discardFile)
 }
 
 func TestVerify_FindsEveryTruncation(t *testing.T) {
@@ -229,7 +229,7 @@ func TestInstall_RefusesEndlessData(t *testing.T) {
 func TestSign_CollectsSeveralSigners(t *testing.T) {
 	a, b := newPublisher(t), newPublisher(t)
 	file := small(t, a)
-	both := Trust{Keys: append(append([]Key{}, a.trust.Keys...), b.trust.Keys...), Threshold: 2}
+	both := Trust{Keys: append(append([]Key{}, a.trust.Keys...), b.trust.Keys...), Thresholds: map[string]int{"tester": 2}}
 	if _, err := Verify(file, both); ReasonOf(err) != ReasonBadSignature {
 		t.Fatalf("one of two signatures sufficed: %v", err)
 	}
@@ -286,11 +286,11 @@ func FuzzInstall(f *testing.F) {
 		if err != nil {
 			return
 		}
-		m, _, err := p.trust.verify(h.manifestBytes, h.envelopeBytes)
+		v, err := p.trust.verify(h.manifestBytes, h.envelopeBytes, forInstall)
 		if err != nil {
 			return
 		}
-		if err := a.readFiles(m, discardFile); err == nil && !bytes.Equal(data, good) {
+		if err := a.readFiles(v.m, discardFile); err == nil && !bytes.Equal(data, good) {
 			t.Fatal("another package than the signed one is accepted")
 		}
 	})

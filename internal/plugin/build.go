@@ -172,14 +172,17 @@ func Verify(file string, trust Trust) (Report, error) {
 	if err != nil {
 		return Report{File: file, Reason: ReasonIncompatible}, err
 	}
-	m, ids, err := trust.verify(h.manifestBytes, h.envelopeBytes)
+	v, err := trust.verify(h.manifestBytes, h.envelopeBytes, forInstall)
 	if err == nil {
-		err = Supported(m)
+		err = trust.admits(v.m, Digest(h.manifestBytes))
 	}
 	if err == nil {
-		err = a.readFiles(m, discardFile)
+		err = Supported(v.m)
 	}
-	r := Report{File: file, Digest: Digest(h.manifestBytes), Manifest: m, Verified: ids, Reason: ReasonOf(err)}
+	if err == nil {
+		err = a.readFiles(v.m, discardFile)
+	}
+	r := Report{File: file, Digest: Digest(h.manifestBytes), Manifest: v.m, Verified: v.ids, Reason: ReasonOf(err)}
 	if e, _, perr := parseEnvelope(h.envelopeBytes); perr == nil {
 		r.Signers = e.signers()
 	}

@@ -44,30 +44,40 @@ func pae(payloadType string, payload []byte) []byte {
 // parseEnvelope reads signature.dat strictly and returns the payload. Nothing
 // is verified yet.
 func parseEnvelope(data []byte) (envelope, []byte, error) {
-	var e envelope
-	if err := canon.Strict(data, maxEnvelopeBytes, 4, &e); err != nil {
-		return envelope{}, nil, fault.Wrap(err, "read signature.dat")
+	e, payload, err := openEnvelope(data, signatureName)
+	if err == nil && uses[e.PayloadType] == "" {
+		err = fault.Invalidf("signature.dat signs another kind of document, not a plugin manifest")
 	}
-	if e.PayloadType != manifest.PayloadType {
-		return envelope{}, nil, fault.Invalidf("signature.dat signs another kind of document, not a plugin manifest")
-	}
-	if len(e.Signatures) > maxSignatures {
-		return envelope{}, nil, fault.Invalidf("signature.dat has more than %d signatures", maxSignatures)
-	}
-	payload, err := base64.StdEncoding.Strict().DecodeString(e.Payload)
 	if err != nil {
-		return envelope{}, nil, fault.Invalidf("the payload in signature.dat is not base64")
+		return envelope{}, nil, err
 	}
 	return e, payload, nil
 }
 
-// newEnvelope makes an envelope without signatures.
-func newEnvelope(manifestBytes []byte) envelope {
-	return envelope{
-		PayloadType: manifest.PayloadType,
-		Payload:     base64.StdEncoding.EncodeToString(manifestBytes),
-		Signatures:  []signature{},
+// openEnvelope reads a DSSE envelope strictly; name is what it is called in
+// messages. The caller checks the payload type.
+func openEnvelope(data []byte, name string) (envelope, []byte, error) {
+	var e envelope
+	if err := canon.Strict(data, maxEnvelopeBytes, 4, &e); err != nil {
+		return envelope{}, nil, fault.Wrap(err, "read %s", name)
 	}
+	if len(e.Signatures) > maxSignatures {
+		return envelope{}, nil, fault.Invalidf("%s has more than %d signatures", name, maxSignatures)
+	}
+	payload, err := base64.StdEncoding.Strict().DecodeString(e.Payload)
+	if err != nil {
+		return envelope{}, nil, fault.Invalidf("the payload in %s is not base64", name)
+	}
+	return e, payload, nil
+}
+
+// newEnvelope makes an envelope of a manifest, without signatures.
+func newEnvelope(manifestBytes []byte) envelope {
+	return sealEnvelope(manifest.PayloadType, manifestBytes)
+}
+
+func sealEnvelope(payloadType string, payload []byte) envelope {
+	return envelope{PayloadType: payloadType, Payload: base64.StdEncoding.EncodeToString(payload), Signatures: []signature{}}
 }
 
 // bytes encodes the envelope; equal envelopes give equal bytes.
@@ -111,6 +121,11 @@ func (e envelope) sign(key ed25519.PrivateKey) (envelope, error) {
 // key counts once however often it signed.
 func (e envelope) verified(payload []byte, keys map[string]ed25519.PublicKey) []string {
 	message := pae(e.PayloadType, payload)
+	return e.distinct(keys, func(key ed25519.PublicKey, sig []byte) bool { return ed25519.Verify(key, message, sig) })
+}
+
+// distinct returns the ids of the keys that have a signature which is good.
+func (e envelope) distinct(keys map[string]ed25519.PublicKey, good func(ed25519.PublicKey, []byte) bool) []string {
 	var ids []string
 	done := map[string]bool{}
 	for _, s := range e.Signatures {
@@ -119,7 +134,7 @@ func (e envelope) verified(payload []byte, keys map[string]ed25519.PublicKey) []
 			continue
 		}
 		sig, err := base64.StdEncoding.Strict().DecodeString(s.Sig)
-		if err != nil || len(sig) != ed25519.SignatureSize || !ed25519.Verify(key, message, sig) {
+		if err != nil || len(sig) != ed25519.SignatureSize || !good(key, sig) {
 			continue
 		}
 		done[s.KeyID] = true

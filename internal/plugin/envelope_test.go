@@ -59,7 +59,7 @@ func TestTrust_CountsKeysNotSignatures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = trust.verify(m, data)
+		_, err = trust.verify(m, data, forInstall)
 		return err
 	}
 	if err := judge(e, p.trust); err != nil {
@@ -68,13 +68,13 @@ func TestTrust_CountsKeysNotSignatures(t *testing.T) {
 	twice := e
 	twice.Signatures = append(twice.Signatures, e.Signatures[0])
 	two := p.trust
-	two.Threshold = 2
+	two.Thresholds = map[string]int{"tester": 2}
 	if err := judge(twice, two); ReasonOf(err) != ReasonBadSignature {
 		t.Fatalf("the same signature twice: %v", err)
 	}
 	row := p.trust.Keys[0]
 	row.ID = "another"
-	if err := judge(twice, Trust{Keys: []Key{p.trust.Keys[0], row}, Threshold: 2}); ReasonOf(err) != ReasonBadSignature {
+	if err := judge(twice, Trust{Keys: []Key{p.trust.Keys[0], row}, Thresholds: map[string]int{"tester": 2}}); ReasonOf(err) != ReasonBadSignature {
 		t.Fatalf("the same key under two ids: %v", err)
 	}
 	spoofed := e
@@ -133,7 +133,7 @@ func FuzzEnvelope(f *testing.F) {
 		if again, err := base64.StdEncoding.DecodeString(got.Payload); err != nil || string(again) != string(payload) {
 			t.Fatal("the payload does not read back")
 		}
-		if _, _, err := p.trust.verify(m, data); err == nil && got.Signatures == nil {
+		if _, err := p.trust.verify(m, data, forInstall); err == nil && got.Signatures == nil {
 			t.Fatal("accepted without signatures")
 		}
 	})

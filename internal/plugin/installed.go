@@ -18,7 +18,9 @@ type Installed struct {
 	Digest    string    `json:"digest"`
 	Publisher string    `json:"publisher"`
 	KeyIDs    []string  `json:"key_ids"`
+	Use       Use       `json:"signed_for"` // what the keys are trusted for
 	Offer     Offer     `json:"offer"`
+	Asks      []string  `json:"asks"` // what the operator has accepted, see [Asks]
 	State     RowState  `json:"state"`
 	At        time.Time `json:"at"`
 	Author    string    `json:"author"`
@@ -37,7 +39,7 @@ func NewInstalled(e Entry, old *Installed, author string, now time.Time) (Instal
 	m := e.Manifest
 	row := Installed{
 		Name: m.Name, Version: 1, Package: m.Version, Digest: e.Digest, Publisher: m.Publisher,
-		KeyIDs: e.KeyIDs, Offer: offerOf(m), State: Active, At: now, Author: author,
+		KeyIDs: e.KeyIDs, Use: e.Use, Offer: offerOf(m), Asks: Asks(m), State: Active, At: now, Author: author,
 	}
 	if old != nil {
 		if old.Name != m.Name {
@@ -60,6 +62,24 @@ func (i Installed) Remove(author string, now time.Time) (Installed, error) {
 	}
 	i.Version, i.State, i.At, i.Author = i.Version+1, Removed, now, author
 	return i, nil
+}
+
+// CheckUpgrade reports whether a package may take the place of the row of its
+// name, in whatever state that is: an older version only if that is said to be
+// meant. The fault is Denied with [ReasonRollback].
+func CheckUpgrade(old *Installed, next Installed, allowDowngrade bool) error {
+	if old == nil || allowDowngrade || !Older(next.Package, old.Package) {
+		return nil
+	}
+	return refuse(ReasonRollback, "package %s %s is older than %s, which is or was installed; install a newer one, or say that you mean to go back (--allow-downgrade)",
+		next.Name, next.Package, old.Package)
+}
+
+// Unlike is the refusal of a package that is not the one with the digest that
+// was agreed to.
+func Unlike(e Entry, digest string) error {
+	return refuse(ReasonDigest, "the package is %s %s with digest %s, not the one that was to be installed (%s)",
+		e.Manifest.Name, e.Manifest.Version, e.Digest, clip(digest, 80))
 }
 
 // CheckRoles reports whether a package may run beside those that are active:
@@ -118,33 +138,37 @@ func contains(list []string, s string) bool {
 func (Installed) Table() string { return "plugins" }
 
 // Columns gives the row: id (name), version, package_version, digest,
-// publisher, key_ids (JSON list), offer (JSON object), state, at
-// (microseconds), author.
+// publisher, key_ids (JSON list), purpose (of the keys), offer (JSON
+// object), asks (JSON list), state, at (microseconds), author.
 func (i Installed) Columns() []any {
 	offer, err := json.Marshal(i.Offer)
 	if err != nil {
 		offer = []byte("{}") // unreachable: strings always encode
 	}
 	return []any{
-		i.Name, i.Version, i.Package, i.Digest, i.Publisher, jsonList(i.KeyIDs),
-		string(offer), string(i.State), unit.Micros(i.At), i.Author,
+		i.Name, i.Version, i.Package, i.Digest, i.Publisher, jsonList(i.KeyIDs), string(i.Use),
+		string(offer), jsonList(i.Asks), string(i.State), unit.Micros(i.At), i.Author,
 	}
 }
 
 // Scan fills the row from columns in the order of [Installed.Columns].
 func (i *Installed) Scan(scan unit.Scanner) error {
-	var ids, offer, state string
+	var ids, use, offer, asks, state string
 	var at int64
-	if err := scan(&i.Name, &i.Version, &i.Package, &i.Digest, &i.Publisher, &ids, &offer, &state, &at, &i.Author); err != nil {
+	err := scan(&i.Name, &i.Version, &i.Package, &i.Digest, &i.Publisher, &ids, &use, &offer, &asks, &state, &at, &i.Author)
+	if err != nil {
 		return err
 	}
-	i.KeyIDs, i.Offer = nil, Offer{}
+	i.KeyIDs, i.Offer, i.Asks = nil, Offer{}, nil
 	if err := json.Unmarshal([]byte(ids), &i.KeyIDs); err != nil {
 		return fault.Internalf("plugin row %s has broken key ids", i.Name).Because(err)
 	}
 	if err := json.Unmarshal([]byte(offer), &i.Offer); err != nil {
 		return fault.Internalf("plugin row %s has a broken offer", i.Name).Because(err)
 	}
-	i.State, i.At = RowState(state), unit.Moment(at)
+	if err := json.Unmarshal([]byte(asks), &i.Asks); err != nil {
+		return fault.Internalf("plugin row %s has a broken list of what it asks for", i.Name).Because(err)
+	}
+	i.Use, i.State, i.At = Use(use), RowState(state), unit.Moment(at)
 	return nil
 }

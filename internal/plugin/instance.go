@@ -52,12 +52,20 @@ const window = 1 << 20
 // launch starts a package from its verified image. It returns only when the
 // plugin has answered who it is; every failure leaves nothing behind.
 func (h *Host) launch(ctx context.Context, e Entry) (*instance, error) {
-	return h.launchAs(ctx, e, handshake(e.Manifest), func(*process) {})
+	return h.launchAs(ctx, e, beginning{handshake: handshake(e.Manifest), introduce: func(ctx context.Context, i *instance) error {
+		return i.introduce(ctx, h.cfg.Settings)
+	}})
 }
 
-// launchAs is launch with another handshake; made learns of the process, also
-// where it does not become an instance.
-func (h *Host) launchAs(ctx context.Context, e Entry, hand goplugin.HandshakeConfig, made func(*process)) (_ *instance, err error) {
+// beginning is how a process is met.
+type beginning struct {
+	handshake goplugin.HandshakeConfig
+	made      func(*process) // learns of the process, also where it does not become an instance; may be nil
+	introduce func(context.Context, *instance) error
+}
+
+// launchAs is launch with another beginning.
+func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instance, err error) {
 	m := e.Manifest
 	img, free, err := h.images.use(e, h.store)
 	if err != nil {
@@ -86,8 +94,10 @@ func (h *Host) launchAs(ctx context.Context, e Entry, hand goplugin.HandshakeCon
 			Plugin: m.Name, Capabilities: m.Capabilities, Tree: i.run.tree, Loopback: m.Contract == manifest.ContractAgentKMS,
 		},
 	}
-	made(i.proc)
-	config := h.clientConfig(i, private, hand)
+	if how.made != nil {
+		how.made(i.proc)
+	}
+	config := h.clientConfig(i, private, how.handshake)
 	i.proc.plain = func() { config.TLSConfig = nil }
 	i.client = goplugin.NewClient(config)
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
@@ -110,7 +120,7 @@ func (h *Host) launchAs(ctx context.Context, e Entry, hand goplugin.HandshakeCon
 	if err := i.run.unchanged(); err != nil { // before it learns anything
 		return nil, err
 	}
-	if err := i.introduce(ctx, h.cfg.Settings); err != nil {
+	if err := how.introduce(ctx, i); err != nil {
 		return nil, err
 	}
 	i.vender = newStream(i.conn, i.fail)

@@ -200,7 +200,7 @@ func (h *Host) Close(ctx context.Context) error {
 	h.closed = true
 	t := h.table.Swap(&table{closed: true})
 	for _, r := range t.routes {
-		h.retire(ctx, r)
+		h.retire(ctx, r, drainWithin)
 	}
 	h.old.Wait()
 	h.spawn.close()

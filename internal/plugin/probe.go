@@ -45,7 +45,10 @@ func (h *Host) ProbeStranger(ctx context.Context, digest string, trust Trust) (s
 		return "", err
 	}
 	var p *process
-	i, err := h.launchAs(ctx, e, stranger(e.Manifest), func(made *process) { p = made })
+	i, err := h.launchAs(ctx, e, beginning{
+		handshake: stranger(e.Manifest), made: func(made *process) { p = made },
+		introduce: func(ctx context.Context, i *instance) error { return i.introduce(ctx, h.cfg.Settings) },
+	})
 	switch {
 	case err == nil:
 		i.stop(false)

@@ -15,6 +15,10 @@ type Reason string
 const (
 	ReasonOK           Reason = "OK"
 	ReasonBadSignature Reason = "BAD_SIGNATURE"   // not signed as trust demands
+	ReasonRevoked      Reason = "REVOKED"         // signed by a revoked key, or withdrawn by its repository
+	ReasonStale        Reason = "METADATA_STALE"  // a key's time, or that of a repository's metadata, is over
+	ReasonRollback     Reason = "ROLLBACK"        // older than what was seen or demanded before
+	ReasonNotLocked    Reason = "NOT_LOCKED"      // not what this server's lock file names
 	ReasonDigest       Reason = "DIGEST_MISMATCH" // a file is not what was signed
 	ReasonUnsafe       Reason = "UNSAFE_STORE"    // links, owners or permissions that let others change it
 	ReasonMissing      Reason = "NOT_IN_STORE"    // recorded as installed, and its files are not here
@@ -25,9 +29,6 @@ const (
 	ReasonCrashed      Reason = "CRASHED"             // ended by itself; Status.Crashes counts
 	ReasonHung         Reason = "HUNG"                // failed its health checks
 	ReasonStart        Reason = "START_FAILED"        // did not come up
-	ReasonRevoked      Reason = "REVOKED"             // withdrawn by its publisher or its repository
-	ReasonStale        Reason = "METADATA_STALE"      // a repository's metadata has expired: it may hide what is newer
-	ReasonRollback     Reason = "ROLLBACK"            // older than what was seen or demanded before
 	ReasonSandbox      Reason = "SANDBOX_UNAVAILABLE" // would not be confined as the configuration demands
 )
 

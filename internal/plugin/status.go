@@ -8,6 +8,7 @@ type Status struct {
 	Version   string    `json:"version"`
 	Publisher string    `json:"publisher"`
 	Digest    string    `json:"digest"`
+	SignedFor Use       `json:"signed_for"` // package, agentkms (legacy) or development
 	Contract  string    `json:"contract"`
 	Roles     []string  `json:"roles"`
 	Kinds     []string  `json:"kinds"`
@@ -55,7 +56,7 @@ func (h *Host) Status() []Status {
 
 func (r *route) status(box Sandbox) Status {
 	s := Status{
-		Name: r.row.Name, Version: r.row.Package, Publisher: r.row.Publisher, Digest: r.row.Digest,
+		Name: r.row.Name, Version: r.row.Package, Publisher: r.row.Publisher, Digest: r.row.Digest, SignedFor: r.row.Use,
 		Contract: r.row.Offer.Contract, Roles: r.row.Offer.Roles, Kinds: r.row.Offer.Kinds,
 		State: Refused, Reason: r.reason, Detail: r.detail, Sandbox: "off", Since: r.row.At,
 		Calls: r.called.Load(), Failures: r.failed.Load(),

@@ -25,8 +25,11 @@ type Entry struct {
 	Digest   string            `json:"digest"`
 	Manifest manifest.Manifest `json:"manifest"`
 	KeyIDs   []string          `json:"key_ids,omitempty"` // trusted keys that signed, where that was checked
-	Reason   Reason            `json:"reason"`            // why it cannot be used, or OK
+	Use      Use               `json:"signed_for,omitempty"`
+	Reason   Reason            `json:"reason"` // why it cannot be used, or OK
 	Detail   string            `json:"detail,omitempty"`
+
+	bare []bareProof // what the executable's bytes must still prove
 }
 
 // OpenStore opens the store below dir and makes it if needed, mode 0700. A
@@ -90,8 +93,15 @@ func (s *Store) Install(r io.Reader, trust Trust) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	m, ids, err := trust.verify(h.manifestBytes, h.envelopeBytes)
+	v, err := trust.verify(h.manifestBytes, h.envelopeBytes, forInstall)
 	if err != nil {
+		return Entry{}, err
+	}
+	m, digest := v.m, Digest(h.manifestBytes)
+	if v.use == UseAgentKMS {
+		return Entry{}, refuse(ReasonBadSignature, "the package has a signature of AgentKMS over its executable, which says nothing of its manifest; install the executable itself")
+	}
+	if err := trust.admits(m, digest); err != nil {
 		return Entry{}, err
 	}
 	if err := Supported(m); err != nil {
@@ -108,7 +118,7 @@ func (s *Store) Install(r io.Reader, trust Trust) (Entry, error) {
 	if err := unpack(work, h, m, a); err != nil {
 		return Entry{}, err
 	}
-	e := Entry{Digest: Digest(h.manifestBytes), Manifest: m, KeyIDs: ids, Reason: ReasonOK}
+	e := Entry{Digest: digest, Manifest: m, KeyIDs: v.ids, Use: v.use, Reason: ReasonOK}
 	return e, s.place(work, e.Digest)
 }
 
@@ -218,11 +228,14 @@ func (s *Store) judge(digest string, trust Trust) (Entry, error) {
 	if err != nil {
 		return Entry{Digest: digest, Reason: ReasonOf(err)}, err
 	}
-	m, ids, err := trust.verify(h.manifestBytes, h.envelopeBytes)
+	v, err := trust.verify(h.manifestBytes, h.envelopeBytes, forStart)
 	if err == nil {
-		err = Supported(m)
+		err = trust.admits(v.m, digest)
 	}
-	return Entry{Digest: digest, Manifest: m, KeyIDs: ids, Reason: ReasonOf(err)}, err
+	if err == nil {
+		err = Supported(v.m)
+	}
+	return Entry{Digest: digest, Manifest: v.m, KeyIDs: v.ids, Use: v.use, Reason: ReasonOf(err), bare: v.bare}, err
 }
 
 // head reads manifest and envelope of an entry; the manifest is the one that
@@ -257,7 +270,14 @@ func (s *Store) image(e Entry) (*image, error) {
 		return nil, err
 	}
 	defer func() { _ = src.Close() }()
-	return newImage(src, f)
+	img, err := newImage(src, f)
+	if err != nil || len(e.bare) == 0 {
+		return img, err
+	}
+	if err := proven(img, e.bare); err != nil {
+		return nil, errors.Join(err, img.Close())
+	}
+	return img, nil
 }
 
 func (s *Store) open(digest, name string) (*os.File, error) {

@@ -97,16 +97,46 @@ func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
 	for _, r := range next.routes {
 		kept[r] = true
 	}
+	h.cutOff(ctx, next)
 	for _, r := range next.routes {
 		h.await(ctx, r, before[r.name()])
 	}
 	prior := h.table.Swap(next)
 	for _, r := range prior.routes {
 		if !kept[r] {
-			h.retire(context.WithoutCancel(ctx), r)
+			h.retire(context.WithoutCancel(ctx), r, drainWithin)
 		}
 	}
 	return nil
+}
+
+// cutOff ends what runs by a revoked key, before anything is waited for: what may
+// be in the wrong hands finishes no call.
+func (h *Host) cutOff(ctx context.Context, next *table) {
+	revoked := map[string]*route{}
+	for _, r := range next.routes {
+		if r.pool == nil && r.reason == ReasonRevoked {
+			revoked[r.name()] = r
+		}
+	}
+	if len(revoked) == 0 {
+		return
+	}
+	prior := h.table.Load()
+	interim := &table{slots: map[slot]*route{}}
+	for _, r := range prior.routes {
+		if refused := revoked[r.name()]; refused != nil {
+			h.retire(context.WithoutCancel(ctx), r, 0)
+			r = refused
+		}
+		interim.routes = append(interim.routes, r)
+	}
+	for s, r := range prior.slots {
+		if revoked[r.name()] == nil {
+			interim.slots[s] = r
+		}
+	}
+	h.table.Store(interim)
 }
 
 // route judges one row and returns what stands for it: what runs already, if the
@@ -118,6 +148,12 @@ func (h *Host) route(ctx context.Context, row Installed, active []Installed, bef
 	}
 	if err == nil {
 		err = CheckRoles(active, row.Name, row.Offer)
+	}
+	if same := before != nil && before.pool != nil && before.row.Digest == row.Digest; same && ReasonOf(err) == ReasonStale {
+		// A date that has come ends no process that was judged before it: it is not
+		// started again.
+		h.cfg.Log.WarnContext(ctx, "plugin runs on until it ends, and will not start again", slog.String("plugin", row.Name), slog.Any("err", err))
+		return before
 	}
 	if err != nil {
 		h.cfg.Log.WarnContext(ctx, "plugin is refused", slog.String("plugin", row.Name),
@@ -200,12 +236,12 @@ func (h *Host) await(ctx context.Context, next, before *route) {
 const drainWithin = 6 * time.Second
 
 // retire drains a route in the background.
-func (h *Host) retire(ctx context.Context, r *route) {
+func (h *Host) retire(ctx context.Context, r *route, within time.Duration) {
 	if r.pool == nil {
 		return
 	}
 	h.old.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, drainWithin)
+		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		r.end(ctx)
 	})

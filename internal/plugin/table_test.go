@@ -182,14 +182,14 @@ func TestKey_CoversOnlyItsNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{"aws-sts": true, "one": true, "two": false, "x-aws-sts": false} {
-		if k.covers("tester", name) != want {
+		if k.covers("tester", name, UsePackage) != want {
 			t.Errorf("%s: %v", name, !want)
 		}
 	}
-	if k.covers("another", "one") {
+	if k.covers("another", "one", UsePackage) {
 		t.Error("a key signs for another publisher")
 	}
-	if k, err = k.Remove("test", time.Unix(2, 0)); err != nil || k.covers("tester", "one") || k.Version != 2 {
+	if k, err = k.Remove("test", time.Unix(2, 0)); err != nil || k.stands(time.Unix(3, 0), forStart) != ignored || k.Version != 2 {
 		t.Errorf("after removal: %+v, %v", k, err)
 	}
 	for _, bad := range [][]string{{"["}, {""}, {strings.Repeat("x", 65)}} {

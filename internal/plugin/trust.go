@@ -2,157 +2,153 @@ package plugin
 
 import (
 	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
-	"path"
 	"sort"
 	"time"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
-	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
 // RowState is whether a stored decision of an operator still holds.
 type RowState string
 
-// The states of trust and plugin rows.
+// The states of trust and plugin rows. Retired and Revoked are those of keys
+// alone.
 const (
 	Active  RowState = "active"
+	Retired RowState = "retired" // replaced: signs nothing new, what is installed goes on
+	Revoked RowState = "revoked" // believed to be in the wrong hands; for ever
 	Removed RowState = "removed"
 )
 
-// Key is one publisher key that an operator trusts: a row of table trust.
-type Key struct {
-	ID        string            `json:"key_id"` // see [KeyID]
-	Version   int64             `json:"-"`
-	Publisher string            `json:"publisher"`
-	Public    ed25519.PublicKey `json:"public_key"`
-	Names     []string          `json:"names"` // patterns of package names, as path.Match
-	State     RowState          `json:"state"`
-	At        time.Time         `json:"at"`
-	Author    string            `json:"author"`
-}
-
-// NewKey makes the row for a newly trusted key. names are patterns of package
-// names that the key may sign; none means every package of the publisher. A
-// name, key or pattern that is not well-formed is Invalid.
-func NewKey(pub ed25519.PublicKey, publisher string, names []string, author string, now time.Time) (Key, error) {
-	if len(pub) != ed25519.PublicKeySize {
-		return Key{}, fault.Invalidf("the public key must be an Ed25519 key of %d bytes", ed25519.PublicKeySize)
-	}
-	if !manifest.ValidName(publisher) {
-		return Key{}, fault.Invalidf("the publisher must be lower-case letters, digits and inner hyphens, at most 64")
-	}
-	if len(names) == 0 {
-		names = []string{"*"}
-	}
-	if len(names) > 64 {
-		return Key{}, fault.Invalidf("at most 64 name patterns")
-	}
-	for _, n := range names {
-		if _, err := path.Match(n, "x"); err != nil || n == "" || len(n) > 64 {
-			return Key{}, fault.Invalidf("the name pattern %q is not well-formed; use for example aws-*", n)
-		}
-	}
-	return Key{
-		ID: KeyID(pub), Version: 1, Publisher: publisher, Public: pub,
-		Names: append([]string(nil), names...), State: Active, At: now, Author: author,
-	}, nil
-}
-
-// Remove is the row in its next version, no longer trusted. A key that was
-// removed already is a Conflict.
-func (k Key) Remove(author string, now time.Time) (Key, error) {
-	if k.State != Active {
-		return Key{}, fault.Conflictf("the key is not trusted any more")
-	}
-	k.Version, k.State, k.At, k.Author = k.Version+1, Removed, now, author
-	return k, nil
-}
-
-// covers reports whether the key may sign packages of this publisher and name.
-func (k Key) covers(publisher, name string) bool {
-	if k.State != Active || k.Publisher != publisher {
-		return false
-	}
-	for _, n := range k.Names {
-		if ok, err := path.Match(n, name); err == nil && ok {
-			return true
-		}
-	}
-	return false
-}
-
-// Table names the store's table.
-func (Key) Table() string { return "trust" }
-
-// Columns gives the row: id, version, publisher, public_key (base64), names
-// (JSON list), state, at (microseconds), author.
-func (k Key) Columns() []any {
-	return []any{
-		k.ID, k.Version, k.Publisher, base64.StdEncoding.EncodeToString(k.Public),
-		jsonList(k.Names), string(k.State), unit.Micros(k.At), k.Author,
-	}
-}
-
-// Scan fills the key from columns in the order of [Key.Columns]. A row that
-// contradicts itself is Internal.
-func (k *Key) Scan(scan unit.Scanner) error {
-	var public, names, state string
-	var at int64
-	if err := scan(&k.ID, &k.Version, &k.Publisher, &public, &names, &state, &at, &k.Author); err != nil {
-		return err
-	}
-	pub, err := base64.StdEncoding.DecodeString(public)
-	if err != nil || len(pub) != ed25519.PublicKeySize || KeyID(pub) != k.ID {
-		return fault.Internalf("trust row %s has a broken key", k.ID)
-	}
-	k.Names = nil
-	if err := json.Unmarshal([]byte(names), &k.Names); err != nil {
-		return fault.Internalf("trust row %s has broken name patterns", k.ID).Because(err)
-	}
-	k.Public, k.State, k.At = pub, RowState(state), unit.Moment(at)
-	return nil
-}
-
-// Trust is the set of keys by which packages are judged, and how many distinct
-// ones must have signed. The zero value trusts nothing; a threshold below one
-// counts as one. It is a value: judging a package reads nothing else.
+// Trust is all by which packages are judged. The zero value trusts nothing. It
+// is a value: judging a package reads nothing else.
 type Trust struct {
-	Keys      []Key
-	Threshold int
+	Keys []Key // in whatever state
+	// Thresholds are how many distinct keys must have signed, by publisher; one
+	// where none is named.
+	Thresholds map[string]int
+	// Floors are the lowest versions that may run, by package.
+	Floors map[string]string
+	// Locked are the digests that may run, by package; nil allows all.
+	Locked map[string]string
+	// Development accepts packages that a development key has signed.
+	Development bool
+	Now         func() time.Time // nil for the wall clock
 }
 
-// verify checks an envelope against the manifest bytes beside it and returns
-// the manifest with the ids of the keys that signed. Faults are Invalid for what
-// is malformed and Denied, with [ReasonBadSignature], for what is not trusted.
-func (t Trust) verify(manifestBytes, envelopeBytes []byte) (manifest.Manifest, []string, error) {
+// moment says what a package is judged for: a retired key vouches for what is
+// installed already, and for nothing new.
+type moment bool
+
+const (
+	forInstall moment = false
+	forStart   moment = true
+)
+
+// vouched is a manifest with those who vouch for it.
+type vouched struct {
+	m    manifest.Manifest
+	ids  []string // of the keys, sorted
+	use  Use
+	bare []bareProof // what remains to be checked over the executable's bytes
+}
+
+// verify checks an envelope against the manifest bytes beside it. Faults are
+// Invalid for what is malformed and Denied, with a reason, for what is not
+// trusted: [ReasonRevoked] and [ReasonStale] where a key would have counted once.
+func (t Trust) verify(manifestBytes, envelopeBytes []byte, at moment) (vouched, error) {
 	e, payload, err := parseEnvelope(envelopeBytes)
 	if err != nil {
-		return manifest.Manifest{}, nil, &reasoned{asFault(err), ReasonBadSignature}
+		return vouched{}, &reasoned{asFault(err), ReasonBadSignature}
 	}
 	if string(payload) != string(manifestBytes) {
-		return manifest.Manifest{}, nil, refuse(ReasonBadSignature, "signature.dat signs another manifest than the one in the package")
+		return vouched{}, refuse(ReasonBadSignature, "signature.dat signs another manifest than the one in the package")
 	}
 	m, err := ParseManifest(manifestBytes)
 	if err != nil {
-		return manifest.Manifest{}, nil, &reasoned{asFault(err), ReasonIncompatible}
+		return vouched{}, &reasoned{asFault(err), ReasonIncompatible}
 	}
-	keys := map[string]ed25519.PublicKey{}
+	v := vouched{m: m, use: uses[e.PayloadType]}
+	if v.use == UseDevelopment && !t.Development {
+		return vouched{}, refuse(ReasonBadSignature,
+			"package %s is signed for development, which this server does not accept; sign it with a publisher's key, or set plugins.development", m.Name)
+	}
+	by := map[standing][]string{}
+	for state, keys := range t.candidates(m, v.use, at) {
+		by[state] = e.vouching(payload, keys)
+		sort.Strings(by[state])
+	}
+	v.ids = by[counts]
+	need := max(t.Thresholds[m.Publisher], 1)
+	if v.use == UseDevelopment {
+		need = 1
+	}
+	if len(v.ids) < need {
+		return vouched{}, tooFew(m, need, by)
+	}
+	if v.use == UseAgentKMS {
+		if m.Run != nil || len(m.Files) != 1 {
+			return vouched{}, refuse(ReasonBadSignature, "AgentKMS's signature is over one executable, and package %s is more than that", m.Name)
+		}
+		v.bare = e.proofs(t.candidates(m, v.use, at)[counts])
+	}
+	return v, nil
+}
+
+// candidates are the keys that may vouch for a package, by how they stand, each
+// once however often it is listed.
+func (t Trust) candidates(m manifest.Manifest, use Use, at moment) map[standing]map[string]ed25519.PublicKey {
+	now := t.now()
+	out := map[standing]map[string]ed25519.PublicKey{counts: {}, revoked: {}, outOfTime: {}}
 	for _, k := range t.Keys {
-		if k.covers(m.Publisher, m.Name) && len(k.Public) == ed25519.PublicKeySize {
-			keys[KeyID(k.Public)] = k.Public
+		if s := k.stands(now, at); s != ignored && k.covers(m.Publisher, m.Name, use) && len(k.Public) == ed25519.PublicKeySize {
+			out[s][KeyID(k.Public)] = k.Public
 		}
 	}
-	ids := e.verified(payload, keys)
-	sort.Strings(ids)
-	if need := max(t.Threshold, 1); len(ids) < need {
-		return manifest.Manifest{}, nil, refuse(ReasonBadSignature,
-			"package %s has %d of the %d signatures it needs by trusted keys of publisher %s; trust the publisher's key first, or refuse the package",
-			m.Name, len(ids), need, m.Publisher)
+	return out
+}
+
+// tooFew explains why a package is not trusted.
+func tooFew(m manifest.Manifest, need int, by map[standing][]string) error {
+	if ids := by[revoked]; len(ids) > 0 {
+		return refuse(ReasonRevoked, "package %s is signed by key %s, which is revoked; get a package of publisher %s with another signature",
+			m.Name, ids[0], m.Publisher)
 	}
-	return m, ids, nil
+	if ids := by[outOfTime]; len(ids) > 0 {
+		return refuse(ReasonStale, "package %s is signed by key %s, which is past its time or before it; get a newer package, or trust the key for longer",
+			m.Name, ids[0])
+	}
+	return refuse(ReasonBadSignature,
+		"package %s has %d of the %d signatures it needs by trusted keys of publisher %s; trust the publisher's key first, or refuse the package",
+		m.Name, len(by[counts]), need, m.Publisher)
+}
+
+// admits judges what is signed rightly by what this server demands besides:
+// [ReasonRollback] below the lowest version, [ReasonNotLocked] off the list.
+func (t Trust) admits(m manifest.Manifest, digest string) error {
+	if floor, ok := t.Floors[m.Name]; ok && Older(m.Version, floor) {
+		return refuse(ReasonRollback, "package %s %s is older than %s, the lowest version of it that is secure; install a newer one", m.Name, m.Version, floor)
+	}
+	if t.Locked == nil {
+		return nil
+	}
+	switch locked, ok := t.Locked[m.Name]; {
+	case !ok:
+		return refuse(ReasonNotLocked, "package %s is not in this server's lock file; add it there (sallyport plugin lock), or remove the plugin", m.Name)
+	case locked != digest:
+		return refuse(ReasonNotLocked, "package %s %s is another one than the lock file names (%s); change the lock file, or install what it names",
+			m.Name, m.Version, locked)
+	}
+	return nil
+}
+
+func (t Trust) now() time.Time {
+	if t.Now == nil {
+		t.Now = time.Now
+	}
+	return t.Now()
 }
 
 // asFault gives the fault inside err, so that its kind and text are kept.

@@ -107,6 +107,16 @@ func (s *Store) Resources(ctx context.Context, prefix, after string, limit int) 
 	return many[resource.Resource](ctx, s, "resources", clause, w.args...)
 }
 
+// Publishers lists those whose packages may run.
+func (s *Store) Publishers(ctx context.Context) ([]plugin.Publisher, error) {
+	return many[plugin.Publisher](ctx, s, "publishers", "ORDER BY id")
+}
+
+// Floors lists the lowest versions of packages that may run.
+func (s *Store) Floors(ctx context.Context) ([]plugin.Floor, error) {
+	return many[plugin.Floor](ctx, s, "floors", "ORDER BY id")
+}
+
 // Trust lists the keys of publishers, removed ones included.
 func (s *Store) Trust(ctx context.Context) ([]plugin.Key, error) {
 	return many[plugin.Key](ctx, s, "trust", "ORDER BY id")

@@ -67,7 +67,7 @@ func (s *Server) Equip(ctx context.Context) error {
 		return err
 	}
 	defer operator.Close()
-	if _, err := operator.TrustPublisher(ctx, s.House.Publisher, s.House.PublicKey, nil); err != nil {
+	if _, err := operator.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: s.House.Publisher, PublicKey: s.House.PublicKey}); err != nil {
 		return fmt.Errorf("trust publisher: %w", err)
 	}
 	if err := s.Install(ctx); err != nil {
@@ -91,7 +91,7 @@ func (s *Server) Install(ctx context.Context) error {
 		return fmt.Errorf("open package: %w", err)
 	}
 	defer func() { _ = pack.Close() }()
-	if _, err := operator.InstallPlugin(ctx, pack); err != nil {
+	if _, err := operator.InstallPlugin(ctx, pack, sallyport.InstallRequest{}); err != nil {
 		return err //nolint:wrapcheck // callers ask for its kind
 	}
 	return nil

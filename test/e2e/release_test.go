@@ -200,13 +200,13 @@ func TestPlugin_RefusesWhatNobodySigned(t *testing.T) {
 	ctx := t.Context()
 	err := w.Install(ctx)
 	refused(t, "a package of a publisher that nobody trusts", err, sallyport.Denied, sallyport.Invalid)
-	_, err = w.admin.TrustPublisher(ctx, w.House.Publisher, w.House.PublicKey, []string{"other-*"})
+	_, err = w.admin.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: w.House.Publisher, PublicKey: w.House.PublicKey, Names: []string{"other-*"}})
 	if err != nil {
 		t.Logf("names with patterns: %v", err)
 	} else {
 		refused(t, "a package that the key may not sign", w.Install(ctx), sallyport.Denied, sallyport.Invalid)
 	}
-	_, err = w.admin.InstallPlugin(ctx, strings.NewReader(strings.Repeat("\x00", 1<<20)))
+	_, err = w.admin.InstallPlugin(ctx, strings.NewReader(strings.Repeat("\x00", 1<<20)), sallyport.InstallRequest{})
 	refused(t, "a package of zeros", err, sallyport.Invalid, sallyport.Denied)
 	list, err := w.admin.Plugins(ctx)
 	must(t, err)

@@ -100,7 +100,7 @@ func versions(ctx context.Context, admin *sallyport.Client, dir string) (func(co
 	if err != nil {
 		return nil, fmt.Errorf("read publisher's key: %w", err)
 	}
-	if _, err := admin.TrustPublisher(ctx, publisher, string(key), nil); err != nil {
+	if _, err := admin.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: publisher, PublicKey: string(key)}); err != nil {
 		return nil, fmt.Errorf("trust publisher: %w", err)
 	}
 	binary := filepath.Join(dir, filepath.Base(akmsPlugin.pkg)+"-built")
@@ -122,7 +122,7 @@ func versions(ctx context.Context, admin *sallyport.Client, dir string) (func(co
 			return fmt.Errorf("open version: %w", err)
 		}
 		defer func() { _ = f.Close() }()
-		if _, err := admin.InstallPlugin(ctx, f); err != nil {
+		if _, err := admin.InstallPlugin(ctx, f, sallyport.InstallRequest{}); err != nil {
 			return fmt.Errorf("install version: %w", err)
 		}
 		return nil

@@ -82,7 +82,7 @@ func install(ctx context.Context, admin *sallyport.Client, dir, pkg string) erro
 	if err != nil {
 		return err
 	}
-	if _, err := admin.TrustPublisher(ctx, publisher, string(key), nil); err != nil {
+	if _, err := admin.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: publisher, PublicKey: string(key)}); err != nil {
 		return fmt.Errorf("trust publisher: %w", err)
 	}
 	f, err := os.Open(file) //nolint:gosec // ours
@@ -90,7 +90,7 @@ func install(ctx context.Context, admin *sallyport.Client, dir, pkg string) erro
 		return fmt.Errorf("open package: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	if _, err := admin.InstallPlugin(ctx, f); err != nil {
+	if _, err := admin.InstallPlugin(ctx, f, sallyport.InstallRequest{}); err != nil {
 		return fmt.Errorf("install %s: %w", pkg, err)
 	}
 	return nil

@@ -19,6 +19,17 @@ const Schema = "sallyport.plugin/v1"
 // part of what is signed, so no other signature of a publisher's key counts.
 const PayloadType = "application/vnd.sallyport.plugin.manifest.v1+json"
 
+// The payload types of other signatures beside a manifest. A key is trusted for
+// one of the three.
+const (
+	// PayloadTypeDevelopment is for packages of a developer, which a server
+	// accepts only where its configuration says so.
+	PayloadTypeDevelopment = "application/vnd.sallyport.plugin.development.v1+json"
+	// PayloadTypeAgentKMS says that the signature is AgentKMS's: raw Ed25519 over
+	// the bytes of the executable, not over the manifest.
+	PayloadTypeAgentKMS = "application/vnd.sallyport.plugin.agentkms.v1"
+)
+
 // HostAPI is the version of the host's side that this source speaks.
 const HostAPI = 1
 

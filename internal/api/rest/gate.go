@@ -2,7 +2,6 @@ package rest
 
 import (
 	"context"
-	"crypto/ed25519"
 	"io"
 
 	"github.com/sallyport-project/sallyport/internal/flow"
@@ -88,11 +87,17 @@ type Keys interface {
 
 // Packages are publishers and plugins.
 type Packages interface {
-	Publishers(ctx context.Context, c flow.Caller) ([]plugin.Key, error)
-	TrustPublisher(ctx context.Context, c flow.Caller, publisher string, public ed25519.PublicKey, names []string) (plugin.Key, error)
+	Publishers(ctx context.Context, c flow.Caller) ([]flow.Trusted, error)
+	TrustPublisher(ctx context.Context, c flow.Caller, k flow.PublisherKey) (plugin.Key, error)
 	DistrustPublisher(ctx context.Context, c flow.Caller, keyID string) error
+	RetirePublisherKey(ctx context.Context, c flow.Caller, keyID string) error
+	RevokePublisherKey(ctx context.Context, c flow.Caller, keyID, reason string) error
+	DemandSignatures(ctx context.Context, c flow.Caller, publisher string, threshold int) (plugin.Publisher, error)
+	RotatePublisher(ctx context.Context, c flow.Caller, statement []byte) (plugin.Rotated, error)
+	Floors(ctx context.Context, c flow.Caller) ([]plugin.Floor, error)
+	SetFloor(ctx context.Context, c flow.Caller, name, lowest string, lower bool) (plugin.Floor, error)
 	Plugins(ctx context.Context, c flow.Caller) ([]plugin.Installed, []plugin.Status, error)
-	InstallPlugin(ctx context.Context, c flow.Caller, pack io.Reader) (plugin.Installed, error)
+	InstallPlugin(ctx context.Context, c flow.Caller, pack io.Reader, r flow.InstallRequest) (plugin.Installed, error)
 	RemovePlugin(ctx context.Context, c flow.Caller, name string) error
 	RollbackPlugin(ctx context.Context, c flow.Caller, name, version string) (plugin.Installed, error)
 	Installations(ctx context.Context, c flow.Caller) ([]plugin.Installation, error)

@@ -306,16 +306,43 @@ func (g *gate) DeleteResource(_ context.Context, _ flow.Caller, segments []strin
 	return g.called("DeleteResource", segments)
 }
 
-func (g *gate) Publishers(context.Context, flow.Caller) ([]plugin.Key, error) {
+func (g *gate) Publishers(context.Context, flow.Caller) ([]flow.Trusted, error) {
 	public, _, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return []plugin.Key{{ID: "k", Publisher: "p", Public: public, State: plugin.Active}}, g.called("Publishers", nil)
+	key := plugin.Key{ID: "k", Publisher: "p", Public: public, State: plugin.Active}
+	return []flow.Trusted{{Publisher: plugin.Publisher{Name: "p", Threshold: 2}, Keys: []plugin.Key{key}}}, g.called("Publishers", nil)
 }
 
-func (g *gate) TrustPublisher(_ context.Context, _ flow.Caller, publisher string, public ed25519.PublicKey, names []string) (plugin.Key, error) {
-	return plugin.Key{ID: plugin.KeyID(public), Publisher: publisher, Public: public, Names: names, State: plugin.Active}, g.called("TrustPublisher", publisher)
+func (g *gate) TrustPublisher(_ context.Context, _ flow.Caller, k flow.PublisherKey) (plugin.Key, error) {
+	return plugin.Key{
+		ID: plugin.KeyID(k.Public), Publisher: k.Publisher, Public: k.Public, Names: k.Names, Expires: k.Expires, State: plugin.Active,
+	}, g.called("TrustPublisher", k.Publisher)
+}
+
+func (g *gate) RetirePublisherKey(_ context.Context, _ flow.Caller, keyID string) error {
+	return g.called("RetirePublisherKey", keyID)
+}
+
+func (g *gate) RevokePublisherKey(_ context.Context, _ flow.Caller, keyID, reason string) error {
+	return g.called("RevokePublisherKey", keyID+" "+reason)
+}
+
+func (g *gate) DemandSignatures(_ context.Context, _ flow.Caller, publisher string, threshold int) (plugin.Publisher, error) {
+	return plugin.Publisher{Name: publisher, Threshold: threshold}, g.called("DemandSignatures", threshold)
+}
+
+func (g *gate) RotatePublisher(_ context.Context, _ flow.Caller, statement []byte) (plugin.Rotated, error) {
+	return plugin.Rotated{Publisher: plugin.Publisher{Name: "p", Threshold: 1, Serial: 4}}, g.called("RotatePublisher", string(statement))
+}
+
+func (g *gate) Floors(context.Context, flow.Caller) ([]plugin.Floor, error) {
+	return []plugin.Floor{{Name: "sshcert", Lowest: "1.0.0"}}, g.called("Floors", nil)
+}
+
+func (g *gate) SetFloor(_ context.Context, _ flow.Caller, name, lowest string, lower bool) (plugin.Floor, error) {
+	return plugin.Floor{Name: name, Lowest: lowest}, g.called("SetFloor", lower)
 }
 
 func (g *gate) DistrustPublisher(_ context.Context, _ flow.Caller, keyID string) error {
@@ -327,12 +354,16 @@ func (g *gate) Plugins(context.Context, flow.Caller) ([]plugin.Installed, []plug
 		[]plugin.Status{{Name: "sshcert", State: plugin.Ready}}, g.called("Plugins", nil)
 }
 
-func (g *gate) InstallPlugin(_ context.Context, _ flow.Caller, pack io.Reader) (plugin.Installed, error) {
+func (g *gate) InstallPlugin(_ context.Context, _ flow.Caller, pack io.Reader, r flow.InstallRequest) (plugin.Installed, error) {
 	n, err := io.Copy(io.Discard, pack)
 	if err != nil {
 		return plugin.Installed{}, err
 	}
-	return plugin.Installed{Name: "sshcert", Package: "1.0.0"}, g.called("InstallPlugin", n)
+	row := plugin.Installed{Name: "sshcert", Package: "1.0.0", Digest: r.Digest}
+	if r.Bare != nil {
+		row.Name, row.Offer.Roles, row.Asks = r.Bare.Name, r.Bare.Roles, r.Bare.Network
+	}
+	return row, g.called("InstallPlugin", n)
 }
 
 func (g *gate) RemovePlugin(_ context.Context, _ flow.Caller, name string) error {

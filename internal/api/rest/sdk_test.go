@@ -352,10 +352,30 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 			return r.Path == "a/b/c" && h.gate.last == "\x00\xff", err
 		},
 		"DeleteResource": func() (bool, error) { return true, c.DeleteResource(ctx, "a", "b", "c") },
-		"Publishers":     func() (bool, error) { p, err := c.Publishers(ctx); return p.Items[0].State == "active", err },
+		"Publishers":     func() (bool, error) { p, err := c.Publishers(ctx); return p.Items[0].Keys[0].State == "active", err },
 		"TrustPublisher": func() (bool, error) {
-			p, err := c.TrustPublisher(ctx, "p", string(public), nil)
-			return p.PublicKey == string(public), err
+			p, err := c.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: "p", PublicKey: string(public), Expires: time.Unix(4e9, 0)})
+			return p.PublicKey == string(public) && p.Expires.Equal(time.Unix(4e9, 0)), err
+		},
+		"RetirePublisherKey": func() (bool, error) { return true, c.RetirePublisherKey(ctx, "k") },
+		"RevokePublisherKey": func() (bool, error) {
+			return true, c.RevokePublisherKey(ctx, "k", "stolen")
+		},
+		"SetPublisherThreshold": func() (bool, error) { return true, c.SetPublisherThreshold(ctx, "p", 2) },
+		"RotatePublisher": func() (bool, error) {
+			r, err := c.RotatePublisher(ctx, []byte("statement"))
+			return r.Serial == 4 && h.gate.last == "statement", err
+		},
+		"PluginFloors": func() (bool, error) { p, err := c.PluginFloors(ctx); return p.Items[0].Lowest == "1.0.0", err },
+		"SetPluginFloor": func() (bool, error) {
+			f, err := c.SetPluginFloor(ctx, "sshcert", "1.2.0", true)
+			return f.Lowest == "1.2.0" && h.gate.last == true, err
+		},
+		"InstallBarePlugin": func() (bool, error) {
+			p, err := c.InstallBarePlugin(ctx, strings.NewReader("x"), sallyport.BarePlugin{
+				Name: "old", Publisher: "p", Signature: make([]byte, 64), Roles: []string{"a", "b"}, Network: []string{"h:1"},
+			}, sallyport.InstallRequest{})
+			return p.Name == "old" && len(p.Offer.Roles) == 2 && p.Accepted[0] == "h:1", err
 		},
 		"DistrustPublisher": func() (bool, error) { return true, c.DistrustPublisher(ctx, "k") },
 		"Plugins": func() (bool, error) {
@@ -363,8 +383,8 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 			return p.Items[0].Version == "1.0.0" && p.Status[0].State == "ready", err
 		},
 		"InstallPlugin": func() (bool, error) {
-			_, err := c.InstallPlugin(ctx, strings.NewReader(strings.Repeat("x", 3<<20)))
-			return h.gate.last == int64(3<<20), err
+			p, err := c.InstallPlugin(ctx, strings.NewReader(strings.Repeat("x", 3<<20)), sallyport.InstallRequest{Digest: "d", AllowDowngrade: true})
+			return h.gate.last == int64(3<<20) && p.Digest == "d", err
 		},
 		"RemovePlugin": func() (bool, error) { return true, c.RemovePlugin(ctx, "sshcert") },
 		"Status": func() (bool, error) {

@@ -50,7 +50,16 @@ func samples(t *testing.T) []sample {
 	doc := policy.Document{Name: "base", Version: 1, Kind: policy.Sallyport, Source: "package sallyport", Author: sub.ID, At: now, State: policy.Active}
 	pub, err := plugin.NewKey(ed25519.PublicKey(bytes.Repeat([]byte{7}, 32)), "acme", nil, sub.ID, now)
 	must(t, err)
-	inst := plugin.Installed{Name: "sshcert", Version: 1, Package: "1.0.0", Digest: "sha256:00", Publisher: "acme", KeyIDs: []string{pub.ID}, State: plugin.Active, At: now, Author: sub.ID}
+	pub, err = pub.Limited(plugin.UsePackage, now, later)
+	must(t, err)
+	acme, err := plugin.NewPublisher("acme", sub.ID, now)
+	must(t, err)
+	floor, err := plugin.RaiseFloor(nil, "sshcert", "1.0.0", plugin.ByOperator, false, sub.ID, now)
+	must(t, err)
+	inst := plugin.Installed{
+		Name: "sshcert", Version: 1, Package: "1.0.0", Digest: "sha256:00", Publisher: "acme", KeyIDs: []string{pub.ID},
+		Use: plugin.UsePackage, Asks: []string{"network *:443"}, State: plugin.Active, At: now, Author: sub.ID,
+	}
 	was := plugin.Remember(inst, "main", nil)
 	repo, err := plugin.NewRepository("main", "https://plugins.example", []byte("{}"), sub.ID, now)
 	must(t, err)
@@ -75,6 +84,8 @@ func samples(t *testing.T) []sample {
 			d, err := s.PolicyVersion(ctx, "base", 1)
 			return policy.Edition{Document: d}, err
 		}},
+		{acme, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Publishers(ctx)) }},
+		{floor, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Floors(ctx)) }},
 		{pub, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Trust(ctx)) }},
 		{inst, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Plugins(ctx)) }},
 		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},

@@ -127,13 +127,37 @@ CREATE TABLE policy_versions (
     mac BYTEA NOT NULL
 );
 
+CREATE TABLE publishers (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    threshold BIGINT NOT NULL,
+    serial BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
 CREATE TABLE trust (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
     publisher TEXT COLLATE "C" NOT NULL,
+    purpose TEXT COLLATE "C" NOT NULL,
     public_key TEXT COLLATE "C" NOT NULL,
     names TEXT COLLATE "C" NOT NULL,
+    not_before BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
     state TEXT COLLATE "C" NOT NULL,
+    reason TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE floors (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    lowest TEXT COLLATE "C" NOT NULL,
+    origin TEXT COLLATE "C" NOT NULL,
     at BIGINT NOT NULL,
     author TEXT COLLATE "C" NOT NULL,
     mac BYTEA NOT NULL
@@ -146,7 +170,9 @@ CREATE TABLE plugins (
     digest TEXT COLLATE "C" NOT NULL,
     publisher TEXT COLLATE "C" NOT NULL,
     key_ids TEXT COLLATE "C" NOT NULL,
+    purpose TEXT COLLATE "C" NOT NULL,
     offer TEXT COLLATE "C" NOT NULL,
+    asks TEXT COLLATE "C" NOT NULL,
     state TEXT COLLATE "C" NOT NULL,
     at BIGINT NOT NULL,
     author TEXT COLLATE "C" NOT NULL,

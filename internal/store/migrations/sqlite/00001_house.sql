@@ -127,13 +127,37 @@ CREATE TABLE policy_versions (
     mac BLOB NOT NULL
 );
 
+CREATE TABLE publishers (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    threshold INTEGER NOT NULL,
+    serial INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
 CREATE TABLE trust (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
     publisher TEXT NOT NULL,
+    purpose TEXT NOT NULL,
     public_key TEXT NOT NULL,
     names TEXT NOT NULL,
+    not_before INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
     state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE floors (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    lowest TEXT NOT NULL,
+    origin TEXT NOT NULL,
     at INTEGER NOT NULL,
     author TEXT NOT NULL,
     mac BLOB NOT NULL
@@ -146,7 +170,9 @@ CREATE TABLE plugins (
     digest TEXT NOT NULL,
     publisher TEXT NOT NULL,
     key_ids TEXT NOT NULL,
+    purpose TEXT NOT NULL,
     offer TEXT NOT NULL,
+    asks TEXT NOT NULL,
     state TEXT NOT NULL,
     at INTEGER NOT NULL,
     author TEXT NOT NULL,

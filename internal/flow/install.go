@@ -1,0 +1,262 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// InstallRequest says what is to be installed, and what the operator has agreed
+// to.
+type InstallRequest struct {
+	// Digest is that of the package that the operator was shown: another one is
+	// refused. Empty takes the package that comes.
+	Digest string
+	// AllowDowngrade accepts an older version than the one that is, or was last,
+	// installed. It is no way below the lowest secure version.
+	AllowDowngrade bool
+	// Bare describes an executable that AgentKMS has signed, which comes in place
+	// of a package; nil if a package comes.
+	Bare *plugin.Bare
+}
+
+// InstallPlugin verifies a package against the trusted publishers, stores it
+// and starts it. A package whose role and kind are served by another plugin is
+// refused with both names, and an older version with [plugin.ReasonRollback].
+// Installing what is installed gives this node the files and changes nothing
+// else.
+func (g *Gate) InstallPlugin(ctx context.Context, c Caller, pack io.Reader, r InstallRequest) (plugin.Installed, error) {
+	return g.installFrom(ctx, c, pack, r, origin{})
+}
+
+func (g *Gate) installFrom(ctx context.Context, c Caller, pack io.Reader, r InstallRequest, from origin) (plugin.Installed, error) {
+	record := audit.Record{Type: "plugin.installed", Actor: c.actor(), Data: map[string]string{}}
+	if _, err := g.inspected(ctx, c, "install", record, "plugin", ""); err != nil {
+		return plugin.Installed{}, err
+	}
+	v, err := g.verified(ctx, pack, r)
+	if err == nil && from.accept != nil {
+		err = from.accept(v.entry)
+	}
+	if err != nil {
+		return plugin.Installed{}, g.refusedPackage(ctx, record, err)
+	}
+	record.Target = v.entry.Manifest.Name
+	var next plugin.Installed
+	c.keyed("plugin.installed", plainAnswer[plugin.Installed]{&next, uninstalled}, v.entry.Digest)
+	err = g.decide(ctx, &c, func() (unit.Unit, error) {
+		d, err := g.administered(ctx, c, "install", record, "plugin", record.Target)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		var u unit.Unit
+		if next, u, err = g.place(ctx, v, r, c.Subject.ID, from.repository); err != nil {
+			return unit.Unit{}, err
+		}
+		u.Record.Actor, u.Record.Policy, u.Writes = record.Actor, d.Documents, append(g.still(c, d.under), u.Writes...)
+		return u, nil
+	})
+	switch {
+	case plugin.ReasonOf(err) == plugin.ReasonRollback:
+		return plugin.Installed{}, g.refusedPackage(ctx, record, err)
+	case err != nil && !errors.Is(err, errInstalled):
+		return plugin.Installed{}, err
+	}
+	return next, g.ApplyPlugins(ctx)
+}
+
+// InstallConfigured installs what the server's configuration lists, by the same
+// rules. No policy is asked: whoever writes the configuration is above them. What
+// an operator has removed is not brought back (Conflict). A refusal is not
+// recorded, since it is tried again and again.
+func (g *Gate) InstallConfigured(ctx context.Context, pack io.Reader, r InstallRequest) (plugin.Installed, error) {
+	v, err := g.verified(ctx, pack, r)
+	if err != nil {
+		return plugin.Installed{}, err
+	}
+	var next plugin.Installed
+	err = g.decide(ctx, nil, func() (unit.Unit, error) {
+		var u unit.Unit
+		var err error
+		if next, u, err = g.place(ctx, v, r, configured, ""); err != nil {
+			return unit.Unit{}, err
+		}
+		u.Record.Actor = audit.System(configured)
+		return u, nil
+	})
+	if err != nil && !errors.Is(err, errInstalled) {
+		return plugin.Installed{}, err
+	}
+	return next, g.ApplyPlugins(ctx)
+}
+
+// configured is the author of what the configuration has installed.
+const configured = "configuration"
+
+// verifiedPackage is a package in this node's store, and the generation of the
+// trust by which it was judged.
+type verifiedPackage struct {
+	entry   plugin.Entry
+	trusted int64
+}
+
+// verified judges a package and puts it into the store.
+func (g *Gate) verified(ctx context.Context, pack io.Reader, r InstallRequest) (verifiedPackage, error) {
+	if err := g.Clock.CheckClock(ctx); err != nil { // keys expire
+		return verifiedPackage{}, err
+	}
+	trusted, err := g.Store.Generation(ctx, "trust")
+	if err != nil {
+		return verifiedPackage{}, fault.Wrap(err, "read trust generation")
+	}
+	trust, err := g.trust(ctx)
+	if err != nil {
+		return verifiedPackage{}, err
+	}
+	v := verifiedPackage{trusted: trusted}
+	if r.Bare != nil {
+		v.entry, err = g.Packages.InstallBare(ctx, pack, *r.Bare, trust)
+	} else {
+		v.entry, err = g.Packages.Install(pack, trust)
+	}
+	if content, ok := pack.(Content); ok && err != nil && content.Err() != nil {
+		err = content.Err()
+	}
+	if err == nil && r.Digest != "" && r.Digest != v.entry.Digest {
+		err = plugin.Unlike(v.entry, r.Digest)
+	}
+	return v, err
+}
+
+// place is the unit by which a verified package becomes the one that runs: its
+// row, and the lowest version that it demands of its kind from now on.
+func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, author, repository string) (plugin.Installed, unit.Unit, error) {
+	m, now := v.entry.Manifest, g.Now().UTC()
+	generation, err := g.Store.Generation(ctx, "plugins")
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, fault.Wrap(err, "read plugins generation")
+	}
+	all, err := g.Store.Plugins(ctx)
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, fault.Wrap(err, "read installed plugins")
+	}
+	old := installedAs(all, m.Name)
+	if old != nil && old.State == plugin.Active && old.Digest == v.entry.Digest {
+		return *old, unit.Unit{}, errInstalled
+	}
+	if old != nil && old.State == plugin.Removed && old.Digest == v.entry.Digest && author == configured {
+		return plugin.Installed{}, unit.Unit{}, fault.Conflictf(
+			"plugin %s %s was removed by an operator and is still listed in plugins.install; take it out there, or install it by hand", old.Name, old.Package)
+	}
+	next, err := plugin.NewInstalled(v.entry, old, author, now)
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
+	if err := plugin.CheckUpgrade(old, next, r.AllowDowngrade); err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
+	if err := plugin.CheckRoles(all, next.Name, next.Offer); err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
+	u := unit.Unit{Record: audit.Record{Type: "plugin.installed", Target: next.Name, Data: describe(next)}}
+	write := unit.Insert
+	if old != nil {
+		write, u.Record.Data["before"] = unit.Update, old.Package
+	}
+	if repository != "" {
+		u.Record.Data["repository"] = repository
+	}
+	memory, err := g.remembered(ctx, next, repository)
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
+	u.Writes = append(u.Writes, write(next), memory,
+		unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", v.trusted),
+		unit.Do("generations.bump", 1, "the plugins have changed, try again", "plugins", generation))
+	floor, err := g.raised(ctx, m.Name, m.MinSecureVersion, v.entry.Digest, author)
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
+	if len(floor) > 0 {
+		u.Writes, u.Record.Data["lowest"] = append(u.Writes, floor...), m.MinSecureVersion
+	}
+	return next, u, nil
+}
+
+// raised are the writes for the lowest version that a package demands; none if
+// that much is demanded already.
+func (g *Gate) raised(ctx context.Context, name, lowest, digest, author string) ([]unit.Write, error) {
+	if lowest == "" {
+		return nil, nil
+	}
+	floors, err := g.Store.Floors(ctx)
+	if err != nil {
+		return nil, fault.Wrap(err, "read lowest versions")
+	}
+	old := trusted{floors: floors}.floor(name)
+	if old != nil && !plugin.Older(old.Lowest, lowest) {
+		return nil, nil
+	}
+	row, err := plugin.RaiseFloor(old, name, lowest, digest, false, author, g.Now().UTC())
+	if err != nil {
+		return nil, err
+	}
+	if old == nil {
+		return []unit.Write{unit.Insert(row)}, nil
+	}
+	return []unit.Write{unit.Update(row)}, nil
+}
+
+// uninstalled refuses to say again that a package is installed which is not any
+// more.
+func uninstalled(ctx context.Context, g *Gate, was plugin.Installed) error {
+	all, err := g.Store.Plugins(ctx)
+	if err != nil {
+		return fault.Wrap(err, "read installed plugins")
+	}
+	if now := installedAs(all, was.Name); now == nil || now.Digest != was.Digest || now.State != plugin.Active {
+		return gone("the package was removed or replaced")
+	}
+	return nil
+}
+
+// installedAs is the row of a name, nil if there is none.
+func installedAs(all []plugin.Installed, name string) *plugin.Installed {
+	for _, row := range all {
+		if row.Name == name {
+			return &row
+		}
+	}
+	return nil
+}
+
+// errInstalled ends an installation that was decided before, on this node or on
+// another: its files are in the store of this node now, and there is nothing to
+// decide.
+var errInstalled = errors.New("installed already")
+
+// describe is what a record says of an installed package.
+func describe(p plugin.Installed) map[string]string {
+	return map[string]string{
+		"version": p.Package, "digest": p.Digest, "publisher": p.Publisher, "keys": strings.Join(p.KeyIDs, " "),
+		"kinds": strings.Join(p.Offer.Kinds, " "), "roles": strings.Join(p.Offer.Roles, " "),
+		"signed_for": string(p.Use), "accepted": strings.Join(p.Asks, ", "),
+	}
+}
+
+// refusedPackage records that a package was refused, since somebody tried to
+// run code here, and returns why.
+func (g *Gate) refusedPackage(ctx context.Context, record audit.Record, cause error) error {
+	record.Type, record.Outcome, record.Reasons = "plugin.refused", audit.Denied, []string{fault.Public(cause)}
+	record.Data["reason"] = string(plugin.ReasonOf(cause))
+	if err := g.commit(ctx, unit.Unit{Record: record}); err != nil {
+		return fault.Unavailablef("the refusal of this package could not be recorded, try again").Because(err)
+	}
+	return cause
+}

@@ -1,0 +1,50 @@
+package plugin
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+)
+
+// Asks lists what a package asks for, one thing an entry, as an operator sees it
+// before it is installed and as the row and the record keep it: a word that says
+// what, and the thing. Sorted.
+func Asks(m manifest.Manifest) []string {
+	out := []string{"effects " + m.Effects}
+	add := func(what string, list ...string) {
+		for _, v := range list {
+			out = append(out, what+" "+v)
+		}
+	}
+	add("role", m.Roles...)
+	add("kind", m.Kinds...)
+	add("network", m.Capabilities.Network...)
+	add("files", m.Capabilities.Files...)
+	add("environment", m.Capabilities.Environment...)
+	if v := m.Capabilities.Messages; v != "" && v != "none" {
+		add("messages", v)
+	}
+	if n := m.Capabilities.MemoryMB; n > 0 {
+		add("memory", strconv.Itoa(n)+" MB")
+	}
+	if n := m.Capabilities.Processes; n > 0 {
+		add("processes", strconv.Itoa(n))
+	}
+	if m.Run != nil && m.Run.Interpreter != "" {
+		add("interpreter", m.Run.Interpreter)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// NewAsks are the entries that a package has and the accepted list has not.
+func NewAsks(asks, accepted []string) []string {
+	var out []string
+	for _, a := range asks {
+		if !slices.Contains(accepted, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
