@@ -104,17 +104,22 @@ func (l *list) String() string {
 var endOfCode = map[uint16][]byte{
 	elfAMD64: bytes.Repeat([]byte{0xF4}, 8),
 	elfARM64: bytes.Repeat([]byte{0x00, 0x00, 0x40, 0xD4}, 2),
-}[machine]
+}
 
 // codeOf copies runner.
 func codeOf() ([]byte, error) {
 	const most = 512
-	text := unsafe.Slice((*byte)(runnerText()), most) //nolint:gosec // G103: our own code, which is mapped for as long as we run
-	n := bytes.Index(text, endOfCode)
+	return cut(unsafe.Slice((*byte)(runnerText()), most), machine) //nolint:gosec // G103: our own code, which is mapped for as long as we run
+}
+
+// cut ends code behind its mark.
+func cut(text []byte, machine uint16) ([]byte, error) {
+	end := endOfCode[machine]
+	n := bytes.Index(text, end)
 	if n < 0 {
 		return nil, fmt.Errorf("the code of launchers has no end")
 	}
-	return bytes.Clone(text[:n+len(endOfCode)]), nil
+	return bytes.Clone(text[:n+len(end)]), nil
 }
 
 // image writes the launcher into a sealed memory file, open for reading.
@@ -126,6 +131,11 @@ func (l *list) image() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return seal("launcher", l.segments(code, machine))
+}
+
+// segments are the parts of the image, the first with the header.
+func (l *list) segments(code []byte, machine uint16) []segment {
 	var steps []byte
 	for _, s := range l.steps {
 		steps = binary.NativeEndian.AppendUint64(steps, uint64(s.nr))
@@ -133,13 +143,13 @@ func (l *list) image() (*os.File, error) {
 			steps = binary.NativeEndian.AppendUint64(steps, a)
 		}
 	}
-	segments := []segment{
+	parts := []segment{
 		{offset: 0, address: codeBase, bytes: append(make([]byte, headers), code...), flags: 5}, // read, execute
 		{offset: alignment, address: stepBase, bytes: steps, flags: 6},                          // read, write
 		{offset: alignment + roundUp(len(steps)), address: dataBase, bytes: append(l.data, 0), flags: 6},
 	}
-	copy(segments[0].bytes, header(segments))
-	return seal("launcher", segments)
+	copy(parts[0].bytes, header(parts, machine))
+	return parts
 }
 
 func roundUp(n int) uint64 { return (uint64(n) + alignment - 1) / alignment * alignment }
@@ -158,7 +168,7 @@ const (
 
 // header is the ELF header with the program headers: System V ABI, chapters 4
 // and 5.
-func header(segments []segment) []byte {
+func header(segments []segment, machine uint16) []byte {
 	le := binary.LittleEndian
 	b := []byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	b = le.AppendUint16(b, 2) // executable at fixed addresses

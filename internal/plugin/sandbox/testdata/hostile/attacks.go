@@ -243,9 +243,13 @@ func pause() {
 	syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
-var hoard [][]byte
-
 func allocate(arg string) (string, error) {
+	var hoard [][]byte
+	defer func() {
+		for _, b := range hoard {
+			_ = unix.Munmap(b)
+		}
+	}()
 	mb, err := strconv.Atoi(arg)
 	if err != nil {
 		return "", err
