@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -69,8 +71,28 @@ func killGroup(p *os.Process) {
 	_ = p.Kill()
 }
 
-// askToEnd is the gentle signal for plugins without a controller service.
-func askToEnd(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
+// askToEnd is the gentle signal for plugins without a controller service. One
+// that does not wait for it is killed at once: the first process of a namespace
+// would ignore it.
+func askToEnd(p *os.Process) {
+	if !catches(p.Pid, syscall.SIGTERM) {
+		killGroup(p)
+		return
+	}
+	_ = p.Signal(syscall.SIGTERM)
+}
+
+// catches reports whether a process handles a signal itself.
+func catches(pid int, s syscall.Signal) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(text), "SigCgt:")
+	line, _, _ := strings.Cut(after, "\n")
+	mask, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return err == nil && mask&(1<<(s-1)) != 0
+}
 
 // checkPeer demands that the listener at the other end was made by the process
 // that we started, as the user that it runs as. Both are as this process sees
