@@ -313,9 +313,12 @@ func openWebhook(w Webhook) (notify.Channel, error) {
 
 // wireGuests gives the key broker's door its verifiers and keys.
 func (a *App) wireGuests() (flow.Guests, error) {
-	on, weak, err := a.cfg.Verifiers.open(time.Now())
+	on, weak, stale, err := a.cfg.Verifiers.open(time.Now())
 	if err != nil {
 		return flow.Guests{}, err
+	}
+	if len(stale) > 0 {
+		a.log.Warn("reference material has expired, evidence that needs it is refused", "endorsements", stale)
 	}
 	g := flow.Guests{Verifiers: on}
 	a.weak = append(a.weak, weak...)

@@ -88,7 +88,7 @@ type Listener struct {
 type Verifiers struct {
 	Sample Sample `yaml:"sample"`
 	// Enabled are the kinds of real evidence that are taken, by their names in
-	// the KBS protocol: snp, tpm.
+	// the KBS protocol: snp, tdx, az-snp-vtpm, az-tdx-vtpm, tpm.
 	Enabled []string `yaml:"enabled"`
 	// Endorsements is a folder with reference material: certificates, revocation
 	// lists, collateral. It is read at the start.

@@ -6,12 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/verifier/azure"
 	"github.com/sallyport-project/sallyport/internal/verifier/sample"
 	"github.com/sallyport-project/sallyport/internal/verifier/snp"
+	"github.com/sallyport-project/sallyport/internal/verifier/tdx"
 	"github.com/sallyport-project/sallyport/internal/verifier/tpm"
 )
 
@@ -20,11 +23,28 @@ var hardware = map[evidence.TEE]func(evidence.Endorsements) (evidence.Verifier, 
 	evidence.Snp: func(from evidence.Endorsements) (evidence.Verifier, error) {
 		return snp.New(snp.Config{Endorsements: from})
 	},
+	evidence.Tdx: func(from evidence.Endorsements) (evidence.Verifier, error) {
+		return tdx.New(tdx.Config{Endorsements: from})
+	},
+	evidence.AzSnpVtpm: func(from evidence.Endorsements) (evidence.Verifier, error) {
+		v, err := snp.New(snp.Config{Endorsements: from})
+		if err != nil {
+			return nil, err
+		}
+		return azure.New(azure.Config{SNP: v})
+	},
+	evidence.AzTdxVtpm: func(from evidence.Endorsements) (evidence.Verifier, error) {
+		v, err := tdx.New(tdx.Config{Endorsements: from})
+		if err != nil {
+			return nil, err
+		}
+		return azure.New(azure.Config{TDX: v})
+	},
 	evidence.Tpm: func(evidence.Endorsements) (evidence.Verifier, error) { return tpm.Verifier{}, nil },
 }
 
 // recognisers read reference material, each that of its kinds of evidence.
-var recognisers = []func([]byte, time.Time) ([]evidence.Endorsement, error){snp.Recognise}
+var recognisers = []func([]byte) ([]evidence.Endorsement, error){snp.Recognise, tdx.Recognise}
 
 // validate refuses kinds that nobody verifies.
 func (v Verifiers) validate() error {
@@ -41,46 +61,51 @@ func (v Verifiers) validate() error {
 }
 
 // open makes the verifiers that are switched on. weak says which of them weaken
-// the server.
-func (v Verifiers) open(at time.Time) (on evidence.Verifiers, weak []string, err error) {
+// the server; stale names reference material whose time is over.
+func (v Verifiers) open(at time.Time) (on evidence.Verifiers, weak, stale []string, err error) {
 	on = evidence.Verifiers{}
 	if v.Sample.Insecure {
 		for _, tee := range []evidence.TEE{evidence.Sample, evidence.SampleDevice} {
 			if on[tee], err = sample.New(sample.Config{Insecure: true, TEE: tee}); err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 		}
 		weak = append(weak, sample.Banner)
 	}
 	shelf := evidence.Shelf{}
 	if v.Endorsements != "" {
-		if err := LoadEndorsements(shelf, v.Endorsements, at); err != nil {
-			return nil, nil, fault.Wrap(err, "load verifiers.endorsements")
+		if err := LoadEndorsements(shelf, v.Endorsements); err != nil {
+			return nil, nil, nil, fault.Wrap(err, "load verifiers.endorsements")
+		}
+		for _, e := range shelf.All() {
+			if !e.NotAfter.IsZero() && at.After(e.NotAfter) {
+				stale = append(stale, strings.TrimSpace(e.Kind+" "+e.Key))
+			}
 		}
 	}
 	for _, name := range v.Enabled {
 		tee := evidence.TEE(name)
 		if on[tee], err = hardware[tee](shelf); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
-	return on, weak, nil
+	return on, weak, stale, nil
 }
 
 // OfflineVerifier makes the verifier of one kind of evidence for somebody who
 // looks at a file, with the reference material at some paths. It needs no
 // configuration and asks no network. A kind that nobody verifies is Invalid.
-func OfflineVerifier(tee evidence.TEE, at time.Time, endorsements ...string) (evidence.Verifier, error) {
+func OfflineVerifier(tee evidence.TEE, endorsements ...string) (evidence.Verifier, error) {
 	shelf := evidence.Shelf{}
 	for _, path := range endorsements {
-		if err := LoadEndorsements(shelf, path, at); err != nil {
+		if err := LoadEndorsements(shelf, path); err != nil {
 			return nil, err
 		}
 	}
 	if open := hardware[tee]; open != nil {
 		return open(shelf)
 	}
-	all, _, err := Verifiers{Sample: Sample{Insecure: true}}.open(at)
+	all, _, _, err := Verifiers{Sample: Sample{Insecure: true}}.open(time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -90,14 +115,17 @@ func OfflineVerifier(tee evidence.TEE, at time.Time, endorsements ...string) (ev
 	return all[tee], nil
 }
 
-// WrapEvidence gives evidence the form in which guests send it: a raw SNP report
-// with the certificate of its signer, which may be nil. Other evidence stays as
-// it is.
+// WrapEvidence gives evidence the form in which guests send it: a raw TDX quote,
+// or a raw SNP report with the certificate of its signer, which may be nil. Other
+// evidence stays as it is.
 func WrapEvidence(tee evidence.TEE, body, signer []byte) (json.RawMessage, error) {
-	if tee == evidence.Snp && len(body) == snp.ReportSize && !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+	raw := !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
+	switch {
+	case raw && tee == evidence.Snp && len(body) == snp.ReportSize:
 		return snp.Wrap(body, signer, false)
-	}
-	if signer != nil {
+	case raw && tee == evidence.Tdx && signer == nil:
+		return tdx.Wrap(body)
+	case signer != nil:
 		return nil, fault.Invalidf("a signer's certificate goes with a raw SNP report of %d bytes", snp.ReportSize)
 	}
 	return body, nil
@@ -110,7 +138,7 @@ const maxEndorsement = 2 << 20
 // and those below it, onto a shelf. A file that no verifier understands, or that
 // its maker did not sign, is Invalid: what is silently left out is missed when
 // it is needed.
-func LoadEndorsements(shelf evidence.Shelf, path string, at time.Time) error {
+func LoadEndorsements(shelf evidence.Shelf, path string) error {
 	return filepath.WalkDir(path, func(name string, d os.DirEntry, err error) error {
 		if err != nil {
 			return fault.NotFoundf("the reference material at %s cannot be read", name).Because(err)
@@ -126,7 +154,7 @@ func LoadEndorsements(shelf evidence.Shelf, path string, at time.Time) error {
 		if err != nil {
 			return fault.Unavailablef("%s cannot be read", name).Because(err)
 		}
-		list, err := Recognise(data, at)
+		list, err := Recognise(data)
 		if err != nil {
 			return fault.Invalidf("%s: %s", name, fault.Public(err)).Because(err)
 		}
@@ -137,11 +165,10 @@ func LoadEndorsements(shelf evidence.Shelf, path string, at time.Time) error {
 	})
 }
 
-// Recognise reads reference material of any kind, and checks that its maker
-// signed it and that it is valid at a time; Invalid if it is none.
-func Recognise(data []byte, at time.Time) ([]evidence.Endorsement, error) {
+// Recognise reads reference material of any kind; Invalid if it is none.
+func Recognise(data []byte) ([]evidence.Endorsement, error) {
 	for _, read := range recognisers {
-		if list, err := read(data, at); err != nil || len(list) > 0 {
+		if list, err := read(data); err != nil || len(list) > 0 {
 			return list, err
 		}
 	}

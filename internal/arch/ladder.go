@@ -127,6 +127,12 @@ var edges = map[string]map[string]string{
 		"internal/attester/sample":   "a guest shows evidence (docs/decisions/0008)",
 	},
 
+	"internal/verifier/azure": {
+		"internal/verifier/snp": "evidence of Azure contains a report of SNP",
+		"internal/verifier/tdx": "evidence of Azure contains a quote of TDX",
+		"internal/verifier/tpm": "evidence of Azure contains a quote of a TPM",
+	},
+
 	"internal/canon": {"internal/fault": "bad JSON is Invalid"},
 	"internal/obs": {
 		"internal/fault": "a log line names the kind of a fault",

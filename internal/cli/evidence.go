@@ -41,7 +41,7 @@ func evidenceVerify(s *shell) *cobra.Command {
 		Long: `Judge the evidence in a file, as a server would, and say of each check what had to
 be, what was seen, and which specification demands it. FILE is the evidence as a
 guest sends it (the member primary_evidence of its attestation), or a raw SNP
-report.
+report or TDX quote.
 
 Without --report-data nobody knows what the evidence should be bound to: that
 check is left out, and what remains says that it is genuine, not that it is
@@ -93,7 +93,7 @@ func (s *shell) verifyEvidence(ctx context.Context, path string, o evidenceOptio
 	if body, err = s.wrapped(tee, body, o.signer); err != nil {
 		return err
 	}
-	verifier, err := app.OfflineVerifier(tee, at, o.endorsements...)
+	verifier, err := app.OfflineVerifier(tee, o.endorsements...)
 	if err != nil {
 		return err
 	}

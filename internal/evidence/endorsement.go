@@ -1,6 +1,10 @@
 package evidence
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Endorsement is reference material in the sense of RFC 9334: what the maker of
 // a device says about it. A certificate of a chip, a revocation list, the state
@@ -38,3 +42,14 @@ func (s Shelf) Put(e Endorsement) {
 
 // Find implements Endorsements.
 func (s Shelf) Find(kind, key string) []byte { return s[kind][key].Data }
+
+// All lists what is on the shelf, ordered by kind and key.
+func (s Shelf) All() []Endorsement {
+	var out []Endorsement
+	for _, kind := range slices.Sorted(maps.Keys(s)) {
+		for _, key := range slices.Sorted(maps.Keys(s[kind])) {
+			out = append(out, s[kind][key])
+		}
+	}
+	return out
+}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -78,29 +79,62 @@ func (w *world) findings(t *testing.T, kind string) (string, evidence.Checks) {
 
 // TestEvidence_OfAnotherHandshakeIsRefused shows real evidence to the door: it is
 // genuine in everything but that it was made for another nonce and key, and that
-// one check refuses it.
+// alone refuses it.
 func TestEvidence_OfAnotherHandshakeIsRefused(t *testing.T) {
-	body := evidencetest.Vector(t, "snp/genoa-v3-evidence.json")
-	w, url := guests(t, "", "snp")
-	err := show(t, url, replayed{evidence.Snp, body})
-	if err == nil || !strings.Contains(err.Error(), "report-data") {
-		t.Fatalf("replayed evidence: %v", err)
+	w, url := guests(t, "", "snp", "tdx", "tpm", "az-snp-vtpm")
+	for _, c := range []struct {
+		tee            evidence.TEE
+		file           string
+		failed, passed string
+	}{
+		{evidence.Snp, "snp/genoa-v3-evidence.json", "report-data", "report-signature"},
+		{evidence.Tpm, "tpm/evidence-64-byte-nonce.json", "report-data", "quote-signature"},
+		{evidence.AzSnpVtpm, "az-vtpm/snp-evidence-v1.json", "report-data", "report-signature"},
+		{evidence.AzSnpVtpm, "az-vtpm/snp-evidence-v2.json", "report-data user-data", "report-signature"},
+	} {
+		err := show(t, url, replayed{c.tee, evidencetest.Vector(t, c.file)})
+		if err == nil || !strings.Contains(err.Error(), "report-data") {
+			t.Fatalf("%s, replayed: %v", c.file, err)
+		}
+		id, checks := w.refusal(t, c.tee, c.failed)
+		if evidencetest.Result(checks, c.passed) != evidence.Passed {
+			t.Errorf("%s: %s is %q", c.file, c.passed, evidencetest.Result(checks, c.passed))
+		}
+		out, err := w.House.Command(t.Context(), "policy", "explain", "--record", id, "--url", "https://"+w.Main)
+		must(t, err)
+		if !strings.Contains(out, c.passed) || !strings.Contains(out, "workload.refused") {
+			t.Errorf("explained: %s", out)
+		}
 	}
-	id, checks := w.findings(t, "workload.refused")
-	if got := evidencetest.Failed(checks); len(got) != 1 || got[0] != "report-data" {
-		t.Errorf("failed: %v", got)
+	// Without collateral a quote is not judged, and the guest may come again.
+	quote := base64.StdEncoding.EncodeToString(evidencetest.Vector(t, "tdx/quote-v4.dat"))
+	if err := show(t, url, replayed{evidence.Tdx, json.RawMessage(`{"cc_eventlog":null,"quote":"` + quote + `"}`)}); err == nil || !strings.Contains(err.Error(), "50806f000000") {
+		t.Errorf("a TDX quote without collateral: %v", err)
 	}
-	if evidencetest.Result(checks, "report-signature") != evidence.Passed {
-		t.Errorf("the signature is %q", evidencetest.Result(checks, "report-signature"))
-	}
-	out, err := w.House.Command(t.Context(), "policy", "explain", "--record", id, "--url", "https://"+w.Main)
-	must(t, err)
-	if !strings.Contains(out, "report-signature") || !strings.Contains(out, "workload.refused") {
-		t.Errorf("explained: %s", out)
-	}
-	if err := show(t, url, replayed{evidence.Tdx, body}); err == nil || !strings.Contains(err.Error(), "not switched on") {
+	if err := show(t, url, replayed{evidence.AzTdxVtpm, json.RawMessage("{}")}); err == nil || !strings.Contains(err.Error(), "not switched on") {
 		t.Errorf("a kind that is not switched on: %v", err)
 	}
+}
+
+// refusal waits for a refusal of a kind of evidence with these checks failed.
+func (w *world) refusal(t *testing.T, tee evidence.TEE, failed string) (string, evidence.Checks) {
+	t.Helper()
+	for range 500 {
+		list, err := w.admin.Records(t.Context(), sallyport.RecordQuery{Type: "workload.refused", Newest: true, Limit: 10})
+		must(t, err)
+		for _, item := range list.Items {
+			r, err := audit.ParseLeaf(item.Record)
+			must(t, err)
+			found, err := evidence.ParseFindings(r.Data["checks"])
+			must(t, err)
+			if found[0].TEE == tee && strings.Join(evidencetest.Failed(found[0].Checks), " ") == failed {
+				return r.ID, found[0].Checks
+			}
+		}
+		time.Sleep(20 * time.Millisecond) // until it has its position
+	}
+	t.Fatalf("no refusal of %s by %s was recorded", tee, failed)
+	return "", nil
 }
 
 // TestEvidence_IsJudgedOffline runs the program on every vector, and looks at the
@@ -108,10 +142,16 @@ func TestEvidence_OfAnotherHandshakeIsRefused(t *testing.T) {
 func TestEvidence_IsJudgedOffline(t *testing.T) {
 	folder := evidencetest.Folder(t)
 	h := found(t, Options{})
+	collateral := t.TempDir() // without its README
+	for _, name := range []string{"tcb-info-2023-06.json", "qe-identity-2023-06.json", "tcb-signing-2023.pem"} {
+		data, err := os.ReadFile(filepath.Join("../../internal/verifier/tdx/testdata", name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(collateral, name), data, 0o600))
+	}
 	for _, c := range offline {
 		args := append([]string{"evidence", "verify", filepath.Join(folder, c.file), "--output", "json", "--at", "2026-06-01T00:00:00Z"}, c.args...)
 		for i, a := range args {
-			args[i] = strings.ReplaceAll(a, "VECTORS", folder)
+			args[i] = strings.NewReplacer("VECTORS", folder, "COLLATERAL", collateral).Replace(a)
 		}
 		out, err := h.Command(t.Context(), args...)
 		if e, ok := errors.AsType[*ExitError](err); ok {
@@ -151,6 +191,13 @@ var offline = []struct {
 	{"snp/genoa-v3-evidence.json", []string{"--report-data", "00"}, "report-data"},
 	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/milan-v2-vcek.der"}, "report-version"},
 	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/invalid-vcek-legacy.der"}, "report-version endorsement-chain"},
+	{"tdx/quote-v4.dat", []string{"--kind", "tdx", "--at", "2023-07-01T00:00:00Z", "--endorsements", "COLLATERAL"}, ""},
+	{"tdx/quote-v4.dat", []string{"--kind", "tdx", "--at", "2023-09-01T00:00:00Z", "--endorsements", "COLLATERAL"}, "collateral-dates"},
+	{"tdx/quote-v5.dat", []string{"--kind", "tdx", "--endorsements", "COLLATERAL"}, "collateral"},
+	{"az-vtpm/snp-evidence-v1.json", []string{"--report-data", "6368616c6c656e6765"}, ""},
+	{"az-vtpm/snp-evidence-v1.json", []string{"--report-data", "00"}, "report-data"},
+	{"az-vtpm/snp-evidence-v2.json", []string{"--report-data", "982f5c6e45df0ed3f10b6f60b02f0c8390e281300f3805e2279c16168cd6ae9aa398f647caa2338748cd0fd9f5f819ef"}, ""},
+	{"az-vtpm/snp-evidence-v2.json", []string{"--report-data", "00"}, "report-data user-data"},
 	{"tpm/evidence-64-byte-nonce.json", nil, ""},
 	{"tpm/evidence-64-byte-nonce.json", []string{"--report-data", "00"}, "report-data"},
 }

@@ -204,9 +204,9 @@ func wanted(g Generation, chip []byte, t TCB) string {
 }
 
 // Recognise reads a file of reference material: a VCEK, or a revocation list of
-// the manufacturer, PEM or DER. It checks the manufacturer's signature and that
-// it is valid at a time. Foreign material is nil without an error.
-func Recognise(data []byte, at time.Time) ([]evidence.Endorsement, error) {
+// the manufacturer, PEM or DER. It checks the manufacturer's signature, and leaves
+// dates to each use. Foreign material is nil without an error.
+func Recognise(data []byte) ([]evidence.Endorsement, error) {
 	m, err := amd()
 	if err != nil {
 		return nil, err
@@ -220,11 +220,8 @@ func Recognise(data []byte, at time.Time) ([]evidence.Endorsement, error) {
 			return nil, nil
 		}
 		e, g, err := m.endorse(der)
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case at.Before(cert.NotBefore) || at.After(cert.NotAfter):
-			return nil, fault.Invalidf("the VCEK is valid from %s to %s", day(cert.NotBefore), day(cert.NotAfter))
 		}
 		return []evidence.Endorsement{{Kind: KindVCEK, Key: wanted(g, e.hardware, e.tcb), Data: der, NotAfter: cert.NotAfter}}, nil
 	}
@@ -237,8 +234,8 @@ func Recognise(data []byte, at time.Time) ([]evidence.Endorsement, error) {
 	if !mine || m.by[g].ark == nil {
 		return nil, nil
 	}
-	if reason := m.by[g].revocations(list, at); reason != "" {
-		return nil, fault.Invalidf("%s", reason)
+	if err := list.CheckSignatureFrom(m.by[g].ark); err != nil {
+		return nil, fault.Invalidf("the revocation list is not signed by %s", list.Issuer.CommonName).Because(err)
 	}
 	return []evidence.Endorsement{{Kind: KindCRL, Key: string(g), Data: der, NotAfter: list.NextUpdate}}, nil
 }

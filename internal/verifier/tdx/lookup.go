@@ -1,0 +1,68 @@
+package tdx
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/evidence"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// collateral finds Intel's word on a platform, and checks that Intel signed it
+// and that it is current. What is not there is an error that is Unavailable.
+func (v *Verifier) collateral(c *evidence.Checks, tee evidence.TEE, p *pck, at time.Time) (*tcbInfo, *qeIdentity, error) {
+	missing := func(name, what string) error {
+		return c.Missing(tee, evidence.Check{
+			Name: name, Expected: what, Seen: "none",
+			Reason: "there is no " + what + " in the reference material; import it from https://api.trustedservices.intel.com/tdx/certification/v4", Section: pcs,
+		})
+	}
+	raw := [3][]byte{v.from.Find(KindSigner, ""), v.from.Find(KindTCBInfo, p.fmspc), v.from.Find(KindIdentity, "")}
+	for i, what := range []string{"certificate of the TCB signer", "TCB info of FMSPC " + p.fmspc, "identity of the quoting enclave"} {
+		if raw[i] == nil {
+			return nil, nil, missing("collateral", what)
+		}
+	}
+	signer, err := v.signers.get(raw[0], func(b []byte) (*x509.Certificate, error) { return parseSigner(b, v.root) })
+	if !c.That(err == nil, evidence.Check{Name: "collateral-signer", Expected: "issued by Intel", Reason: fault.Public(err), Section: pcs}) {
+		return nil, nil, c.Err(tee)
+	}
+	v.current(c, "collateral-signer", []*x509.Certificate{signer, v.root}, at)
+	info, err := v.infos.get(raw[1], func(b []byte) (*tcbInfo, error) { return read(b, "tcbInfo", parseTCBInfo, signer) })
+	if !c.That(err == nil && strings.EqualFold(info.FMSPC, p.fmspc) && strings.EqualFold(info.PCEID, hexOf(p.pceID)), evidence.Check{
+		Name: "tcb-info", Expected: "of FMSPC " + p.fmspc + ", signed by Intel", Reason: "the TCB info is of another platform, or not signed by Intel", Section: pcs,
+	}) {
+		return nil, nil, c.Err(tee)
+	}
+	identity, err := v.identities.get(raw[2], func(b []byte) (*qeIdentity, error) {
+		return read(b, "enclaveIdentity", parseIdentity, signer)
+	})
+	if !c.That(err == nil, evidence.Check{
+		Name: "qe-identity-document", Expected: "signed by Intel", Reason: "the identity of the quoting enclave is not signed by Intel", Section: pcs,
+	}) {
+		return nil, nil, c.Err(tee)
+	}
+	i, q := info, identity
+	good := !at.Before(i.Issued) && !at.After(i.Next) && !at.Before(q.Issued) && !at.After(q.Next)
+	c.That(good, evidence.Check{
+		Name: "collateral-dates", Expected: fmt.Sprintf("TCB info %s to %s, identity %s to %s", day(i.Issued), day(i.Next), day(q.Issued), day(q.Next)),
+		Seen: at.UTC().Format(time.RFC3339), Reason: "the collateral is not current, import newer", Section: pcs,
+	})
+	return i, q, nil
+}
+
+// read reads a signed document and checks its signature. What it gives is kept
+// for the life of the verifier, whose reference material does not change.
+func read[T any](data []byte, member string, parse func([]byte) (T, error), signer *x509.Certificate) (T, error) {
+	var none T
+	signed, signature, err := document(data, member)
+	if err != nil {
+		return none, err
+	}
+	if !verifies(signer, signed, signature) {
+		return none, fault.Invalidf("the %s is not signed by %s", member, signer.Subject.CommonName)
+	}
+	return parse(signed)
+}
