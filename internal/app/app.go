@@ -318,7 +318,7 @@ func (a *App) wireGuests() (flow.Guests, error) {
 		return flow.Guests{}, err
 	}
 	if len(stale) > 0 {
-		a.log.Warn("reference material has expired, evidence that needs it is refused", "endorsements", stale)
+		a.log.Warn("reference material has expired, evidence that needs it is refused", slog.Any("endorsements", stale))
 	}
 	g := flow.Guests{Verifiers: on}
 	a.weak = append(a.weak, weak...)

@@ -242,10 +242,9 @@ func (v *Verifier) enclave(c *evidence.Checks, q *Quote, p *pck) {
 		Name: "attestation-key", Expected: hexOf(bound[:]), Seen: hexOf(q.qeReport[320:352]),
 		Reason: "the quoting enclave vouches for another key", Section: form + ".10",
 	})
-	kx, ky := numbers(q.key)
-	key := &ecdsa.PublicKey{Curve: elliptic.P256(), X: kx, Y: ky}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, q.key...))
 	good := false
-	if _, err := key.ECDH(); err == nil { // a point of the curve
+	if err == nil { // a point of the curve
 		sum := sha256.Sum256(q.signed)
 		x, y := numbers(q.signature)
 		good = ecdsa.Verify(key, sum[:], x, y)

@@ -109,12 +109,20 @@ func (p *Public) readECC(r *reader) error {
 		r.u16()
 	}
 	c := map[uint16]elliptic.Curve{curveP256: elliptic.P256(), curveP384: elliptic.P384(), curveP521: elliptic.P521()}[curve]
-	x, y := new(big.Int).SetBytes(r.sized(maxName)), new(big.Int).SetBytes(r.sized(maxName))
+	x, y := r.sized(maxName), r.sized(maxName)
 	if c == nil || r.bad {
 		return fault.Invalidf("the key's curve is not P-256, P-384 or P-521")
 	}
-	key := &ecdsa.PublicKey{Curve: c, X: x, Y: y}
-	if _, err := key.ECDH(); err != nil {
+	size := (c.Params().BitSize + 7) / 8
+	if len(x) > size || len(y) > size {
+		return fault.Invalidf("the key's coordinates are longer than its curve")
+	}
+	point := make([]byte, 1+2*size) // a TPM may leave zeros out at the front
+	point[0] = 4
+	copy(point[1+size-len(x):], x)
+	copy(point[1+2*size-len(y):], y)
+	key, err := ecdsa.ParseUncompressedPublicKey(c, point)
+	if err != nil {
 		return fault.Invalidf("the key is no point of its curve").Because(err)
 	}
 	p.Key = key

@@ -213,11 +213,10 @@ func (n *Intel) Shelf() evidence.Shelf {
 		"attributes": "11000000000000000000000000000000", "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000", "mrsigner": strings.ToUpper(signerQE), "isvprodid": 2,
 		"tcbLevels": []any{levels("UpToDate", 4), levels("OutOfDate", 2)},
 	}
-	if n.TCB != nil {
-		n.TCB(tcb)
-	}
-	if n.QE != nil {
-		n.QE(qe)
+	for change, m := range map[*func(map[string]any)]map[string]any{&n.TCB: tcb, &n.QE: qe} {
+		if *change != nil {
+			(*change)(m)
+		}
 	}
 	out := evidence.Shelf{}
 	put := func(kind, key, member string, m map[string]any) {

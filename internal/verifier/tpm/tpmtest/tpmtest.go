@@ -4,6 +4,7 @@
 package tpmtest
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -65,7 +66,7 @@ func New(t testing.TB) *TPM {
 
 func (p *TPM) start() {
 	p.t.Helper()
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+p.Path("state"), "--server", "type=unixio,path="+p.Path("s"),
+	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+p.Path("state"), "--server", "type=unixio,path="+p.Path("s"),
 		"--ctrl", "type=unixio,path="+p.Path("s.ctrl"), "--flags", "not-need-init,startup-clear")
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -103,7 +104,7 @@ func (p *TPM) Write(name string, data []byte) {
 
 // Try runs a program in the folder; tpm2-tools talk to this TPM.
 func (p *TPM) Try(program string, args ...string) ([]byte, error) {
-	cmd := exec.Command(program, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), program, args...)
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), "TPM2TOOLS_TCTI=swtpm:path="+p.Path("s"), "TSS2_LOG=all+NONE")
 	out, err := cmd.CombinedOutput()
