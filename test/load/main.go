@@ -65,6 +65,9 @@ var scenarios = map[string]scenario{
 	"plugin-crash":   {"time from a plugin's death to the next good call; memory of idle plugins", 1, false, pluginCrash, crashBudgets},
 	"plugin-upgrade": {"credentials at a steady rate while their plugin is upgraded again and again", 16, true, pluginUpgrade, upgradeBudgets},
 	"start":          {"time until a founded server is ready, and its memory when idle", 1, true, start, startBudgets},
+	"snp-verify":     {"verifications of SNP evidence per second, in process", 1, false, judging(snpEvidence), judgeBudgets(1000)},
+	"tdx-verify":     {"verifications of TDX evidence per second, in process", 1, false, judging(tdxEvidence), judgeBudgets(1500)},
+	"tpm-verify":     {"verifications of a TPM's quote with a log of 38 kB per second, in process", 1, false, judging(tpmEvidence), judgeBudgets(1000)},
 	"verify":         {"records verified per second in an export, in process", 1, false, verify, verifyBudgets},
 }
 

@@ -188,9 +188,10 @@ func (t *tcbInfo) moduleOf(svn []byte) (*module, *level) {
 	if svn[1] == 0 {
 		return &t.Module, nil
 	}
+	id := fmt.Sprintf("TDX_%02X", svn[1])
 	for i := range t.Modules {
 		m := &t.Modules[i]
-		if m.ID != fmt.Sprintf("TDX_%02X", svn[1]) {
+		if m.ID != id {
 			continue
 		}
 		return m, reached(m.Levels, int(svn[0]))

@@ -2,7 +2,6 @@ package tdx
 
 import (
 	"crypto/x509"
-	"fmt"
 	"strings"
 	"time"
 
@@ -25,19 +24,19 @@ func (v *Verifier) collateral(c *evidence.Checks, tee evidence.TEE, p *pck, at t
 			return nil, nil, missing("collateral", what)
 		}
 	}
-	signer, err := v.signers.get(raw[0], func(b []byte) (*x509.Certificate, error) { return parseSigner(b, v.root) })
+	signer, err := v.signers.get(placeOf(raw[0]), func() (*x509.Certificate, error) { return parseSigner(raw[0], v.root) })
 	if !c.That(err == nil, evidence.Check{Name: "collateral-signer", Expected: "issued by Intel", Reason: fault.Public(err), Section: pcs}) {
 		return nil, nil, c.Err(tee)
 	}
 	v.current(c, "collateral-signer", []*x509.Certificate{signer, v.root}, at)
-	info, err := v.infos.get(raw[1], func(b []byte) (*tcbInfo, error) { return read(b, "tcbInfo", parseTCBInfo, signer) })
+	info, err := v.infos.get(placeOf(raw[1]), func() (*tcbInfo, error) { return read(raw[1], "tcbInfo", parseTCBInfo, signer) })
 	if !c.That(err == nil && strings.EqualFold(info.FMSPC, p.fmspc) && strings.EqualFold(info.PCEID, hexOf(p.pceID)), evidence.Check{
 		Name: "tcb-info", Expected: "of FMSPC " + p.fmspc + ", signed by Intel", Reason: "the TCB info is of another platform, or not signed by Intel", Section: pcs,
 	}) {
 		return nil, nil, c.Err(tee)
 	}
-	identity, err := v.identities.get(raw[2], func(b []byte) (*qeIdentity, error) {
-		return read(b, "enclaveIdentity", parseIdentity, signer)
+	identity, err := v.identities.get(placeOf(raw[2]), func() (*qeIdentity, error) {
+		return read(raw[2], "enclaveIdentity", parseIdentity, signer)
 	})
 	if !c.That(err == nil, evidence.Check{
 		Name: "qe-identity-document", Expected: "signed by Intel", Reason: "the identity of the quoting enclave is not signed by Intel", Section: pcs,
@@ -47,7 +46,7 @@ func (v *Verifier) collateral(c *evidence.Checks, tee evidence.TEE, p *pck, at t
 	i, q := info, identity
 	good := !at.Before(i.Issued) && !at.After(i.Next) && !at.Before(q.Issued) && !at.After(q.Next)
 	c.That(good, evidence.Check{
-		Name: "collateral-dates", Expected: fmt.Sprintf("TCB info %s to %s, identity %s to %s", day(i.Issued), day(i.Next), day(q.Issued), day(q.Next)),
+		Name: "collateral-dates", Expected: "TCB info " + day(i.Issued) + " to " + day(i.Next) + ", identity " + day(q.Issued) + " to " + day(q.Next),
 		Seen: at.UTC().Format(time.RFC3339), Reason: "the collateral is not current, import newer", Section: pcs,
 	})
 	return i, q, nil

@@ -9,9 +9,11 @@ import (
 	_ "embed"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -49,6 +51,7 @@ type pck struct {
 	svns     [16]int
 	pceSVN   int
 	instance []byte // of the platform, nil if the certificate does not say
+	firmware string // the versions, for people
 }
 
 // parsePCK reads the chain of a quote and verifies it up to the root. Dates and
@@ -145,6 +148,7 @@ func (p *pck) extension() error {
 	if found != 7 {
 		return bad
 	}
+	p.firmware = fmt.Sprintf("pce %d, sgx %v", p.pceSVN, p.svns)
 	return nil
 }
 
@@ -174,32 +178,42 @@ func (p *pck) tcb(der []byte) bool {
 	return seen == 1<<18-2
 }
 
-// cache keeps what was read and verified, by the digest of its bytes.
-type cache[T any] struct {
+// cache keeps what was read and verified, by a key that stands for its bytes.
+type cache[K comparable, T any] struct {
 	mu   sync.Mutex
-	held map[[sha256.Size]byte]T
+	held map[K]T
 }
+
+// digest stands for bytes of strangers.
+type digest = [sha256.Size]byte
+
+// place stands for reference material, which stays where it is.
+type place struct {
+	first *byte
+	n     int
+}
+
+func placeOf(b []byte) place { return place{unsafe.SliceData(b), len(b)} }
 
 // maxKept bounds a cache: a fleet has some thousand platforms.
 const maxKept = 4096
 
-func (c *cache[T]) get(data []byte, read func([]byte) (T, error)) (T, error) {
-	sum := sha256.Sum256(data)
+func (c *cache[K, T]) get(key K, read func() (T, error)) (T, error) {
 	c.mu.Lock()
-	v, ok := c.held[sum]
+	v, ok := c.held[key]
 	c.mu.Unlock()
 	if ok {
 		return v, nil
 	}
-	v, err := read(data)
+	v, err := read()
 	if err != nil {
 		return v, err
 	}
 	c.mu.Lock()
 	if c.held == nil || len(c.held) >= maxKept {
-		c.held = map[[sha256.Size]byte]T{}
+		c.held = map[K]T{}
 	}
-	c.held[sum] = v
+	c.held[key] = v
 	c.mu.Unlock()
 	return v, nil
 }

@@ -22,6 +22,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
@@ -49,6 +50,9 @@ var (
 	signerQE = "dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5"
 )
 
+// mostChecks is about how many there are.
+const mostChecks = 32
+
 // maxEvidence bounds evidence in bytes: a quote and an event log in base64.
 const maxEvidence = 4096 + (maxQuote+eventlog.MaxSize)/3*4
 
@@ -65,11 +69,11 @@ type Config struct {
 type Verifier struct {
 	from       evidence.Endorsements
 	root       *x509.Certificate
-	pcks       cache[*pck]
-	infos      cache[*tcbInfo]
-	identities cache[*qeIdentity]
-	signers    cache[*x509.Certificate]
-	lists      cache[*x509.RevocationList]
+	pcks       cache[digest, *pck]
+	infos      cache[place, *tcbInfo]
+	identities cache[place, *qeIdentity]
+	signers    cache[place, *x509.Certificate]
+	lists      cache[place, *x509.RevocationList]
 }
 
 var _ evidence.Verifier = (*Verifier)(nil)
@@ -123,7 +127,7 @@ func (v *Verifier) Verify(_ context.Context, e evidence.Evidence, b evidence.Bin
 	if e.TEE != evidence.Tdx {
 		return evidence.Claims{}, fault.Internalf("verifier of tdx got evidence of %s", e.TEE)
 	}
-	var c evidence.Checks
+	c := make(evidence.Checks, 0, mostChecks)
 	q, log, err := parse(e.Body)
 	if err != nil {
 		return evidence.Claims{}, c.Malformed(evidence.Tdx, form, "%s", fault.Public(err))
@@ -165,7 +169,7 @@ func (v *Verifier) Judge(c *evidence.Checks, tee evidence.TEE, q *Quote, at time
 		Name: "quote-header", Expected: "TDX, ECDSA P-256, a quoting enclave of Intel", Seen: hexOf(q.header[2:28]),
 		Reason: "the quote is not of a TD, or not of Intel's quoting enclave", Section: form + ".1",
 	})
-	p, err := v.pcks.get(q.chain, func(b []byte) (*pck, error) { return parsePCK(b, v.root) })
+	p, err := v.pcks.get(sha256.Sum256(q.chain), func() (*pck, error) { return parsePCK(q.chain, v.root) })
 	if !c.That(err == nil, evidence.Check{
 		Name: "pck-chain", Expected: "issued by Intel", Reason: fault.Public(err), Section: pckSpec,
 	}) {
@@ -207,8 +211,8 @@ func (v *Verifier) current(c *evidence.Checks, what string, chain []*x509.Certif
 			c.Skip(k)
 			continue
 		}
-		list, err := v.lists.get(der, func(b []byte) (*x509.RevocationList, error) {
-			l, err := x509.ParseRevocationList(b)
+		list, err := v.lists.get(placeOf(der), func() (*x509.RevocationList, error) {
+			l, err := x509.ParseRevocationList(der)
 			if err != nil || l.CheckSignatureFrom(issuer) != nil {
 				return nil, fault.Invalidf("the revocation list is not signed by %s", issuer.Subject.CommonName)
 			}
@@ -264,19 +268,19 @@ func (v *Verifier) platform(c *evidence.Checks, tee evidence.TEE, q *Quote, p *p
 	svn := q.report[:16]
 	l := info.platform(p, svn)
 	if !c.That(l != nil && slices.Contains(known, l.Status), evidence.Check{
-		Name: "tcb-level", Expected: "a level that Intel has judged", Seen: fmt.Sprintf("tdx %x, pce %d, sgx %v", svn, p.pceSVN, p.svns),
+		Name: "tcb-level", Expected: "a level that Intel has judged", Seen: "tdx " + hexOf(svn) + ", " + p.firmware,
 		Reason: "Intel does not know this state of firmware", Section: pcs,
 	}) {
 		return c.Err(tee)
 	}
 	m, ml := info.moduleOf(svn)
 	c.That(m != nil && hexEqual(q.report[atSEAMSigner:atSEAMAttributes], m.Signer) && masked(q.report[atSEAMAttributes:atAttributes], m.Attributes, m.Mask) && (svn[1] == 0 || ml != nil), evidence.Check{
-		Name: "tdx-module", Expected: fmt.Sprintf("version %d of Intel's", svn[1]), Seen: hexOf(q.report[atSEAMSigner:atAttributes]),
+		Name: "tdx-module", Expected: "version " + strconv.Itoa(int(svn[1])) + " of Intel's", Seen: hexOf(q.report[atSEAMSigner:atAttributes]),
 		Reason: "Intel does not know this TDX module", Section: pcs,
 	})
 	ql := reached(identity.Levels, int(binary.LittleEndian.Uint16(q.qeReport[258:])))
 	c.That(identity.matches(q.qeReport) && ql != nil, evidence.Check{
-		Name: "qe-identity", Expected: identity.ID, Seen: fmt.Sprintf("product %d, version %d", binary.LittleEndian.Uint16(q.qeReport[256:]), binary.LittleEndian.Uint16(q.qeReport[258:])),
+		Name: "qe-identity", Expected: identity.ID, Seen: "product and version " + hexOf(q.qeReport[256:260]),
 		Reason: "the quoting enclave is not the one that Intel describes", Section: pcs,
 	})
 	status, advisories, date := l.Status, slices.Clone(l.Advisories), l.Date

@@ -101,7 +101,7 @@ func (Verifier) Verify(_ context.Context, e evidence.Evidence, b evidence.Bindin
 	if e.TEE != evidence.Tpm {
 		return evidence.Claims{}, fault.Internalf("verifier of tpm got evidence of %s", e.TEE)
 	}
-	var c evidence.Checks
+	c := make(evidence.Checks, 0, 16)
 	s, ak, log, err := parse(e.Body)
 	if err != nil {
 		return evidence.Claims{}, c.Malformed(evidence.Tpm, "guest-components attester/src/tpm", "%s", publicOf(err))
@@ -155,9 +155,9 @@ func nonce(got, want []byte) bool {
 
 // PCRClaims are the registers for policies: pcr00 to pcr23.
 func PCRClaims(pcrs [][]byte) map[string]any {
-	out := map[string]any{}
+	out := make(map[string]any, len(pcrs)+8)
 	for i, v := range pcrs {
-		out[fmt.Sprintf("pcr%02d", i)] = hex.EncodeToString(v)
+		out["pcr"+string([]byte{'0' + byte(i/10), '0' + byte(i%10)})] = hex.EncodeToString(v)
 	}
 	return out
 }
