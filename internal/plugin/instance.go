@@ -64,6 +64,23 @@ type beginning struct {
 	introduce func(context.Context, *instance) error
 }
 
+// connect starts the process and waits for its channel.
+func (i *instance) connect() error {
+	protocol, err := i.client.Client()
+	if err != nil {
+		if fault.Is(i.proc.failure, fault.Denied) {
+			return i.proc.failure
+		}
+		return &reasoned{fault.Unavailablef("plugin %s did not start", i.m.Name).Because(err), ReasonStart}
+	}
+	g, ok := protocol.(*goplugin.GRPCClient)
+	if !ok {
+		return refuse(ReasonIncompatible, "plugin %s does not speak gRPC", i.m.Name)
+	}
+	i.conn = g.Conn
+	return nil
+}
+
 // launchAs is launch with another beginning.
 func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instance, err error) {
 	m := e.Manifest
@@ -105,18 +122,9 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 	// The library waits for the process and for its first answers without a
 	// context; ending the process ends the wait.
 	defer context.AfterFunc(ctx, func() { _ = i.proc.Kill(ctx) })()
-	protocol, err := i.client.Client()
-	if err != nil {
-		if fault.Is(i.proc.failure, fault.Denied) {
-			return nil, i.proc.failure
-		}
-		return nil, &reasoned{fault.Unavailablef("plugin %s did not start", m.Name).Because(err), ReasonStart}
+	if err := i.connect(); err != nil {
+		return nil, err
 	}
-	g, ok := protocol.(*goplugin.GRPCClient)
-	if !ok {
-		return nil, refuse(ReasonIncompatible, "plugin %s does not speak gRPC", m.Name)
-	}
-	i.conn = g.Conn
 	if err := i.run.unchanged(); err != nil { // before it learns anything
 		return nil, err
 	}

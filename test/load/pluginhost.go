@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 )
 
 // packed is a signed plugin package, with what a host needs to run it.
@@ -48,6 +49,7 @@ func wrap(ctx context.Context, dir, pkg, kind string, size int64) (packed, error
 
 // hosted is a plugin host in this process with one installed package.
 type hosted struct {
+	box *sandbox.Sandbox // as a server has it
 	*plugin.Host
 	row    plugin.Installed
 	trust  plugin.Trust
@@ -79,8 +81,11 @@ func (p packed) house(dir string, scale plugin.Scale) (*hosted, error) {
 		return nil, fmt.Errorf("install package: %w", err)
 	}
 	h := &hosted{row: row, trust: p.trust, kind: p.kind, events: &events{seen: map[string][]time.Time{}}}
+	if h.box, err = sandbox.New(sandbox.Config{}); err != nil {
+		return nil, fmt.Errorf("make sandbox: %w", err)
+	}
 	h.Host, err = plugin.New(plugin.Config{
-		Store: store, Log: slog.New(h.events), SteadyAfter: time.Nanosecond, Scale: map[string]plugin.Scale{row.Name: scale},
+		Store: store, Sandbox: h.box, Log: slog.New(h.events), SteadyAfter: time.Nanosecond, Scale: map[string]plugin.Scale{row.Name: scale},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make plugin host: %w", err)
@@ -99,7 +104,7 @@ func (h *hosted) begin(ctx context.Context) error {
 func (h *hosted) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	return h.Close(ctx) //nolint:wrapcheck // says it all
+	return errors.Join(h.Close(ctx), h.box.Close())
 }
 
 // question is what is asked of a measured plugin.

@@ -159,7 +159,7 @@ func pair() (*net.UnixConn, *os.File, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make control channel: %w", err)
 	}
-	near, far := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control") //nolint:gosec // descriptors
+	near, far := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
 	defer func() { _ = near.Close() }()
 	conn, err := net.FileConn(near)
 	if err != nil {

@@ -44,7 +44,7 @@ func openCgroup(root string) (*cgroup, error) {
 	if filepath.Base(dir) == serverGroup { // a server before us went in there
 		dir = filepath.Dir(dir)
 	}
-	offered, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	offered, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers")) //nolint:gosec // of the cgroup file system
 	if err != nil {
 		return nil, errors.New("this process is in no cgroup of version 2")
 	}
@@ -64,7 +64,7 @@ func openCgroup(root string) (*cgroup, error) {
 
 // ownCgroup is the folder of this process's group.
 func ownCgroup(root string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	text, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup")) //nolint:gosec // of the cgroup file system
 	if err != nil {
 		return "", errors.New("/proc/self/cgroup cannot be read")
 	}
@@ -84,7 +84,7 @@ func ownCgroup(root string) (string, error) {
 // delegate moves the server aside and hands the controllers down.
 func delegate(dir string, offered []string) (*cgroup, error) {
 	self := strconv.Itoa(os.Getpid())
-	members, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	members, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")) //nolint:gosec // of the cgroup file system
 	if err != nil {
 		return nil, errors.New("the members of the server's cgroup cannot be read")
 	}
@@ -146,7 +146,7 @@ func (c *cgroup) make(name string, caps manifest.Capabilities) (string, error) {
 
 func write(dir, file, value string) error {
 	// No O_CREATE: a file that the kernel does not have must not be made.
-	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0) //nolint:gosec // of the cgroup file system
 	if err != nil {
 		return fmt.Errorf("%s of the server's cgroup cannot be written: %w", file, errors.Unwrap(err))
 	}
@@ -172,7 +172,7 @@ func (b *box) enterGroup(a *syscall.SysProcAttr) error {
 	if err != nil {
 		return fmt.Errorf("open cgroup: %w", err)
 	}
-	b.keep = append(b.keep, os.NewFile(uintptr(fd), dir)) //nolint:gosec // a descriptor
+	b.keep = append(b.keep, os.NewFile(uintptr(fd), dir))
 	a.UseCgroupFD, a.CgroupFD = true, fd
 	return nil
 }

@@ -23,7 +23,7 @@ func TestSandbox_EndsWithTheServer(t *testing.T) {
 		return
 	}
 	name := fmt.Sprintf("orphan%d", os.Getpid())
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestSandbox_EndsWithTheServer$", "-test.v") //nolint:gosec // ourselves
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestSandbox_EndsWithTheServer$", "-test.v")
 	cmd.Env = append(os.Environ(), childHost+"="+name)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -53,7 +53,7 @@ func (b *box) Dial(ctx context.Context, address string) (net.Conn, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("connect to plugin %s: %w", b.plan.Plugin, err)
 	}
-	f := os.NewFile(uintptr(fd), "plugin") //nolint:gosec // a descriptor
+	f := os.NewFile(uintptr(fd), "plugin")
 	defer func() { _ = f.Close() }()
 	return net.FileConn(f)
 }
@@ -90,7 +90,7 @@ func connect(ctx context.Context, fd int, to netip.AddrPort) error {
 			if gerr != nil || code == 0 {
 				return gerr
 			}
-			return unix.Errno(code) //nolint:gosec // an error number
+			return unix.Errno(code)
 		}
 	}
 	return err

@@ -82,7 +82,7 @@ func (l landlock) rules(grants []grant, ports []uint16, free bool) (*os.File, er
 	if err != nil {
 		return nil, fmt.Errorf("make rules: %w", err)
 	}
-	set := os.NewFile(uintptr(fd), "rules") //nolint:gosec // a descriptor
+	set := os.NewFile(uintptr(fd), "rules")
 	for _, g := range grants {
 		if err := l.allow(fd, g); err != nil {
 			_ = set.Close()
@@ -138,11 +138,11 @@ func ruleset(a attributes) (int, error) {
 	if errno != 0 {
 		return -1, errno
 	}
-	return int(fd), nil //nolint:gosec // a descriptor
+	return int(fd), nil
 }
 
 func addRule(fd int, kind uintptr, rule unsafe.Pointer) error {
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(fd), kind, uintptr(rule), 0, 0, 0) //nolint:gosec // a descriptor
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(fd), kind, uintptr(rule), 0, 0, 0)
 	if errno != 0 {
 		return errno
 	}

@@ -185,7 +185,7 @@ func loopback(l *list) {
 	var fds []byte
 	for n := range loopbackSockets {
 		l.call("open a socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP)
-		fds = binary.NativeEndian.AppendUint32(fds, uint32(fdNext+n)) //nolint:gosec // small
+		fds = binary.NativeEndian.AppendUint32(fds, uint32(fdNext+n))
 	}
 	control := binary.NativeEndian.AppendUint64(nil, uint64(unix.CmsgLen(len(fds)))) //nolint:gosec // small
 	control = binary.NativeEndian.AppendUint32(control, unix.SOL_SOCKET)
@@ -203,7 +203,7 @@ func (r recipe) privileges(l *list) {
 	l.call("give up new privileges", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	if r.spaces || os.Geteuid() == 0 {
 		for c := range r.lastCap + 1 {
-			l.call("drop capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(c)) //nolint:gosec // small
+			l.call("drop capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(c))
 		}
 		// Number 0 is nobody special, nothing brings capabilities back, for ever:
 		// SECBIT_NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock,

@@ -22,7 +22,7 @@ import (
 // why there is no compiled shim.
 
 // runner is the code of launchers. It must not be called.
-func runner()
+func runner() //nolint:unused // runnerText gives its address
 
 // runnerText is where the code of runner begins.
 func runnerText() unsafe.Pointer
@@ -152,7 +152,7 @@ func (l *list) segments(code []byte, machine uint16) []segment {
 	return parts
 }
 
-func roundUp(n int) uint64 { return (uint64(n) + alignment - 1) / alignment * alignment }
+func roundUp(n int) uint64 { return (uint64(n) + alignment - 1) / alignment * alignment } //nolint:gosec // small
 
 // segment is a part of the image.
 type segment struct {

@@ -160,18 +160,18 @@ func (v *view) optional(paths []string, rights uint64, form bind) {
 
 // add grants a path: the object that it names, and the links on the way to it.
 func (v *view) add(path string, rights uint64, form bind) {
-	real, err := v.resolve(path)
+	found, err := v.resolve(path)
 	if err != nil {
 		v.err = errors.Join(v.err, err)
 		return
 	}
-	info, err := os.Stat(real)
+	info, err := os.Stat(found)
 	if err != nil {
 		v.err = errors.Join(v.err, err)
 		return
 	}
-	form.path, form.folder = real, info.IsDir()
-	v.grants = append(v.grants, grant{real, rights})
+	form.path, form.folder = found, info.IsDir()
+	v.grants = append(v.grants, grant{found, rights})
 	v.binds = append(v.binds, form)
 }
 

@@ -188,8 +188,12 @@ func (a *abilities) limits(c manifest.Capabilities) []limit {
 		processes = uint64(c.Processes)
 	}
 	list := []limit{
-		{unix.RLIMIT_CORE, 0}, {unix.RLIMIT_FSIZE, 0}, {unix.RLIMIT_NOFILE, openFiles}, {unix.RLIMIT_DATA, memory << 20},
-		{unix.RLIMIT_MEMLOCK, 1 << 20}, {unix.RLIMIT_MSGQUEUE, 0},
+		{unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_FSIZE, 0},
+		{unix.RLIMIT_NOFILE, openFiles},
+		{unix.RLIMIT_DATA, memory << 20},
+		{unix.RLIMIT_MEMLOCK, 1 << 20},
+		{unix.RLIMIT_MSGQUEUE, 0},
 	}
 	if a.spaces { // elsewhere it would count what else this user runs
 		list = append(list, limit{unix.RLIMIT_NPROC, processes})

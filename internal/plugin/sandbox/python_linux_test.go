@@ -64,9 +64,11 @@ func TestSandbox_RunsAnInterpreter(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		cmd := &exec.Cmd{Path: python, Args: []string{python, "-I", "-B", "-c", "import sys; sys.path.insert(0, " +
-			"\"" + tree + "\"); import runpy; runpy.run_path(\"" + tree + "/main.py\", run_name=\"__main__\")"},
-			Dir: dir, Env: []string{}, Stdout: &out, Stderr: &out}
+		cmd := &exec.Cmd{
+			Path: python, Args: []string{python, "-I", "-B", "-c", "import sys; sys.path.insert(0, " +
+				"\"" + tree + "\"); import runpy; runpy.run_path(\"" + tree + "/main.py\", run_name=\"__main__\")"},
+			Dir: dir, Env: []string{}, Stdout: &out, Stderr: &out,
+		}
 		b, err := box.Prepare(t.Context(), plugin.SandboxPlan{
 			Plugin: "python", SocketDir: dir, Loopback: true, Tree: &plugin.SandboxTree{Dir: tree, Interpreter: python},
 		}, cmd)

@@ -182,7 +182,7 @@ func (r rule) body() []unix.SockFilter {
 		}
 		b = append(b, clause...)
 	}
-	return append(b, answer(unix.SECCOMP_RET_ERRNO|uint32(r.errn)))
+	return append(b, answer(unix.SECCOMP_RET_ERRNO|uint32(r.errn))) //nolint:gosec // small
 }
 
 func load(offset uint32) unix.SockFilter {
