@@ -50,7 +50,10 @@ type App struct {
 	files   map[string]*ca.Files // by listener name
 	rest    http.Handler
 	kbs     http.Handler
-	weak    []string // switches that weaken, for status and start-up
+	weak    []string     // switches that weaken, for status and start-up
+	lock    *plugin.Lock // nil for none
+
+	unlisted atomic.Pointer[error] // why a plugin of the configuration is missing
 
 	// The keys in use, and what holds some of them; see rotation.go.
 	ring      atomic.Pointer[keyring]
@@ -135,7 +138,10 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 	if err := a.gate.Reload(ctx); err != nil {
 		return err
 	}
-	return a.gate.ApplyPlugins(ctx)
+	if err := a.gate.ApplyPlugins(ctx); err != nil {
+		return err
+	}
+	return a.settlePlugins(ctx)
 }
 
 // openStore opens the store alone.
@@ -253,6 +259,12 @@ func (a *App) openPlugins(ctx context.Context) (packages, error) {
 	if err != nil {
 		return packages{}, err
 	}
+	if a.lock, err = a.cfg.Plugins.readLock(); err != nil {
+		return packages{}, err
+	}
+	if a.cfg.Plugins.Development {
+		a.weak = append(a.weak, "plugins.development is on: PACKAGES SIGNED BY A DEVELOPER'S OWN KEY RUN HERE; this is nobody's production")
+	}
 	st, err := plugin.OpenStore(filepath.Join(a.cfg.DataDir, "plugins"))
 	if err != nil {
 		return packages{}, err
@@ -293,7 +305,12 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 	if err != nil {
 		return nil, err
 	}
+	var locked map[string]string
+	if a.lock != nil {
+		locked = a.lock.Digests()
+	}
 	return flow.New(flow.Config{
+		Development: a.cfg.Plugins.Development, Locked: locked,
 		Ledger: a.store, Store: a.store, Clock: a.store,
 		Envelope: a.keys().vault, Pepper: pepper{a}, Authority: a.authority, Keyring: keeper{a}, KeyPeriods: a.cfg.Keys.periods(),
 		Sessions: sessions, Providers: a.host, Packages: p, Repositories: repositories{}, Depot: own,

@@ -52,6 +52,7 @@ func (a *App) background(ctx context.Context) (wait func()) {
 			inner.Wait()
 		})
 	})
+	tasks.Go(func() { a.retryListed(ctx) })
 	return tasks.Wait
 }
 

@@ -198,7 +198,7 @@ func (c *Config) fill() {
 
 func (c *Config) paths() []*string {
 	paths := []*string{
-		&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Endorsements, &c.Plugins.Repository.Dir, &c.Plugins.Repository.Keys,
+		&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Endorsements, &c.Plugins.Repository.Dir, &c.Plugins.Repository.Keys, &c.Plugins.Lock,
 	}
 	for i := range c.KEK.Old {
 		paths = append(paths, &c.KEK.Old[i])
@@ -209,6 +209,9 @@ func (c *Config) paths() []*string {
 	}
 	for _, l := range listeners {
 		paths = append(paths, &l.Certificate, &l.Key, &l.ClientCA)
+	}
+	for i := range c.Plugins.Install {
+		paths = append(paths, &c.Plugins.Install[i].Source)
 	}
 	for i := range c.Notify.Webhooks {
 		paths = append(paths, &c.Notify.Webhooks[i].SecretFile)

@@ -109,5 +109,8 @@ func (a *App) healthy(ctx context.Context) error {
 	if err := a.keysErr.Load(); err != nil && *err != nil {
 		return fault.Unavailablef("the keys of the store have changed and cannot be opened: look at the log").Because(*err)
 	}
+	if err := a.listed(); err != nil {
+		return err
+	}
 	return a.gate.Reload(ctx)
 }

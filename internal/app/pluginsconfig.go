@@ -21,6 +21,15 @@ type Plugins struct {
 	// Repository is the plugin repository that this server keeps itself; none
 	// without a folder.
 	Repository OwnRepository `yaml:"repository"`
+	// Install are the plugins that must be there before the server is ready.
+	Install []Listed `yaml:"install"`
+	// Lock names a lock file, as plugin lock writes it: nothing else runs, and the
+	// server does not start where something else is installed or something is
+	// missing.
+	Lock string `yaml:"lock"`
+	// Development accepts packages that a developer's own key has signed. It
+	// weakens, and is for nobody's production.
+	Development bool `yaml:"development"`
 }
 
 // OwnRepository is a repository that takes packages in (POST /plugins/upload) and
@@ -70,6 +79,11 @@ func (p Plugins) validate() error {
 			if m.value < 0 || m.value > m.most {
 				return fault.Invalidf("plugins.scale: %s of %s must be 1 to %d", m.name, name, m.most)
 			}
+		}
+	}
+	for _, l := range p.Install {
+		if err := l.validate(); err != nil {
+			return err
 		}
 	}
 	return p.Repository.validate()

@@ -15,6 +15,8 @@ import (
 // InstallRequest says what is to be installed, and what the operator has agreed
 // to.
 type InstallRequest struct {
+	// Name and Version are what it must be; empty for any.
+	Name, Version string
 	// Digest is that of the package that the operator was shown: another one is
 	// refused. Empty takes the package that comes.
 	Digest string
@@ -128,7 +130,8 @@ func (g *Gate) verified(ctx context.Context, pack io.Reader, r InstallRequest) (
 	if content, ok := pack.(Content); ok && err != nil && content.Err() != nil {
 		err = content.Err()
 	}
-	if err == nil && r.Digest != "" && r.Digest != v.entry.Digest {
+	m := v.entry.Manifest
+	if err == nil && (r.Digest != "" && r.Digest != v.entry.Digest || r.Name != "" && r.Name != m.Name || r.Version != "" && r.Version != m.Version) {
 		err = plugin.Unlike(v.entry, r.Digest)
 	}
 	return v, err
