@@ -59,7 +59,7 @@ func pluginStatus(s *shell) *cobra.Command {
 				for _, p := range picked {
 					rows = append(rows, []string{
 						p.Name, p.Version, p.State, counted(p), processes(p), strconv.Itoa(p.Starts), strconv.Itoa(p.Crashes),
-						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), p.Detail,
+						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), strings.TrimSpace(signedFor(p.SignedFor) + " " + p.Detail),
 					})
 				}
 				return s.rows([]string{"NAME", "VERSION", "STATE", "REASON", "READY", "STARTS", "CRASHES", "CALLS", "FAILURES", "SANDBOX", "DETAIL"}, rows)

@@ -27,15 +27,22 @@ func (a *agreement) flags(c *cobra.Command) {
 
 func pluginInstall(s *shell) *cobra.Command {
 	var a agreement
+	var bare bareFlags
 	var bundle, from string
+	var develop bool
 	c := &cobra.Command{
-		Use: "install FILE | NAME[@VERSION] | --bundle FILE", Short: "Install a package at the server", Args: cobra.MaximumNArgs(1),
+		Use: "install FILE | NAME[@VERSION] | --bundle FILE | DIR --dev", Short: "Install a package at the server", Args: cobra.MaximumNArgs(1),
 		Long: `Show who made a package and what it asks for, ask, and send it to the server,
 which verifies it and runs it from now on: a file, a package of a pinned
 repository, or those in a bundle. A package of the same name is replaced; what is
 new compared with it is marked. Where nobody can be asked, --yes accepts what is
 shown. An older version than the installed one is refused unless --allow-downgrade
-says that it is meant, and one below the lowest secure version in any case.`,
+says that it is meant, and one below the lowest secure version in any case.
+
+With --dev it builds a folder and signs it with a key of this machine's own, made on
+the spot, which counts only at servers with plugins.development: nobody's
+production. With --agentkms it installs a bare executable with the signature beside
+it (FILE.sig), by a key that is trusted for that.`,
 		Example: "  sallyport plugin install my.spk\n  sallyport plugin install sshcert@1.2.0 --yes\n  sallyport plugin install --bundle plugins.bundle",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (bundle == "") != (len(args) == 1) {
@@ -44,6 +51,12 @@ says that it is meant, and one below the lowest secure version in any case.`,
 			return s.calling(c.Context(), func(client *sallyport.Client) error {
 				if bundle != "" {
 					return s.installBundle(c.Context(), client, bundle, from, a)
+				}
+				if bare.on {
+					return s.installBare(c.Context(), client, args[0], bare, a)
+				}
+				if develop {
+					return s.installDevelopment(c.Context(), client, args[0], a)
 				}
 				if name, version, ok := named(args[0]); ok && !isFile(args[0]) {
 					return s.installNamed(c.Context(), client, from, name, version, a)
@@ -54,7 +67,9 @@ says that it is meant, and one below the lowest secure version in any case.`,
 	}
 	c.Flags().StringVar(&bundle, "bundle", "", "install the packages in this bundle")
 	c.Flags().StringVar(&from, "repository", "", "the repository, if there are several")
+	c.Flags().BoolVar(&develop, "dev", false, "build the folder DIR and sign it with this machine's development key")
 	a.flags(c)
+	bare.flags(c)
 	return repeatable(c, "finds the package installed")
 }
 

@@ -156,7 +156,9 @@ func trustRemove(s *shell) *cobra.Command {
 		Use: "remove KEY-ID", Short: "Trust a key no longer",
 		Long:    "Trust a key no longer. Plugins that do not run without its signature stop. It can be trusted again.",
 		Example: "  sallyport plugin trust remove 3f1c...",
-	}, "removed", func(ctx context.Context, client *sallyport.Client, id string) error { return client.DistrustPublisher(ctx, id) })
+	}, "removed", func(ctx context.Context, client *sallyport.Client, id string) error {
+		return client.DistrustPublisher(ctx, id)
+	})
 }
 
 func trustRetire(s *shell) *cobra.Command {
@@ -164,7 +166,9 @@ func trustRetire(s *shell) *cobra.Command {
 		Use: "retire KEY-ID", Short: "Let a key sign nothing new",
 		Long:    "Let a key that was replaced sign nothing new. What it signed and is installed goes on until the key expires.",
 		Example: "  sallyport plugin trust retire 3f1c...",
-	}, "retired", func(ctx context.Context, client *sallyport.Client, id string) error { return client.RetirePublisherKey(ctx, id) })
+	}, "retired", func(ctx context.Context, client *sallyport.Client, id string) error {
+		return client.RetirePublisherKey(ctx, id)
+	})
 }
 
 func trustRevoke(s *shell) *cobra.Command {

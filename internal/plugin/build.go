@@ -120,6 +120,16 @@ func Build(spec Spec, out string) (Report, error) {
 // signs again replaces the own signature. The content is checked against the
 // manifest first, so that nobody signs what they have not got.
 func Sign(file string, key ed25519.PrivateKey) (Report, error) {
+	return sign(file, key, manifest.PayloadType)
+}
+
+// SignDevelopment signs a package for servers that accept packages of developers:
+// its other signatures go, and no publisher's threshold is met by it.
+func SignDevelopment(file string, key ed25519.PrivateKey) (Report, error) {
+	return sign(file, key, manifest.PayloadTypeDevelopment)
+}
+
+func sign(file string, key ed25519.PrivateKey, payloadType string) (Report, error) {
 	h, m, err := readWhole(file)
 	if err != nil {
 		return Report{}, err
@@ -130,6 +140,9 @@ func Sign(file string, key ed25519.PrivateKey) (Report, error) {
 	}
 	if !bytes.Equal(payload, h.manifestBytes) {
 		return Report{}, fault.Invalidf("signature.dat belongs to another manifest; build the package again")
+	}
+	if e.PayloadType != payloadType {
+		e = sealEnvelope(payloadType, payload)
 	}
 	if e, err = e.sign(key); err != nil {
 		return Report{}, err
