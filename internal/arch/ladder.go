@@ -119,6 +119,7 @@ var edges = map[string]map[string]string{
 	"internal/cli": {
 		"internal/audit":             "audit verify works offline",
 		"internal/plugin":            "plugin verify works offline",
+		"internal/plugin/sandbox":    "plugin conformance confines a plugin as a server does",
 		"internal/plugin/repository": "plugin publish and plugin repository work offline (docs/decisions/0016)",
 		"internal/policy":            "policy test works offline",
 		"internal/evidence":          "the key broker's guest speaks its protocol (docs/decisions/0008)",

@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/plugin/conformance"
+	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 )
 
 // requestsFile is where an author keeps what plugin conformance tries.
@@ -36,6 +37,12 @@ without them simple requests are made up. The exit code is 4 if a check fails.`,
 				return err
 			}
 			defer clean()
+			box, err := sandbox.New(sandbox.Config{})
+			if err != nil {
+				return err
+			}
+			defer func() { _ = box.Close() }()
+			config.Sandbox = box
 			stop := s.busy("checking " + args[0])
 			r, err := conformance.Run(c.Context(), config)
 			stop()

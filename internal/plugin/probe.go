@@ -95,6 +95,14 @@ func (p *Probe) Address() net.Addr {
 	return p.i.proc.address
 }
 
+// Sandbox says what confines it and what does not; "off" for nothing.
+func (p *Probe) Sandbox() string {
+	if p.i.proc.box == nil {
+		return "off"
+	}
+	return p.i.proc.box.Report()
+}
+
 // PID is the process id, as this machine sees it.
 func (p *Probe) PID() int { return p.i.proc.pid() }
 

@@ -225,6 +225,10 @@ func (p *process) Diagnose(context.Context) string { return "" }
 func (p *process) PluginToHost(network, address string) (string, string, error) {
 	switch {
 	case network == "unix" && filepath.IsAbs(address) && strings.HasPrefix(filepath.Clean(address), p.socket+string(filepath.Separator)):
+		if !p.local && privateChannel && !p.certified() {
+			p.local = true // the kernel says who is at the other end, as for our own contract
+			p.plain()
+		}
 	case network == "tcp" && !p.local:
 		if p.failure = p.judgeTCP(address); p.failure != nil {
 			return "", "", p.failure
@@ -245,8 +249,7 @@ func (p *process) judgeTCP(address string) error {
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
 		return fault.Deniedf("plugin %s announces an address that is not on the loopback interface", p.name)
 	}
-	const certificate = 6 // the place of the certificate in the handshake line
-	if strings.Count(strings.TrimSpace(p.said.String()), "|") >= certificate-1 {
+	if p.certified() {
 		return nil
 	}
 	if p.box == nil || !p.box.Private() {
@@ -255,6 +258,12 @@ func (p *process) judgeTCP(address string) error {
 	}
 	p.plain()
 	return nil
+}
+
+// certified reports whether the handshake line has a certificate.
+func (p *process) certified() bool {
+	const certificate = 6 // its place
+	return strings.Count(strings.TrimSpace(p.said.String()), "|") >= certificate-1
 }
 
 // HostToPlugin changes nothing: both see the same names.
