@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 			return errors.Join(err, goEnvironment(e))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serve, "stop": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually,
+			"serve": serve, "stop": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually, "page": page,
 		},
 	})
 }
