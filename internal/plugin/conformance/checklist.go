@@ -138,7 +138,7 @@ func judgeSources(ctx context.Context, asked map[string][]sources) (map[string]a
 	ctx, cancel := context.WithTimeout(ctx, judging)
 	defer cancel()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, "python3", "-I", "-S", "-B", "-c", judge)
+	cmd := exec.CommandContext(ctx, "python3", "-I", "-S", "-B", "-c", judge) //nolint:gosec // our own program
 	cmd.Env, cmd.Stdin, cmd.Stdout = []string{}, bytes.NewReader(question), &out
 	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); errors.Is(err, exec.ErrNotFound) {

@@ -80,7 +80,6 @@ type run struct {
 	short  string // likewise, for sockets, whose names are short by nature
 	m      manifest.Manifest
 	digest string
-	host   *plugin.Host
 	log    *journal
 	report Report
 }
