@@ -101,16 +101,7 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 		return nil, err
 	}
 	private := privateChannel && m.Contract == manifest.ContractSallyport
-	exited := make(chan struct{})
-	stop := &brake{exited: exited}
-	i.proc = &process{
-		name: m.Name, run: i.run, spawn: h.spawn, local: private, exited: exited,
-		stderr: newOutput(h.cfg.Log, m.Name, "stderr", h.cfg.Now, stop), brake: stop,
-		sandbox: h.cfg.Sandbox,
-		plan: SandboxPlan{
-			Plugin: m.Name, Capabilities: m.Capabilities, Tree: i.run.tree, Loopback: m.Contract == manifest.ContractAgentKMS,
-		},
-	}
+	i.proc = h.process(i, private)
 	if how.made != nil {
 		how.made(i.proc)
 	}
@@ -137,6 +128,20 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 		i.fail()
 	}()
 	return i, nil
+}
+
+// process makes the process of an instance, which is not started yet.
+func (h *Host) process(i *instance, private bool) *process {
+	exited := make(chan struct{})
+	stop := &brake{exited: exited}
+	return &process{
+		name: i.m.Name, run: i.run, spawn: h.spawn, local: private, exited: exited,
+		stderr: newOutput(h.cfg.Log, i.m.Name, "stderr", h.cfg.Now, stop), brake: stop,
+		sandbox: h.cfg.Sandbox,
+		plan: SandboxPlan{
+			Plugin: i.m.Name, Capabilities: i.m.Capabilities, Tree: i.run.tree, Loopback: i.m.Contract == manifest.ContractAgentKMS,
+		},
+	}
 }
 
 // handshake is that of a package's contract.
