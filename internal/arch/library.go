@@ -67,8 +67,8 @@ var banned = map[string]string{
 
 // excused are packages that must import what is banned, with the reason.
 var excused = map[string]map[string]string{
-	"internal/app": {"log": "net/http's server names its type"},
-	"sdk":          {"math/rand/v2": "spreads retries in time and guards nothing"},
+	"internal/app":                {"log": "net/http's server names its type"},
+	"sdk":                         {"math/rand/v2": "spreads retries in time and guards nothing"},
 	"internal/plugin/conformance": {"math/rand/v2": "makes the same cases each time and guards nothing"},
 	"internal/plugin": {
 		"log":          "go-plugin's logger interface names its type",
