@@ -200,7 +200,9 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fault.Wrap(err, "sign checkpoint")
 	}
-	err = s.submit(ctx, s.own(in.steps(h, t, next)...))
+	j := s.own(in.steps(h, t, next)...)
+	j.published = true
+	err = s.submit(ctx, j)
 	if err != nil {
 		in.builder = nil
 		if fault.Is(err, fault.Conflict) {

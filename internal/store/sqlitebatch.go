@@ -88,7 +88,7 @@ func (e *sqliteEngine) execute(batch []*job) ([]*job, error) {
 	if batch = e.spare(batch); len(batch) == 0 {
 		return nil, nil
 	}
-	if err := e.syncWithCommit(slices.ContainsFunc(batch, func(j *job) bool { return j.internal })); err != nil {
+	if err := e.syncWithCommit(slices.ContainsFunc(batch, func(j *job) bool { return j.published })); err != nil {
 		return batch, err
 	}
 	if e.careful == 0 && !e.s.cfg.Savepoints {

@@ -14,12 +14,13 @@ import (
 // job is a unit on its way: everything that can be computed beforehand was,
 // in the goroutine of its caller.
 type job struct {
-	steps    []step
-	record   *pendingRow // nil for what the store does on its own account
-	urgent   bool
-	internal bool // of the store itself; goes first and never refused for load
-	done     chan error
-	answered bool // the writer's alone
+	steps     []step
+	record    *pendingRow // nil for what the store does on its own account
+	urgent    bool
+	internal  bool // of the store itself; goes first and never refused for load
+	published bool // others are shown what it writes: durable before it can be seen
+	done      chan error
+	answered  bool // the writer's alone
 }
 
 // step is one statement of a job.
@@ -302,7 +303,7 @@ func (q *queue) move(batch []*job, n int, lanes ...int) []*job {
 
 // join returns up to n more jobs of callers while a committed batch is on its way
 // to the disk, waiting for them; none as soon as that has landed. Jobs of the
-// store itself do not join: they need a transaction of another kind.
+// store itself do not join: some need a transaction of another kind.
 func (q *queue) join(n int) []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
