@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/sallyport-project/sallyport/internal/app"
@@ -33,6 +34,7 @@ func serveProfiled(args []string) error {
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
+	debug.SetGCPercent(400) // as `sallyport serve` does
 	end, err := profileInto(args[4])
 	if err != nil {
 		return err
