@@ -98,10 +98,10 @@ func (r *reserve) refill() {
 // Pace of checkpoints of the write-ahead log.
 const (
 	checkpointPause   = 250 * time.Millisecond
-	checkpointBatches = 300              // batches after which it is worth while
-	checkpointIdle    = 20               // pauses after which it is done for fewer
-	walAnew           = 4 << 10         // pages after which the log begins anew
-	walLeft           = 256              // pages that may be left to copy while the writer waits
+	checkpointBatches = 300     // batches after which it is worth while
+	checkpointIdle    = 20      // pauses after which it is done for fewer
+	walAnew           = 4 << 10 // pages after which the log begins anew
+	walLeft           = 256     // pages that may be left to copy while the writer waits
 	walFull           = int64(walAnew * (4<<10 + 24))
 	walHuge           = int64(256 << 20) // bytes above which the file is cut
 )
