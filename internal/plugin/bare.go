@@ -23,6 +23,15 @@ type bareProof struct {
 	sig []byte
 }
 
+// asPackage refuses a package file with such a signature: it says nothing of the
+// manifest, and has not been judged over the executable yet.
+func (v vouched) asPackage() error {
+	if v.use != UseAgentKMS {
+		return nil
+	}
+	return refuse(ReasonBadSignature, "the package has a signature of AgentKMS over its executable, which says nothing of its manifest; install the executable itself")
+}
+
 // vouching returns the ids of the distinct keys that vouch for the manifest. For
 // a signature over the executable that is not known yet: see [envelope.proofs].
 func (e envelope) vouching(payload []byte, keys map[string]ed25519.PublicKey) []string {

@@ -187,6 +187,9 @@ func Verify(file string, trust Trust) (Report, error) {
 	}
 	v, err := trust.verify(h.manifestBytes, h.envelopeBytes, forInstall)
 	if err == nil {
+		err = v.asPackage()
+	}
+	if err == nil {
 		err = trust.admits(v.m, Digest(h.manifestBytes))
 	}
 	if err == nil {

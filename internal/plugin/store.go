@@ -98,8 +98,8 @@ func (s *Store) Install(r io.Reader, trust Trust) (Entry, error) {
 		return Entry{}, err
 	}
 	m, digest := v.m, Digest(h.manifestBytes)
-	if v.use == UseAgentKMS {
-		return Entry{}, refuse(ReasonBadSignature, "the package has a signature of AgentKMS over its executable, which says nothing of its manifest; install the executable itself")
+	if err := v.asPackage(); err != nil {
+		return Entry{}, err
 	}
 	if err := trust.admits(m, digest); err != nil {
 		return Entry{}, err

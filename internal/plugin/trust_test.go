@@ -376,6 +376,9 @@ func TestBare_SignaturesStayApart(t *testing.T) {
 	if _, err := r.store.Install(bytes.NewReader(legacy), trust); ReasonOf(err) != ReasonBadSignature {
 		t.Errorf("as a package: %v", err)
 	}
+	if r, err := Verify(out, trust); ReasonOf(err) != ReasonBadSignature || r.Verified != nil {
+		t.Errorf("as a package, before it is published: %+v, %v", r, err)
+	}
 	// The raw signature in a package's envelope, by a key for packages.
 	m := manifestBytes(t, testManifest("x"))
 	raw := sealEnvelope(manifest.PayloadType, m)
