@@ -86,14 +86,14 @@ func OpenBundle(r io.Reader) (*Bundle, error) {
 	for {
 		h, err := b.header()
 		if errors.Is(err, io.EOF) {
-			return b, nil
+			return b.begun()
 		}
 		if err != nil {
 			return nil, err
 		}
 		if strings.HasPrefix(h.Name, packagesDir) {
 			b.next = h
-			return b, nil
+			return b.begun()
 		}
 		if total += h.Size; !servedMetadata.MatchString(h.Name) || b.files[h.Name] != nil || len(b.files) == maxBundleFiles || h.Size > maxTargets || total > maxBundleBytes {
 			return nil, fault.Invalidf("the bundle has a file that does not belong into one, or too much metadata")
@@ -104,6 +104,14 @@ func OpenBundle(r io.Reader) (*Bundle, error) {
 		}
 		b.files[h.Name] = data
 	}
+}
+
+// begun refuses a bundle without metadata.
+func (b *Bundle) begun() (*Bundle, error) {
+	if len(b.files) == 0 {
+		return nil, fault.Invalidf("the bundle has no metadata, or is none")
+	}
+	return b, nil
 }
 
 // header reads the next entry, which must be a regular file. At the end there
