@@ -155,19 +155,7 @@ Metadata is good for: root 365d, targets 90d, snapshot 7d, timestamp 1d, unless
 			if p.Lives, err = readLives(repository.DefaultLives, lives); err != nil {
 				return err
 			}
-			if p.Root.Keys, err = s.holders(h.folder, repository.RoleRoot, roots); err == nil {
-				p.Targets.Keys, err = s.holders(h.folder, repository.RoleTargets, targets)
-			}
-			if err == nil {
-				p.Snapshot.Keys, err = s.holders(h.folder, repository.RoleSnapshot, nil)
-			}
-			if err == nil {
-				p.Timestamp.Keys, err = s.holders(h.folder, repository.RoleTimestamp, nil)
-			}
-			if err == nil && len(names) > 0 {
-				p.Uploads.Keys, err = s.holders(h.folder, repository.RoleUploads, nil)
-			}
-			if err != nil {
+			if err := s.planned(&p, h.folder, roots, targets); err != nil {
 				return err
 			}
 			p.Root.Threshold, p.Targets.Threshold = rootNeed, targetsNeed
@@ -192,6 +180,27 @@ Metadata is good for: root 365d, targets 90d, snapshot 7d, timestamp 1d, unless
 	f.StringSliceVar(&names, "uploads", nil, "patterns of package names that a server may take in (default: none)")
 	f.StringArrayVar(&lives, "life", nil, "how long metadata is good, as ROLE=90d; may be given several times")
 	return c
+}
+
+// planned fills in who holds which role. Without names there are no uploads.
+func (s *shell) planned(p *repository.Plan, folder string, roots, targets []string) error {
+	for _, r := range []struct {
+		name  string
+		to    *repository.Holders
+		files []string
+	}{
+		{repository.RoleRoot, &p.Root, roots}, {repository.RoleTargets, &p.Targets, targets},
+		{repository.RoleSnapshot, &p.Snapshot, nil}, {repository.RoleTimestamp, &p.Timestamp, nil}, {repository.RoleUploads, &p.Uploads, nil},
+	} {
+		if r.name == repository.RoleUploads && len(p.UploadNames) == 0 {
+			continue
+		}
+		var err error
+		if r.to.Keys, err = s.holders(folder, r.name, r.files); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // holders are the public keys of a role: those given, else the one of the

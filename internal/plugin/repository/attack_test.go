@@ -582,3 +582,28 @@ func TestRelease_SaysWhatMustNotBeInstalled(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+func TestRelease_TakesOnlyThePackageThatItDescribes(t *testing.T) {
+	w, _, _ := seenWorld(t)
+	r := w.look().Releases[0]
+	report, err := plugin.Inspect(filepath.Join(w.dir.path, TargetName(r)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := plugin.Entry{Digest: report.Digest, Manifest: report.Manifest}
+	if err := r.Offers(entry); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(r *plugin.Release){
+		"name":      func(r *plugin.Release) { r.Name = "other" },
+		"version":   func(r *plugin.Release) { r.Version = "9.9.9" },
+		"publisher": func(r *plugin.Release) { r.Publisher = "other" },
+		"digest":    func(r *plugin.Release) { r.Digest = "sha256:" + strings.Repeat("0", 64) },
+	} {
+		other := r
+		change(&other)
+		if err := other.Offers(entry); plugin.ReasonOf(err) != plugin.ReasonDigest {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+}

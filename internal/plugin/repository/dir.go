@@ -38,7 +38,8 @@ type Lives struct {
 	Root, Targets, Snapshot, Timestamp time.Duration
 }
 
-// DefaultLives: who loses sight of a repository notices after a day.
+// DefaultLives are those of a plan that names none: who loses sight of a
+// repository notices after a day.
 var DefaultLives = Lives{Root: 365 * day, Targets: 90 * day, Snapshot: 7 * day, Timestamp: day}
 
 const day = 24 * time.Hour

@@ -2,7 +2,6 @@ package repository
 
 import (
 	"crypto/sha256"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -58,11 +57,7 @@ func (d *Dir) settleRoot(c *content, keys Keys) (rotated bool, err error) {
 	if _, err := sign(next, keys, ids); err != nil {
 		return false, err
 	}
-	err = next.VerifyDelegate(RoleRoot, next)
-	if c.root != nil {
-		err = errors.Join(err, c.root.VerifyDelegate(RoleRoot, next))
-	}
-	if err != nil {
+	if next.VerifyDelegate(RoleRoot, next) != nil || c.root != nil && c.root.VerifyDelegate(RoleRoot, next) != nil {
 		return false, nil // waits for more signatures
 	}
 	data, err := encode(next)

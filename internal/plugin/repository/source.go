@@ -80,10 +80,10 @@ func (s web) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 		}
 		return nil, fault.Unavailablef("the repository at %s does not answer", s.base).Because(err)
 	}
-	switch {
-	case res.StatusCode == http.StatusOK:
+	switch res.StatusCode {
+	case http.StatusOK:
 		return res.Body, nil
-	case res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone || res.StatusCode == http.StatusForbidden:
+	case http.StatusNotFound, http.StatusGone, http.StatusForbidden:
 		err = fault.NotFoundf("the repository has no file %s", name) // object stores say 403 of what is not there
 	default:
 		err = fault.Unavailablef("the repository at %s answers %d", s.base, res.StatusCode)

@@ -20,8 +20,7 @@ type world struct {
 	t    *testing.T
 	at   time.Time
 	dir  *Dir
-	keys map[string]ed25519.PrivateKey // by a name such as root1
-	seen plugin.Seen                   // of the client
+	seen plugin.Seen // of the client
 }
 
 // key makes a key that is the same in every run.
