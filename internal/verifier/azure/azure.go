@@ -17,6 +17,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -77,9 +78,9 @@ func New(cfg Config) (*Verifier, error) {
 type wireEvidence struct {
 	Version any `json:"version"` // a number, or a text
 	Quote   struct {
-		Signature string   `json:"signature"`
-		Message   string   `json:"message"`
-		PCRs      []string `json:"pcrs"`
+		Signature string          `json:"signature"`
+		Message   string          `json:"message"`
+		PCRs      json.RawMessage `json:"pcrs"`
 	} `json:"tpm_quote"`
 	HCL  string `json:"hcl_report"`
 	VCEK string `json:"vcek"`

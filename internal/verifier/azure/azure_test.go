@@ -73,7 +73,7 @@ func TestVerifier_AcceptsRealEvidence(t *testing.T) {
 			t.Fatal(err)
 		}
 		pcrs, ok := claims.Values["tpm"].(map[string]any)
-		if !ok || pcrs["pcr11"] != strings.ToLower(w.Quote.PCRs[11]) || len(pcrs) != 24 {
+		if !ok || pcrs["pcr11"] != strings.ToLower(list(w.Quote.PCRs)[11]) || len(pcrs) != 24 {
 			t.Errorf("version %s: registers %v", version, pcrs)
 		}
 		for name, want := range map[string]any{
@@ -101,6 +101,11 @@ func TestVerifier_AcceptsRealEvidence(t *testing.T) {
 			t.Errorf("version %s, later: %v", version, err)
 		}
 	}
+}
+
+func list(raw json.RawMessage) (out []string) {
+	_ = json.Unmarshal(raw, &out)
+	return out
 }
 
 func change(t testing.TB, body []byte, do func(w *wireEvidence)) json.RawMessage {
@@ -135,7 +140,11 @@ func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 		"another chip's VCEK": {func(w *wireEvidence) {
 			w.VCEK = base64.RawURLEncoding.EncodeToString(evidencetest.Vector(t, "snp/milan-v2-vcek.der"))
 		}, fault.Denied, "chip-id"},
-		"another register": {func(w *wireEvidence) { w.Quote.PCRs[0] = strings.Repeat("0", 64) }, fault.Denied, "pcr-digest"},
+		"another register": {func(w *wireEvidence) {
+			p := list(w.Quote.PCRs)
+			p[0] = strings.Repeat("0", 64)
+			w.Quote.PCRs = must(json.Marshal(p))
+		}, fault.Denied, "pcr-digest"},
 		"a changed text": {func(w *wireEvidence) {
 			hcl(w, func(b []byte) []byte { return bytes.Replace(b, []byte("secure-boot"), []byte("secure-bOOt"), 1) })
 		}, fault.Denied, "attestation-key"},
@@ -157,7 +166,7 @@ func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 		}, fault.Invalid, "form"},
 		"version 3":         {func(w *wireEvidence) { w.Version = "3" }, fault.Invalid, "form"},
 		"no version":        {func(w *wireEvidence) { w.Version = "" }, fault.Invalid, "form"},
-		"23 registers":      {func(w *wireEvidence) { w.Quote.PCRs = w.Quote.PCRs[1:] }, fault.Invalid, "form"},
+		"23 registers":      {func(w *wireEvidence) { w.Quote.PCRs = must(json.Marshal(list(w.Quote.PCRs)[1:])) }, fault.Invalid, "form"},
 		"no VCEK":           {func(w *wireEvidence) { w.VCEK = "" }, fault.Invalid, "form"},
 		"a quote of no hex": {func(w *wireEvidence) { w.Quote.Message = "x" }, fault.Invalid, "form"},
 	} {
@@ -262,9 +271,7 @@ func onTDX(t testing.TB, n *tdxtest.Intel, nonce []byte, spoil func(w *wireEvide
 	hashed := sha256.Sum256(message)
 	w := wireEvidence{Version: "2", HCL: b64(hcl), TD: b64(n.Quote())}
 	w.Quote.Message, w.Quote.Signature = hex.EncodeToString(message), hex.EncodeToString(must(rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, hashed[:])))
-	for range 24 {
-		w.Quote.PCRs = append(w.Quote.PCRs, strings.Repeat("0", 64))
-	}
+	w.Quote.PCRs = must(json.Marshal(slices.Repeat([]string{strings.Repeat("0", 64)}, 24)))
 	if spoil != nil {
 		spoil(&w)
 	}

@@ -309,6 +309,8 @@ func TestParse_RefusesMalformedEvidence(t *testing.T) {
 		"fmc on Genoa":     replace(`"fmc":null`, `"fmc":0`),
 		"two keys":         replace(`"cert_chain":[`, `"cert_chain":[{"cert_type":"VLEK","data":[1]},`),
 		"many others":      replace(`"cert_chain":[`, `"cert_chain":[`+strings.Repeat(`{"cert_type":"ASK","data":[1]},`, maxChain)),
+		"empty others":     replace(`"cert_chain":[`, `"cert_chain":[`+strings.Repeat(`{},`, 50_000)),
+		"a chain of text":  replace(`"cert_chain":[`, `"cert_chain":"[`),
 		"key not of bytes": replace(`"data":[48,`, `"data":[304,`),
 		"long key":         replace(`"data":[`, `"data":[`+strings.Repeat("1,", maxDER)),
 		"deep":             `{"attestation_report":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}`,

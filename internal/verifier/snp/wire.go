@@ -1,6 +1,7 @@
 package snp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 
@@ -33,8 +34,8 @@ func (n numbers) fill(dst []byte) bool {
 
 // wireEvidence is evidence as guests send it (kbs-types: SnpEvidence).
 type wireEvidence struct {
-	Report wireReport        `json:"attestation_report"`
-	Chain  []wireCertificate `json:"cert_chain"`
+	Report wireReport      `json:"attestation_report"`
+	Chain  json.RawMessage `json:"cert_chain"` // null, or a list of wireCertificate
 }
 
 type wireCertificate struct {
@@ -109,11 +110,21 @@ func parse(body []byte) (*Report, []certificate, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(w.Chain) > maxChain {
+	// Counted before anything is built: an empty certificate is three bytes of text.
+	if bytes.Count(w.Chain, []byte("{")) > 2*maxChain {
+		return nil, nil, fault.Invalidf("cert_chain has more than %d certificates", maxChain)
+	}
+	var chain []wireCertificate
+	if len(w.Chain) > 0 && !bytes.Equal(w.Chain, []byte("null")) {
+		if err := canon.Lenient(w.Chain, maxEvidence, 4, &chain); err != nil {
+			return nil, nil, fault.Invalidf("cert_chain must be null, or a list of certificates").Because(err)
+		}
+	}
+	if len(chain) > maxChain {
 		return nil, nil, fault.Invalidf("cert_chain has more than %d certificates", maxChain)
 	}
 	var keys []certificate
-	for _, c := range w.Chain {
+	for _, c := range chain {
 		if c.Type != "VCEK" && c.Type != "VLEK" {
 			continue
 		}
@@ -206,7 +217,9 @@ func Wrap(report, key []byte, vlek bool) (json.RawMessage, error) {
 		if vlek {
 			name = "VLEK"
 		}
-		w.Chain = []wireCertificate{{name, spread(key)}}
+		if w.Chain, err = json.Marshal([]wireCertificate{{name, spread(key)}}); err != nil {
+			return nil, fault.Wrap(err, "encode certificate")
+		}
 	}
 	body, err := json.Marshal(w)
 	return body, fault.Wrap(err, "encode evidence")

@@ -73,7 +73,13 @@ type Verifier struct {
 	infos      cache[place, *tcbInfo]
 	identities cache[place, *qeIdentity]
 	signers    cache[place, *x509.Certificate]
-	lists      cache[place, *x509.RevocationList]
+	lists      cache[listKey, *x509.RevocationList]
+}
+
+// listKey is a revocation list with the certificate that was found to sign it.
+type listKey struct {
+	list   place
+	issuer digest
 }
 
 var _ evidence.Verifier = (*Verifier)(nil)
@@ -211,7 +217,7 @@ func (v *Verifier) current(c *evidence.Checks, what string, chain []*x509.Certif
 			c.Skip(k)
 			continue
 		}
-		list, err := v.lists.get(placeOf(der), func() (*x509.RevocationList, error) {
+		list, err := v.lists.get(listKey{placeOf(der), sha256.Sum256(issuer.Raw)}, func() (*x509.RevocationList, error) {
 			l, err := x509.ParseRevocationList(der)
 			if err != nil || l.CheckSignatureFrom(issuer) != nil {
 				return nil, fault.Invalidf("the revocation list is not signed by %s", issuer.Subject.CommonName)

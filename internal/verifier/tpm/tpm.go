@@ -16,6 +16,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -43,9 +44,9 @@ var _ evidence.Verifier = Verifier{}
 type wireEvidence struct {
 	AK    string `json:"ak_public"`
 	Quote struct {
-		Signature string   `json:"signature"`
-		Message   string   `json:"message"`
-		PCRs      []string `json:"pcrs"`
+		Signature string          `json:"signature"`
+		Message   string          `json:"message"`
+		PCRs      json.RawMessage `json:"pcrs"`
 	} `json:"tpm_quote"`
 	Log string `json:"event_log"`
 }
@@ -80,8 +81,17 @@ func parse(body []byte) (s Shown, ak string, log []byte, err error) {
 	return s, w.AK, fields[3], nil
 }
 
-// Registers reads the values of the 24 registers of the SHA-256 bank in hex.
-func Registers(texts []string) ([][]byte, error) {
+// maxRegisters bounds the list of registers as text, so that nothing is built of
+// a longer one.
+const maxRegisters = registers * 100
+
+// Registers reads a JSON list of the values of the 24 registers of the SHA-256
+// bank in hex.
+func Registers(list json.RawMessage) ([][]byte, error) {
+	var texts []string
+	if err := canon.Lenient(list, maxRegisters, 1, &texts); err != nil {
+		return nil, fault.Invalidf("pcrs must be a list of %d registers in hex", registers).Because(err)
+	}
 	if len(texts) != registers {
 		return nil, fault.Invalidf("there must be the values of %d registers, not of %d", registers, len(texts))
 	}

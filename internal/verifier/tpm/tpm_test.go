@@ -61,12 +61,12 @@ func TestVerifier_AcceptsRealEvidence(t *testing.T) {
 	if err := json.Unmarshal(body, &w); err != nil {
 		t.Fatal(err)
 	}
-	for i, v := range w.Quote.PCRs {
+	for i, v := range list(w.Quote.PCRs) {
 		if name := "pcr" + string(rune('0'+i/10)) + string(rune('0'+i%10)); claims.Values[name] != v {
 			t.Errorf("%s is %v", name, claims.Values[name])
 		}
 	}
-	if claims.Values["ak_public"] != w.AK || claims.Values["init_data"] != w.Quote.PCRs[8] || claims.InitData != "" || claims.Class != evidence.CPU {
+	if claims.Values["ak_public"] != w.AK || claims.Values["init_data"] != list(w.Quote.PCRs)[8] || claims.InitData != "" || claims.Class != evidence.CPU {
 		t.Errorf("%+v", claims)
 	}
 	if c, ok := claims.Values["tpm_clock"].(map[string]any); !ok || c["safe"] != true || c["resets"] != 2.0 {
@@ -113,6 +113,15 @@ func spoil(t testing.TB, body json.RawMessage, change func(w *wireEvidence)) jso
 	return out
 }
 
+func list(raw json.RawMessage) (out []string) {
+	_ = json.Unmarshal(raw, &out)
+	return out
+}
+
+func registersOf(w *wireEvidence, change func([]string) []string) {
+	w.Quote.PCRs, _ = json.Marshal(change(list(w.Quote.PCRs)))
+}
+
 func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 	body, q := vector(t)
 	b64 := base64.StdEncoding
@@ -130,10 +139,15 @@ func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 		kind   fault.Kind
 		check  string
 	}{
-		"another PCR":         {func(w *wireEvidence) { w.Quote.PCRs[4] = strings.Repeat("a", 64) }, fault.Denied, "pcr-digest"},
-		"two PCRs swapped":    {func(w *wireEvidence) { p := w.Quote.PCRs; p[4], p[17] = p[17], p[4] }, fault.Denied, "pcr-digest"},
-		"23 PCRs":             {func(w *wireEvidence) { w.Quote.PCRs = w.Quote.PCRs[:23] }, fault.Invalid, "form"},
-		"a short PCR":         {func(w *wireEvidence) { w.Quote.PCRs[0] = "00" }, fault.Invalid, "form"},
+		"another PCR": {func(w *wireEvidence) {
+			registersOf(w, func(p []string) []string { p[4] = strings.Repeat("a", 64); return p })
+		}, fault.Denied, "pcr-digest"},
+		"two PCRs swapped": {func(w *wireEvidence) {
+			registersOf(w, func(p []string) []string { p[4], p[17] = p[17], p[4]; return p })
+		}, fault.Denied, "pcr-digest"},
+		"23 PCRs":             {func(w *wireEvidence) { registersOf(w, func(p []string) []string { return p[:23] }) }, fault.Invalid, "form"},
+		"a million PCRs":      {func(w *wireEvidence) { w.Quote.PCRs = json.RawMessage("[" + strings.Repeat(`"",`, 1e5) + `""]`) }, fault.Invalid, "form"},
+		"a short PCR":         {func(w *wireEvidence) { registersOf(w, func(p []string) []string { p[0] = "00"; return p }) }, fault.Invalid, "form"},
 		"a changed clock":     {func(w *wireEvidence) { bytesOf(&w.Quote.Message, set(110, 9)) }, fault.Denied, "quote-signature"},
 		"not made by a TPM":   {func(w *wireEvidence) { bytesOf(&w.Quote.Message, set(0, 0)) }, fault.Invalid, "form"},
 		"another attestation": {func(w *wireEvidence) { bytesOf(&w.Quote.Message, set(5, 0x17)) }, fault.Invalid, "form"},
