@@ -80,7 +80,7 @@ func (e Event) details() map[string]any {
 			return map[string]any{"string": text(e.Data[1 : 1+int(e.Data[0])])}
 		}
 	case EventTag: // 10.4.2.1: id, length, data
-		if len(e.Data) >= 8 && uint64(binary.LittleEndian.Uint32(e.Data[4:])) == uint64(len(e.Data)-8) {
+		if len(e.Data) >= 8 && int64(binary.LittleEndian.Uint32(e.Data[4:])) == int64(len(e.Data)-8) {
 			return map[string]any{"string": text(e.Data[8:])}
 		}
 	case BootServices:
@@ -97,8 +97,8 @@ func flags(data []byte) string {
 	if len(data) < 20 {
 		return ""
 	}
-	n := uint64(binary.LittleEndian.Uint32(data[16:]))
-	if n > uint64(len(data)-20) || bytes.IndexByte(data[:16], 0) == 0 {
+	n := int64(binary.LittleEndian.Uint32(data[16:]))
+	if n > int64(len(data)-20) || bytes.IndexByte(data[:16], 0) == 0 {
 		return ""
 	}
 	name, value := text(data[:16]), text(data[20:20+n])
@@ -126,7 +126,7 @@ func devicePaths(data []byte) []any {
 	}
 	n := binary.LittleEndian.Uint64(data[24:])
 	path := data[32:]
-	if n != uint64(len(path)) {
+	if n > maxEvent || int(n) != len(path) {
 		return nil
 	}
 	out := []any{}

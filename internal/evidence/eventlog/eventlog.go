@@ -12,7 +12,7 @@ package eventlog
 import (
 	"bytes"
 	"crypto"
-	_ "crypto/sha1"   // #nosec G505 -- banks of old logs
+	_ "crypto/sha1"   //nolint:gosec // banks of old logs
 	_ "crypto/sha256" // banks
 	_ "crypto/sha512" // banks
 	"encoding/binary"

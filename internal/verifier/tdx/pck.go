@@ -13,7 +13,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -193,7 +192,12 @@ type place struct {
 	n     int
 }
 
-func placeOf(b []byte) place { return place{unsafe.SliceData(b), len(b)} }
+func placeOf(b []byte) place {
+	if len(b) == 0 {
+		return place{}
+	}
+	return place{&b[0], len(b)}
+}
 
 // maxKept bounds a cache: a fleet has some thousand platforms.
 const maxKept = 4096
