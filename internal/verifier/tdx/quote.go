@@ -145,11 +145,21 @@ func (q *Quote) Claims() map[string]any {
 		name     string
 		from, to int
 	}{
-		{"tcb_svn", 0, atSEAM}, {"mr_seam", atSEAM, atSEAMSigner}, {"mrsigner_seam", atSEAMSigner, atSEAMAttributes},
-		{"seam_attributes", atSEAMAttributes, atAttributes}, {"td_attributes", atAttributes, atXFAM}, {"xfam", atXFAM, atMRTD},
-		{"mr_td", atMRTD, atConfigID}, {"mr_config_id", atConfigID, atOwner}, {"mr_owner", atOwner, atOwnerConfig},
-		{"mr_owner_config", atOwnerConfig, atRTMR}, {"report_data", atReportData, atTCB2},
-		{"rtmr_0", atRTMR, atRTMR + 48}, {"rtmr_1", atRTMR + 48, atRTMR + 96}, {"rtmr_2", atRTMR + 96, atRTMR + 144}, {"rtmr_3", atRTMR + 144, atReportData},
+		{"tcb_svn", 0, atSEAM},
+		{"mr_seam", atSEAM, atSEAMSigner},
+		{"mrsigner_seam", atSEAMSigner, atSEAMAttributes},
+		{"seam_attributes", atSEAMAttributes, atAttributes},
+		{"td_attributes", atAttributes, atXFAM},
+		{"xfam", atXFAM, atMRTD},
+		{"mr_td", atMRTD, atConfigID},
+		{"mr_config_id", atConfigID, atOwner},
+		{"mr_owner", atOwner, atOwnerConfig},
+		{"mr_owner_config", atOwnerConfig, atRTMR},
+		{"report_data", atReportData, atTCB2},
+		{"rtmr_0", atRTMR, atRTMR + 48},
+		{"rtmr_1", atRTMR + 48, atRTMR + 96},
+		{"rtmr_2", atRTMR + 96, atRTMR + 144},
+		{"rtmr_3", atRTMR + 144, atReportData},
 	} {
 		body[f.name] = h(q.report[f.from:f.to])
 	}

@@ -88,9 +88,15 @@ func TestNonce_HasOneOfTwoForms(t *testing.T) {
 		got, want []byte
 		ok        bool
 	}{
-		{digest[:32], digest, true}, {padded, digest, true},
-		{digest, digest, false}, {digest[:31], digest, false}, {nil, digest, false}, {digest[:32], nil, false}, {nil, nil, false},
-		{append(bytes.Clone(padded[:63]), 1), digest, false}, {make([]byte, 32), make([]byte, 48), false},
+		{digest[:32], digest, true},
+		{padded, digest, true},
+		{digest, digest, false},
+		{digest[:31], digest, false},
+		{nil, digest, false},
+		{digest[:32], nil, false},
+		{nil, nil, false},
+		{append(bytes.Clone(padded[:63]), 1), digest, false},
+		{make([]byte, 32), make([]byte, 48), false},
 	} {
 		if nonce(c.got, c.want) != c.ok {
 			t.Errorf("%x for %x is %t", c.got, c.want, !c.ok)
