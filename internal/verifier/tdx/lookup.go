@@ -18,25 +18,25 @@ func (v *Verifier) collateral(c *evidence.Checks, tee evidence.TEE, p *pck, at t
 			Reason: "there is no " + what + " in the reference material; import it from https://api.trustedservices.intel.com/tdx/certification/v4", Section: pcs,
 		})
 	}
-	raw := [3][]byte{v.from.Find(KindSigner, ""), v.from.Find(KindTCBInfo, p.fmspc), v.from.Find(KindIdentity, "")}
-	for i, what := range []string{"certificate of the TCB signer", "TCB info of FMSPC " + p.fmspc, "identity of the quoting enclave"} {
+	raw := [3][]byte{v.from.Find(KindTCBInfo, p.fmspc), v.from.Find(KindIdentity, ""), v.from.Find(KindSigner, "")}
+	for i, what := range []string{"TCB info of FMSPC " + p.fmspc, "identity of the quoting enclave", "certificate of the TCB signer"} {
 		if raw[i] == nil {
 			return nil, nil, missing("collateral", what)
 		}
 	}
-	signer, err := v.signers.get(placeOf(raw[0]), func() (*x509.Certificate, error) { return parseSigner(raw[0], v.root) })
+	signer, err := v.signers.get(placeOf(raw[2]), func() (*x509.Certificate, error) { return parseSigner(raw[2], v.root) })
 	if !c.That(err == nil, evidence.Check{Name: "collateral-signer", Expected: "issued by Intel", Reason: fault.Public(err), Section: pcs}) {
 		return nil, nil, c.Err(tee)
 	}
 	v.current(c, "collateral-signer", []*x509.Certificate{signer, v.root}, at)
-	info, err := v.infos.get(placeOf(raw[1]), func() (*tcbInfo, error) { return read(raw[1], "tcbInfo", parseTCBInfo, signer) })
+	info, err := v.infos.get(placeOf(raw[0]), func() (*tcbInfo, error) { return read(raw[0], "tcbInfo", parseTCBInfo, signer) })
 	if !c.That(err == nil && strings.EqualFold(info.FMSPC, p.fmspc) && strings.EqualFold(info.PCEID, hexOf(p.pceID)), evidence.Check{
 		Name: "tcb-info", Expected: "of FMSPC " + p.fmspc + ", signed by Intel", Reason: "the TCB info is of another platform, or not signed by Intel", Section: pcs,
 	}) {
 		return nil, nil, c.Err(tee)
 	}
-	identity, err := v.identities.get(placeOf(raw[2]), func() (*qeIdentity, error) {
-		return read(raw[2], "enclaveIdentity", parseIdentity, signer)
+	identity, err := v.identities.get(placeOf(raw[1]), func() (*qeIdentity, error) {
+		return read(raw[1], "enclaveIdentity", parseIdentity, signer)
 	})
 	if !c.That(err == nil, evidence.Check{
 		Name: "qe-identity-document", Expected: "signed by Intel", Reason: "the identity of the quoting enclave is not signed by Intel", Section: pcs,
