@@ -86,11 +86,7 @@ func (d *demo) pluginSource() (string, manifest.Manifest, error) {
 	if !info.IsDir() {
 		folder = filepath.Dir(path)
 	}
-	_, text, err := d.s.spec(folder)
-	if err != nil {
-		return "", manifest.Manifest{}, err
-	}
-	spec, err := plugin.ReadSpec(text)
+	_, spec, err := d.s.spec(folder, building{})
 	if info.IsDir() {
 		path = filepath.Join(folder, spec.Name+"-"+runtime.GOOS+"-"+runtime.GOARCH)
 	}

@@ -1,12 +1,7 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,128 +46,6 @@ func pluginKeygen(s *shell) *cobra.Command {
 	}
 	c.Flags().StringVar(&out, "out", "", "prefix of the two files")
 	return c
-}
-
-func pluginBuild(s *shell) *cobra.Command {
-	var out string
-	var binaries, platforms []string
-	c := &cobra.Command{
-		Use: "build SPEC|DIR --out FILE", Short: "Make a package", Args: cobra.ExactArgs(1),
-		Long: `Make an unsigned package from a plugin.json, or the folder that holds it, and
-executables: those given with --binary, else the files NAME-OS-ARCH beside
-plugin.json, else what the Go compiler makes of the folder, for --platform. Equal
-input gives equal bytes.`,
-		Example: `  sallyport plugin build ./plugins/sshcert --out sshcert.spk
-  sallyport plugin build plugin.json --binary linux/amd64=./build/x --binary linux/arm64=./build/y --out my.spk`,
-		RunE: func(c *cobra.Command, args []string) error {
-			if out == "" {
-				return fault.Invalidf("say where the package goes: --out FILE")
-			}
-			dir, text, err := s.spec(args[0])
-			if err != nil {
-				return err
-			}
-			m, err := plugin.ReadSpec(text)
-			if err != nil {
-				return err
-			}
-			list, clean, err := executables(c.Context(), s, dir, m.Name, binaries, platforms)
-			if err != nil {
-				return err
-			}
-			defer clean()
-			r, err := plugin.Build(plugin.Spec{Manifest: m, Binaries: list}, out)
-			if err != nil {
-				return err
-			}
-			return s.print(r, func() error { return s.showReport(r) })
-		},
-	}
-	c.Flags().StringVar(&out, "out", "", "file to make")
-	c.Flags().StringArrayVar(&binaries, "binary", nil, "executable as OS/ARCH=FILE, or FILE for this machine's platform")
-	c.Flags().StringSliceVar(&platforms, "platform", []string{runtime.GOOS + "/" + runtime.GOARCH}, "OS/ARCH to compile for, with Go sources")
-	return c
-}
-
-// spec reads plugin.json, given by itself or by its folder.
-func (s *shell) spec(path string) (dir string, text []byte, err error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, "plugin.json")
-	}
-	text, err = s.readFile(path, manifest.MaxBytes)
-	return filepath.Dir(path), text, err
-}
-
-// executables finds or makes what goes into a package.
-func executables(ctx context.Context, s *shell, dir, name string, given, platforms []string) ([]plugin.Binary, func(), error) {
-	none := func() {}
-	var list []plugin.Binary
-	for _, b := range given {
-		platform, file, ok := strings.Cut(b, "=")
-		if !ok {
-			platform, file = runtime.GOOS+"/"+runtime.GOARCH, b
-		}
-		system, arch, ok := strings.Cut(platform, "/")
-		if !ok || file == "" {
-			return nil, none, fault.Invalidf("--binary is OS/ARCH=FILE, for example linux/amd64=./build/%s", name)
-		}
-		list = append(list, plugin.Binary{OS: system, Arch: arch, File: file})
-	}
-	if len(list) > 0 {
-		return list, none, nil
-	}
-	beside, err := filepath.Glob(filepath.Join(dir, name+"-*-*"))
-	if err != nil {
-		return nil, none, fault.Wrap(err, "look for executables")
-	}
-	for _, file := range beside {
-		parts := strings.Split(strings.TrimPrefix(filepath.Base(file), name+"-"), "-")
-		if len(parts) == 2 && !strings.Contains(parts[1], ".") {
-			list = append(list, plugin.Binary{OS: parts[0], Arch: parts[1], File: file})
-		}
-	}
-	if len(list) > 0 {
-		return list, none, nil
-	}
-	if sources, _ := filepath.Glob(filepath.Join(dir, "*.go")); len(sources) == 0 {
-		return nil, none, fault.Invalidf("%s has no executables (%s-OS-ARCH) and no Go sources: give --binary OS/ARCH=FILE", dir, name)
-	}
-	return compile(ctx, s, dir, name, platforms)
-}
-
-// compile runs the Go compiler, reproducibly, into a temporary folder.
-func compile(ctx context.Context, s *shell, dir, name string, platforms []string) ([]plugin.Binary, func(), error) {
-	temp, err := os.MkdirTemp("", "sallyport-build-*")
-	if err != nil {
-		return nil, func() {}, fault.Unavailablef("no temporary folder can be made").Because(err)
-	}
-	clean := func() { _ = os.RemoveAll(temp) }
-	var list []plugin.Binary
-	for _, p := range platforms {
-		system, arch, ok := strings.Cut(p, "/")
-		if !ok {
-			clean()
-			return nil, func() {}, fault.Invalidf("--platform is OS/ARCH, for example linux/arm64")
-		}
-		file := filepath.Join(temp, name+"-"+system+"-"+arch)
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", file, ".") //nolint:gosec // fixed words and the user's platform
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch)
-		cmd.Stderr = s.err
-		stop := s.busy("compiling for " + p)
-		err := cmd.Run()
-		stop()
-		if errors.Is(err, exec.ErrNotFound) {
-			clean()
-			return nil, func() {}, fault.Unavailablef("there is no Go compiler here: install Go, or give --binary OS/ARCH=FILE").Because(err)
-		}
-		if err != nil {
-			clean()
-			return nil, func() {}, fault.Invalidf("%s does not compile for %s", dir, p).Because(err)
-		}
-		list = append(list, plugin.Binary{OS: system, Arch: arch, File: file})
-	}
-	return list, clean, nil
 }
 
 func pluginSign(s *shell) *cobra.Command {
@@ -282,12 +155,13 @@ func pluginInspect(s *shell) *cobra.Command {
 
 func (s *shell) showReport(r plugin.Report) error {
 	m := r.Manifest
-	var platforms []string
-	for _, f := range m.Files {
-		platforms = append(platforms, f.OS+"/"+f.Arch)
+	from := manifest.Provenance{}
+	if m.Provenance != nil {
+		from = *m.Provenance
 	}
 	return s.facts("package", m.Name+" "+m.Version, "publisher", m.Publisher, "summary", m.Summary, "contract", m.Contract,
-		"roles", strings.Join(m.Roles, " "), "kinds", strings.Join(m.Kinds, " "), "platforms", strings.Join(platforms, " "),
+		"roles", strings.Join(m.Roles, " "), "kinds", strings.Join(m.Kinds, " "), "platforms", platforms(m), "runs", runLine(m),
+		"entry points", entryPoints(m), "source", strings.TrimSpace(from.Source+" "+from.Revision), "files", strconv.Itoa(len(m.Files)),
 		"digest", r.Digest, "file", r.File, "signatures", strings.Join(r.Signers, " "), "verified by", strings.Join(r.Verified, " "))
 }
 

@@ -27,9 +27,11 @@ type File struct {
 type Run struct {
 	// Interpreter is a name such as python3 that the operator's configuration
 	// maps to a program; empty: Command is an executable of the package.
-	Interpreter string   `json:"interpreter,omitempty"`
-	Command     string   `json:"command"` // path in the package
-	Args        []string `json:"args,omitempty"`
+	Interpreter string `json:"interpreter,omitempty"`
+	// Command is a path in the package; a package that has nothing but entry
+	// points has none.
+	Command string   `json:"command,omitempty"`
+	Args    []string `json:"args,omitempty"`
 	// SearchPath are folders of the package in which the interpreter looks for
 	// modules; a dot is the package itself.
 	SearchPath []string `json:"search_path,omitempty"`
@@ -213,6 +215,9 @@ func (m Manifest) validateRun() error {
 		if folder != "." && !m.hasFolder(folder) {
 			return fmt.Errorf("run.search_path: the package has no folder %s", clip(folder))
 		}
+	}
+	if r.Command == "" && len(m.EntryPoints) > 0 {
+		return nil // what loads them comes with the host
 	}
 	for _, f := range m.Files {
 		if f.Path != r.Command {
