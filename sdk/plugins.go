@@ -55,8 +55,18 @@ type PluginStatus struct {
 	Calls     uint64    `json:"calls"`
 	Failures  uint64    `json:"failures"`
 
+	// Interpreter ran its last process; nil if that is an executable of the
+	// package.
+	Interpreter *PluginInterpreter `json:"interpreter,omitempty"`
 	// Instances are its processes; none for a plugin that must not run.
 	Instances []PluginInstance `json:"instances"`
+}
+
+// PluginInterpreter is the program of the server's machine that runs a plugin.
+type PluginInterpreter struct {
+	Name   string `json:"name"` // as the manifest names it
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
 }
 
 // PluginInstance is one process of a plugin, or its place while there is none.

@@ -271,6 +271,10 @@ func (a *App) openPlugins(ctx context.Context) (packages, error) {
 	}
 	a.host, err = plugin.New(plugin.Config{
 		Store: st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Sandbox: box, Eager: true,
+		Interpreters: a.cfg.Plugins.Interpreters,
+		Witness: func(ctx context.Context, name string, i plugin.Interpreter) error {
+			return a.gate.WitnessInterpreter(ctx, name, i)
+		},
 	})
 	if err != nil {
 		return packages{}, err

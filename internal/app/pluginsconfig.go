@@ -15,6 +15,10 @@ type Plugins struct {
 	// Sandbox says how plugins are confined: required, preferred (default) or
 	// off, which weakens.
 	Sandbox string `yaml:"sandbox"`
+	// Interpreters are the programs that run interpreted plugins, absolute paths
+	// by the name that a manifest uses. python3 and python3.N need none: they are
+	// looked for in /usr/bin and /usr/local/bin.
+	Interpreters map[string]string `yaml:"interpreters"`
 	// Scale is how wide plugins run on this node, by their names; those that are
 	// not named run by the defaults.
 	Scale map[string]Scale `yaml:"scale"`
@@ -70,6 +74,11 @@ func (p Plugins) validate() error {
 	case string(sandbox.Required), string(sandbox.Preferred), off:
 	default:
 		return fault.Invalidf("plugins.sandbox is %q: use required, preferred or off", p.Sandbox)
+	}
+	for name, path := range p.Interpreters {
+		if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+			return fault.Invalidf("plugins.interpreters: %s must be an absolute path without detours", name)
+		}
 	}
 	for name, s := range p.Scale {
 		for _, m := range []struct {

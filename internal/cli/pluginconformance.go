@@ -119,20 +119,7 @@ func (s *shell) conformanceFiles(c *conformance.Config, key, requests string) er
 
 // buildFolder builds the package of a folder, as plugin build does.
 func (s *shell) buildFolder(ctx context.Context, dir, out string) error {
-	dir, text, err := s.spec(dir)
-	if err != nil {
-		return err
-	}
-	m, err := plugin.ReadSpec(text)
-	if err != nil {
-		return err
-	}
-	list, done, err := executables(ctx, s, dir, m.Name, nil, []string{runtime.GOOS + "/" + runtime.GOARCH})
-	if err != nil {
-		return err
-	}
-	defer done()
-	_, err = plugin.Build(plugin.Spec{Manifest: m, Binaries: list}, out)
+	_, err := s.build(ctx, dir, building{out: out, platforms: []string{runtime.GOOS + "/" + runtime.GOARCH}})
 	return err
 }
 

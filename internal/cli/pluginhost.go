@@ -59,13 +59,22 @@ func pluginStatus(s *shell) *cobra.Command {
 				for _, p := range picked {
 					rows = append(rows, []string{
 						p.Name, p.Version, p.State, counted(p), processes(p), strconv.Itoa(p.Starts), strconv.Itoa(p.Crashes),
-						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), strings.TrimSpace(signedFor(p.SignedFor) + " " + p.Detail),
+						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), strings.TrimSpace(signedFor(p.SignedFor) + " " + first(p.Detail, interpreted(p))),
 					})
 				}
 				return s.rows([]string{"NAME", "VERSION", "STATE", "REASON", "READY", "STARTS", "CRASHES", "CALLS", "FAILURES", "SANDBOX", "DETAIL"}, rows)
 			})
 		},
 	}
+}
+
+// interpreted says what runs an interpreted plugin.
+func interpreted(p sallyport.PluginStatus) string {
+	i := p.Interpreter
+	if i == nil {
+		return ""
+	}
+	return "by " + i.Path + ", sha256:" + i.SHA256[:min(len(i.SHA256), 16)]
 }
 
 // counted is the reason as people read it: a crash says how many there were.

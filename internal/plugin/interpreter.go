@@ -40,16 +40,16 @@ func openInterpreter(name string, configured map[string]string) (*os.File, Inter
 	if err != nil {
 		return nil, Interpreter{}, err
 	}
-	real, err := filepath.EvalSymlinks(path)
+	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, Interpreter{}, noInterpreter(name, err)
 	}
-	for _, p := range []string{path, real} {
+	for _, p := range []string{path, target} {
 		if err := checkParents(p); err != nil {
 			return nil, Interpreter{}, err
 		}
 	}
-	f, err := openProgram(real)
+	f, err := openProgram(target)
 	if err != nil {
 		return nil, Interpreter{}, err
 	}
@@ -58,7 +58,7 @@ func openInterpreter(name string, configured map[string]string) (*os.File, Inter
 		_ = f.Close()
 		return nil, Interpreter{}, fault.Wrap(err, "read interpreter %s", name)
 	}
-	return f, Interpreter{Name: name, Path: real, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+	return f, Interpreter{Name: name, Path: target, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
 func findInterpreter(name string, configured map[string]string) (string, error) {

@@ -52,7 +52,7 @@ func (h *Host) program(ctx context.Context, e Entry, img *image, dir string) (_ 
 		}
 	}()
 	if m.Run.Interpreter != "" {
-		found := Interpreter{}
+		var found Interpreter
 		if p.opened, found, err = openInterpreter(m.Run.Interpreter, h.cfg.Interpreters); err != nil {
 			return nil, err
 		}

@@ -80,7 +80,7 @@ func openStep(in *os.File, name string, folder bool) (*os.File, error) {
 		flags |= unix.O_DIRECTORY
 	}
 	fd, err := unix.Openat2(int(in.Fd()), name, &unix.OpenHow{
-		Flags:   uint64(flags), //nolint:gosec // positive constants
+		Flags:   uint64(flags),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {

@@ -122,19 +122,21 @@ func (p *planted) write(h *tar.Header, r io.Reader) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return fault.Wrap(err, "plant %s", h.Name)
 	}
-	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(h.Mode)&0o500) //nolint:gosec // a path that the manifest's rules allow
+	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(h.Mode)&0o555) //nolint:gosec // a path that the manifest's rules allow
 	if err != nil {
 		return fault.Wrap(err, "plant %s", h.Name)
 	}
 	_, err = io.Copy(out, r)
-	return fault.Wrap(errors.Join(err, out.Close()), "plant %s", h.Name)
+	err = errors.Join(err, out.Chmod(fs.FileMode(h.Mode)&0o555), out.Close()) //nolint:gosec // whatever the umask says
+	return fault.Wrap(err, "plant %s", h.Name)
 }
 
-// close takes the right to write from all folders.
+// close takes the right to write from all folders. Others may read: a sandbox may
+// run the process as a user of its own, and nobody else gets past the store.
 func (p *planted) close() error {
 	err := filepath.WalkDir(p.dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			err = os.Chmod(name, 0o500) //nolint:gosec // a folder needs x
+			err = os.Chmod(name, 0o555) //nolint:gosec // a folder needs x
 		}
 		return err
 	})

@@ -312,12 +312,11 @@ func TestInterpreter_IsWitnessedAndWatched(t *testing.T) {
 		t.Skip("needs python3")
 	}
 	path := filepath.Join(t.TempDir(), "python3")
-	program, err := io.ReadAll(python)
-	must(t, err, python.Close())
+	must(t, python.Close())
 	// The system's interpreter, and one that differs in what follows the program.
-	real, err := filepath.EvalSymlinks("/usr/bin/python3")
+	system, err := filepath.EvalSymlinks("/usr/bin/python3")
 	must(t, err)
-	program, err = os.ReadFile(real)
+	program, err := os.ReadFile(system)
 	must(t, err, os.WriteFile(path, program, 0o700))
 	var mu sync.Mutex
 	var seen []Interpreter

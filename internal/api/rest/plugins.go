@@ -57,7 +57,15 @@ type PluginStatus struct {
 	Calls     uint64    `json:"calls"`
 	Failures  uint64    `json:"failures"`
 
-	Instances []PluginInstance `json:"instances" nullable:"false" doc:"Its processes; none for a plugin that must not run."`
+	Interpreter *PluginInterpreter `json:"interpreter,omitempty" doc:"What ran its last process, if that is no executable of the package."`
+	Instances   []PluginInstance   `json:"instances" nullable:"false" doc:"Its processes; none for a plugin that must not run."`
+}
+
+// PluginInterpreter is the program of this machine that runs a plugin.
+type PluginInterpreter struct {
+	Name   string `json:"name" doc:"As the manifest names it."`
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
 }
 
 // PluginInstance is one process of a plugin, or its place while there is none.
@@ -80,7 +88,7 @@ func viewPlugin(s plugin.Status) PluginStatus {
 		})
 	}
 	return PluginStatus{
-		Name: s.Name, Version: s.Version, Publisher: s.Publisher, Digest: s.Digest, SignedFor: string(s.SignedFor), Contract: s.Contract,
+		Interpreter: (*PluginInterpreter)(s.Interpreter), Name: s.Name, Version: s.Version, Publisher: s.Publisher, Digest: s.Digest, SignedFor: string(s.SignedFor), Contract: s.Contract,
 		Roles: filled(s.Roles), Kinds: filled(s.Kinds), State: string(s.State), Reason: string(s.Reason), Detail: s.Detail, Sandbox: s.Sandbox,
 		PID: s.PID, Since: s.Since.UTC(), Starts: s.Starts, Crashes: s.Crashes, InFlight: s.InFlight, Waiting: s.Waiting,
 		Calls: s.Calls, Failures: s.Failures, Instances: instances,

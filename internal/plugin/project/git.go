@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"os"
 	"os/exec"
 	"path"
@@ -73,7 +72,7 @@ func headOf(ctx context.Context, dir string) (revision string, tracked map[strin
 // blob is the name of a file's content in git, of the length that the repository
 // uses.
 func blob(data []byte, length int) string {
-	var h hash.Hash = sha1.New() //nolint:gosec // see the import
+	h := sha1.New() //nolint:gosec // see the import
 	if length == 2*sha256.Size {
 		h = sha256.New()
 	}
