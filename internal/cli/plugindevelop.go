@@ -20,32 +20,20 @@ const developmentKeys = "development"
 // installDevelopment builds a folder, signs the package with this machine's own
 // development key, and installs it at a server that accepts such packages.
 func (s *shell) installDevelopment(ctx context.Context, client *sallyport.Client, folder string, a agreement) error {
-	dir, text, err := s.spec(folder)
-	if err != nil {
-		return err
-	}
-	m, err := plugin.ReadSpec(text)
-	if err != nil {
-		return err
-	}
 	temp, err := os.MkdirTemp("", "sallyport-development-*")
 	if err != nil {
 		return fault.Unavailablef("no temporary folder can be made").Because(err)
 	}
 	defer func() { _ = os.RemoveAll(temp) }()
-	list, clean, err := executables(ctx, s, dir, m.Name, nil, []string{runtime.GOOS + "/" + runtime.GOARCH})
+	file := filepath.Join(temp, "development.spk")
+	r, err := s.build(ctx, folder, building{out: file, publisher: developmentKeys, platforms: []string{runtime.GOOS + "/" + runtime.GOARCH}})
 	if err != nil {
-		return err
-	}
-	defer clean()
-	file := filepath.Join(temp, m.Name+".spk")
-	if _, err := plugin.Build(plugin.Spec{Manifest: m, Binaries: list}, file); err != nil {
 		return err
 	}
 	if err := s.signDevelopment(ctx, client, file); err != nil {
 		return err
 	}
-	s.warn("%s is signed by this machine's development key: it runs only where plugins.development is on, which is nobody's production", m.Name)
+	s.warn("%s is signed by this machine's development key: it runs only where plugins.development is on, which is nobody's production", r.Manifest.Name)
 	return s.installPackage(ctx, client, file, a)
 }
 
