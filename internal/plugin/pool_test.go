@@ -18,9 +18,9 @@ import (
 // troupe is a pool whose processes are puppets.
 type troupe struct {
 	*pool[*puppet]
-	mu   sync.Mutex
-	all  []*puppet
-	fail error
+	stage sync.Mutex // guards what follows
+	all   []*puppet
+	fail  error
 }
 
 func newTroupe(s Scale, fail error) *troupe {
@@ -31,8 +31,8 @@ func newTroupe(s Scale, fail error) *troupe {
 	t := &troupe{fail: fail}
 	t.pool = newPool("troupe", s, p, slog.New(slog.DiscardHandler), time.Now, newMeters(obs.NewMetrics(), &Host{}),
 		func(context.Context) (*puppet, error) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
+			t.stage.Lock()
+			defer t.stage.Unlock()
 			if t.fail != nil {
 				return nil, t.fail
 			}
@@ -45,8 +45,8 @@ func newTroupe(s Scale, fail error) *troupe {
 }
 
 func (t *troupe) started() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.stage.Lock()
+	defer t.stage.Unlock()
 	return len(t.all)
 }
 
@@ -85,9 +85,9 @@ func TestPool_ServesWithWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newTroupe(Scale{Instances: 2}, nil)
 		synctest.Wait()
-		p.mu.Lock()
+		p.pool.mu.Lock()
 		dying := p.lives[0].current
-		p.mu.Unlock()
+		p.pool.mu.Unlock()
 		p.failWith(errors.New("does not start"))
 		close(dying.gone)
 		for range 20 {
@@ -109,8 +109,8 @@ func TestPool_ServesWithWhatIsLeft(t *testing.T) {
 }
 
 func (t *troupe) failWith(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.stage.Lock()
+	defer t.stage.Unlock()
 	t.fail = err
 }
 
@@ -194,12 +194,12 @@ func TestPool_KeepsItsBounds(t *testing.T) {
 			for n, step := range steps {
 				switch step {
 				case 0:
-					p.mu.Lock()
+					p.pool.mu.Lock()
 					l := p.lives[n%len(p.lives)]
 					if l.running && !ended(l.current) {
 						close(l.current.gone)
 					}
-					p.mu.Unlock()
+					p.pool.mu.Unlock()
 				case 1:
 					time.Sleep(300 * time.Millisecond)
 				default:
@@ -234,11 +234,11 @@ func TestPool_KeepsItsBounds(t *testing.T) {
 			if most > scale.Concurrency {
 				t.Errorf("%d calls at a time, %d may be", most, scale.Concurrency)
 			}
-			p.mu.Lock()
+			p.pool.mu.Lock()
 			if p.calls != 0 || p.waiting.Load() != 0 {
 				t.Errorf("%d calls and %d waiting are left", p.calls, p.waiting.Load())
 			}
-			p.mu.Unlock()
+			p.pool.mu.Unlock()
 			p.end(context.Background())
 			for _, w := range p.all {
 				if !w.stopped.Load() {

@@ -15,7 +15,7 @@ func callBudgets(options) []budget {
 }
 
 // slice is how long one side is measured before it is the other's turn.
-const slice = 200 * time.Millisecond
+const slice = 100 * time.Millisecond
 
 // pluginCall measures a unary call of agentkms.plugin.v1 through the host beside
 // the same call of the same executable by go-plugin alone, and a call on the
@@ -84,6 +84,7 @@ func pluginCall(ctx context.Context, o options) (r result, err error) {
 	r.CPUOf = "this process, without the plugin"
 	r.against("the same unary call by go-plugin alone, with AutoMTLS", many.floor.perSecond())
 	r.figure("overhead_percent", many.overhead)
+	r.figure("cpu_overhead_percent", 100*(many.host.cpuEach()/many.floor.cpuEach()-1))
 	r.figure("stream_to_unary_ratio", many.stream)
 	r.figure("c1_overhead_percent", single.overhead)
 	r.figure("c1_stream_to_unary_ratio", single.stream)
@@ -137,6 +138,9 @@ func turns(ctx context.Context, o options, sides [4]call) (compared, error) {
 	out.overhead, out.stream = 100*(unary[len(unary)/2]-1), stream[len(stream)/2]
 	return out, nil
 }
+
+// cpuEach is the processor time of one call.
+func (s sample) cpuEach() float64 { return float64(s.cpu) / float64(max(len(s.times), 1)) }
 
 // add joins what was measured in another slice; times are not sorted after it.
 func (s *sample) add(other sample) {
