@@ -81,14 +81,14 @@ func (p packed) house(dir string, scale plugin.Scale) (*hosted, error) {
 		return nil, fmt.Errorf("install package: %w", err)
 	}
 	h := &hosted{row: row, trust: p.trust, kind: p.kind, events: &events{seen: map[string][]time.Time{}}}
-	if h.box, err = sandbox.New(sandbox.Config{}); err != nil {
+	if h.box, err = sandbox.New(sandbox.Config{Mode: sandbox.Preferred}); err != nil {
 		return nil, fmt.Errorf("make sandbox: %w", err)
 	}
 	h.Host, err = plugin.New(plugin.Config{
-		Store: store, Sandbox: h.box, Log: slog.New(h.events), SteadyAfter: time.Nanosecond, Scale: map[string]plugin.Scale{row.Name: scale},
+		Sandbox: h.box, Store: store, Log: slog.New(h.events), SteadyAfter: time.Nanosecond, Scale: map[string]plugin.Scale{row.Name: scale},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make plugin host: %w", err)
+		return nil, errors.Join(fmt.Errorf("make plugin host: %w", err), h.box.Close())
 	}
 	return h, nil
 }
