@@ -121,13 +121,14 @@ func TestHost_ServesSeveralRoles(t *testing.T) {
 	judge.Name, judge.Roles = "akmslean", []string{manifest.RoleValidator}
 	maker.Name, maker.Roles = "akms", []string{manifest.RoleAnalyzer, manifest.RoleSerializer, manifest.RoleVender}
 	judge.Kinds, maker.Kinds = []string{"fixture-akms"}, []string{"fixture-akms"}
-	r := newRig(t, nil, maker, judge)
+	patient := func(c *Config) { c.CallTimeout = time.Minute }
+	r := newRig(t, patient, maker, judge)
 	out, err := r.provider(t, "fixture-akms").Issue(t.Context(), ask("fixture-akms", nil), limits("fixture-akms"))
 	if err == nil || r.one("akmslean").State != Refused {
 		t.Fatalf("a validator of another kind was taken: %v, %v", out, err)
 	}
 	all := testManifest("akms")
-	r = newRig(t, nil, all)
+	r = newRig(t, patient, all)
 	got, err := r.provider(t, "fixture-akms").Issue(t.Context(), ask("fixture-akms", nil), limits("fixture-akms"))
 	if err != nil || len(got.Anomalies) != 1 || got.Value.Len() == 0 {
 		t.Fatalf("%+v, %v", got, err)
@@ -253,7 +254,7 @@ func TestHost_StartsWhenTheReasonGoes(t *testing.T) {
 
 func TestHost_Counts(t *testing.T) {
 	m := obs.NewMetrics()
-	r := newRig(t, func(c *Config) { c.Metrics = m }, testManifest("alpha"), testManifest("liar"))
+	r := newRig(t, func(c *Config) { c.Metrics, c.CallTimeout = m, time.Minute }, testManifest("alpha"), testManifest("liar"))
 	p := r.provider(t, "fixture-alpha")
 	for _, do := range []string{"", "refuse", "fail", "exit"} {
 		_, _ = p.Issue(t.Context(), ask("fixture-alpha", map[string]any{"do": do}), limits("fixture-alpha"))
