@@ -70,12 +70,12 @@ func (e *editions) install(version string) error {
 	must(e.w.t, err)
 	public, err := sign(file, filepath.Join(e.dir, "key-"+version))
 	must(e.w.t, err)
-	_, err = e.w.admin.TrustPublisher(e.w.t.Context(), e.m.Publisher, public, nil)
+	_, err = e.w.admin.TrustPublisher(e.w.t.Context(), sallyport.TrustRequest{Publisher: e.m.Publisher, PublicKey: public})
 	must(e.w.t, err)
 	f, err := os.Open(file)
 	must(e.w.t, err)
 	defer func() { _ = f.Close() }()
-	_, err = e.w.admin.InstallPlugin(e.w.t.Context(), f)
+	_, err = e.w.admin.InstallPlugin(e.w.t.Context(), f, sallyport.InstallRequest{})
 	return err
 }
 
@@ -255,12 +255,12 @@ func TestPlugins_StartWhenTheirPublisherIsTrustedAgain(t *testing.T) {
 	w.vend(agent, time.Minute)
 	keys, err := w.admin.Publishers(ctx)
 	must(t, err)
-	must(t, w.admin.DistrustPublisher(ctx, keys.Items[0].KeyID))
+	must(t, w.admin.DistrustPublisher(ctx, keys.Items[0].Keys[0].KeyID))
 	_, err = agent.client.Vend(ctx, SSH(time.Minute))
 	if !sallyport.Is(err, sallyport.Unavailable) || !strings.Contains(err.Error(), "BAD_SIGNATURE") {
 		t.Errorf("without trust: %v", err)
 	}
-	must(t, done(w.admin.TrustPublisher(ctx, w.House.Publisher, w.House.PublicKey, nil)))
+	must(t, done(w.admin.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: w.House.Publisher, PublicKey: w.House.PublicKey})))
 	w.vend(agent, time.Minute)
 	must(t, w.Stop())
 }
