@@ -92,8 +92,11 @@ func TestChanges_CarryOneKeyEach(t *testing.T) {
 			_, err := c.PutResource(ctx, "a", "b", "c", []byte("x"))
 			return err
 		},
-		"no resource":  func(ctx context.Context, c *Client) error { return c.DeleteResource(ctx, "a", "b", "c") },
-		"publisher":    func(ctx context.Context, c *Client) error { _, err := c.TrustPublisher(ctx, TrustRequest{Publisher: "p"}); return err },
+		"no resource": func(ctx context.Context, c *Client) error { return c.DeleteResource(ctx, "a", "b", "c") },
+		"publisher": func(ctx context.Context, c *Client) error {
+			_, err := c.TrustPublisher(ctx, TrustRequest{Publisher: "p"})
+			return err
+		},
 		"no publisher": func(ctx context.Context, c *Client) error { return c.DistrustPublisher(ctx, "k") },
 		"rotate":       func(ctx context.Context, c *Client) error { _, err := c.RotateKey(ctx, "token"); return err },
 		"retire":       func(ctx context.Context, c *Client) error { _, err := c.RetireKey(ctx, "K", false); return err },
@@ -163,8 +166,11 @@ func TestCalls_RepeatOnlyWhatIsSafe(t *testing.T) {
 		want int32
 		call func() error
 	}{
-		"a change":   {attempts, func() error { _, err := c.SetPolicy(t.Context(), "p", "sallyport", "x"); return err }},
-		"an upload":  {1, func() error { _, err := c.InstallPlugin(t.Context(), strings.NewReader("x"), InstallRequest{}); return err }},
+		"a change": {attempts, func() error { _, err := c.SetPolicy(t.Context(), "p", "sallyport", "x"); return err }},
+		"an upload": {1, func() error {
+			_, err := c.InstallPlugin(t.Context(), strings.NewReader("x"), InstallRequest{})
+			return err
+		}},
 		"renewal":    {attempts, func() error { _, err := c.Renew(t.Context()); return err }},
 		"a question": {attempts, func() error { _, err := c.LedgerKey(t.Context()); return err }},
 	} {

@@ -241,4 +241,3 @@ func FuzzRotation(f *testing.F) {
 		}
 	})
 }
-
