@@ -136,7 +136,8 @@ func rows(t *testing.T, e Engine) {
 }
 
 // guarded are the tables whose rows carry a MAC.
-var guarded = "subjects certificates sessions passports invitations grants policies policy_versions trust plugins keys"
+var guarded = "subjects certificates sessions passports invitations grants policies policy_versions publishers trust floors plugins installations " +
+	"repositories keys"
 
 // everyColumn changes each column of each guarded table behind the store's
 // back, and the MAC itself. The row must not be served.
