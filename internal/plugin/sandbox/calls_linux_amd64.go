@@ -14,3 +14,6 @@ var onlyHere = []uint32{
 
 // forks are the calls that only programs with child processes make.
 var forks = []uint32{unix.SYS_FORK, unix.SYS_VFORK, unix.SYS_WAIT4, unix.SYS_WAITID, unix.SYS_SETPGID, unix.SYS_SETSID}
+
+// modes are the calls that change who may do what with a file.
+var modes = []uint32{unix.SYS_CHMOD, unix.SYS_FCHMOD, unix.SYS_FCHMODAT}

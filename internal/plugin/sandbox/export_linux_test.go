@@ -14,3 +14,6 @@ func (s *Sandbox) Take() {
 	s.can.landlock = landlock{}
 	s.can.miss("landlock", "the test took it away")
 }
+
+// Age makes a sandbox as it is on a kernel whose Landlock has no scopes.
+func (s *Sandbox) Age() { s.can.landlock.Scoped = 0 }

@@ -82,8 +82,8 @@ func (b *box) recipe(cmd *exec.Cmd, program *os.File) (recipe, []grant, error) {
 	}
 	if can.seccomp {
 		r.filter = &filter{
-			inet: len(c.Network) > 0, stream: b.Private(), fork: can.spaces,
-			connect: len(c.Network) > 0 || can.spaces, signal: can.spaces || can.landlock.signals(),
+			inet: len(c.Network) > 0, stream: b.Private(), apart: can.spaces,
+			connect: len(c.Network) > 0 || b.Private(), signal: can.spaces || can.landlock.signals(),
 		}
 	}
 	if can.dropUser {

@@ -20,7 +20,7 @@ type filter struct {
 	inet    bool // TCP and UDP
 	stream  bool // TCP alone, for an interface of its own
 	connect bool // may connect to something
-	fork    bool // may have child processes: they die with the namespace
+	apart   bool // namespaces of its own: it can name no process and no file of the host
 	signal  bool // may send signals: namespace or Landlock keep them inside
 }
 
@@ -49,16 +49,32 @@ func (f filter) rules() []rule {
 	const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 		unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 	threads := []test{{0, newNamespaces, 0}}
-	if !f.fork {
+	if !f.apart { // children would not die with the namespace
 		threads = []test{{0, newNamespaces | unix.CLONE_THREAD, unix.CLONE_THREAD}}
 	}
 	list := []rule{
 		{unix.SYS_SOCKET, f.sockets(), unix.EAFNOSUPPORT},
-		{unix.SYS_SOCKETPAIR, [][]test{{{0, all, unix.AF_UNIX}}}, unix.EAFNOSUPPORT},
+		// No pairs of datagrams either: they can be sent to any name.
+		{unix.SYS_SOCKETPAIR, [][]test{
+			{{0, all, unix.AF_UNIX}, {1, kindOfSocket, unix.SOCK_STREAM}}, {{0, all, unix.AF_UNIX}, {1, kindOfSocket, unix.SOCK_SEQPACKET}},
+		}, unix.EAFNOSUPPORT},
+		// To connect while sending passes connect, and Landlock's check of ports.
+		{unix.SYS_SENDTO, [][]test{{{3, unix.MSG_FASTOPEN, 0}}}, unix.EOPNOTSUPP},
+		{unix.SYS_SENDMSG, [][]test{{{2, unix.MSG_FASTOPEN, 0}}}, unix.EOPNOTSUPP},
+		{unix.SYS_SENDMMSG, [][]test{{{3, unix.MSG_FASTOPEN, 0}}}, unix.EOPNOTSUPP},
+		{unix.SYS_FCNTL, controls(), unix.EPERM},
 		{unix.SYS_CLONE, [][]test{threads}, unix.EPERM},
 		{unix.SYS_PRCTL, options(), unix.EPERM},
 		// Neither put characters into a terminal nor take it over.
 		{unix.SYS_IOCTL, ioctls(), unix.EPERM},
+	}
+	if !f.apart { // Landlock does not judge these
+		list = append(list,
+			rule{unix.SYS_PRLIMIT64, [][]test{{{0, all, 0}}}, unix.EPERM},
+			rule{unix.SYS_SCHED_SETAFFINITY, [][]test{{{0, all, 0}}}, unix.EPERM})
+		for _, nr := range modes {
+			list = append(list, rule{nr, nil, unix.EPERM})
+		}
 	}
 	if !f.connect {
 		list = append(list, rule{unix.SYS_CONNECT, nil, unix.EACCES})
@@ -101,6 +117,20 @@ func options() [][]test {
 		unix.PR_GET_SECCOMP, unix.PR_GET_KEEPCAPS, unix.PR_GET_TIMERSLACK, unix.PR_SET_TIMERSLACK,
 	} {
 		list = append(list, []test{{0, all, o}})
+	}
+	return list
+}
+
+// controls are the commands of fcntl that programs use: none by which the kernel
+// sends signals to an owner (F_SETOWN, F_SETSIG), and no leases, on which others
+// wait who open the file.
+func controls() [][]test {
+	var list [][]test
+	for _, c := range []uint32{
+		unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_GETLK, unix.F_SETLK,
+		unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW, unix.F_GETPIPE_SZ, unix.F_SETPIPE_SZ, unix.F_GET_SEALS,
+	} {
+		list = append(list, []test{{1, all, c}})
 	}
 	return list
 }
@@ -153,7 +183,7 @@ func (f filter) program() []byte {
 // allowed are the numbers of the calls that need no condition.
 func (f filter) allowed(conditional []rule) []uint32 {
 	list := slices.Concat(everywhere, onlyHere)
-	if f.fork {
+	if f.apart {
 		list = append(list, forks...)
 	}
 	slices.Sort(list)
