@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
@@ -113,7 +114,7 @@ func (a *App) openSandbox(ctx context.Context) (plugin.Sandbox, error) {
 		a.weak = append(a.weak, "plugins.sandbox is off: plugins run as the server's user and are not confined")
 		return nil, nil //nolint:nilnil // none is wanted
 	}
-	box, err := sandbox.New(sandbox.Config{Mode: sandbox.Mode(a.cfg.Plugins.Sandbox)})
+	box, err := sandbox.New(sandbox.Config{Mode: sandbox.Mode(a.cfg.Plugins.Sandbox), Private: a.cfg.private()})
 	if err != nil {
 		return nil, err
 	}
@@ -125,4 +126,13 @@ func (a *App) openSandbox(ctx context.Context) (plugin.Sandbox, error) {
 		a.weak = append(a.weak, "plugins.sandbox is preferred, and this host has no "+lacks+": plugins are confined without")
 	}
 	return box, nil
+}
+
+// private are the files and folders that no plugin is given: the data, and keys.
+func (c *Config) private() []string {
+	list := append([]string{c.DataDir, c.KEK.File, c.Storage.DSNFile, c.Plugins.Repository.Keys, c.Listen.Main.Key}, c.KEK.Old...)
+	for _, l := range c.Listen.Further {
+		list = append(list, l.Key)
+	}
+	return slices.DeleteFunc(list, func(p string) bool { return p == "" })
 }

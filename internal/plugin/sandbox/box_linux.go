@@ -25,9 +25,10 @@ import (
 // Sandbox confines plugins as far as this host allows it. It is safe for
 // concurrent use.
 type Sandbox struct {
-	mode Mode
-	can  abilities
-	root string // an empty folder: where launchers mount
+	mode    Mode
+	can     abilities
+	root    string   // an empty folder: where launchers mount
+	private []string // see [Config]
 }
 
 var _ plugin.Sandbox = (*Sandbox)(nil)
@@ -45,7 +46,7 @@ func New(c Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, "make folder for sandboxes")
 	}
-	return &Sandbox{mode: c.Mode, can: probe(root), root: root}, nil
+	return &Sandbox{mode: c.Mode, can: probe(root), root: root, private: c.Private}, nil
 }
 
 // Close gives back what New made.

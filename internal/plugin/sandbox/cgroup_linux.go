@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +23,7 @@ import (
 // into a group below, as the kernel demands of a group that has groups with
 // limits, and each plugin gets one beside it.
 type cgroup struct {
-	dir  string
-	next atomic.Uint64
+	dir string
 }
 
 // The controllers that are used.
@@ -108,7 +106,17 @@ func delegate(dir string, offered []string) (*cgroup, error) {
 			return nil, err
 		}
 	}
+	sweep(dir)
 	return &cgroup{dir: dir}, nil
+}
+
+// sweep removes groups that a server left behind which was killed. One that has
+// processes stays: it is somebody else's.
+func sweep(dir string) {
+	found, _ := filepath.Glob(filepath.Join(dir, "plugin-*"))
+	for _, group := range found {
+		_ = unix.Rmdir(group)
+	}
 }
 
 // close leaves the tree as it is: the server is still in it.
@@ -116,8 +124,8 @@ func (c *cgroup) close() error { return nil }
 
 // make makes a group with limits.
 func (c *cgroup) make(name string, caps manifest.Capabilities) (string, error) {
-	dir := filepath.Join(c.dir, fmt.Sprintf("plugin-%s-%d", name, c.next.Add(1)))
-	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // as systemd makes them
+	dir, err := os.MkdirTemp(c.dir, "plugin-"+name+"-")
+	if err != nil {
 		return "", fmt.Errorf("make cgroup: %w", err)
 	}
 	memory, processes := defaultMemory, defaultProcesses()

@@ -37,7 +37,10 @@ var (
 	devicePaths  = []string{"/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"}
 	networkPaths = []string{
 		"/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services",
-		"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates",
+		// Certificates, and not /etc/ssl or /etc/pki as a whole, which have private keys.
+		"/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem",
+		"/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust", "/etc/ca-certificates", "/usr/share/ca-certificates",
+		"/usr/local/share/ca-certificates", "/var/lib/ca-certificates",
 	}
 )
 
@@ -67,8 +70,8 @@ func (b *box) recipe(cmd *exec.Cmd, program *os.File) (recipe, []grant, error) {
 		b.notes = append(b.notes, can.network(c))
 	}
 	for _, f := range c.Files {
-		if slices.ContainsFunc(neverPaths, func(n string) bool { return below(f, n) }) {
-			return recipe{}, nil, fmt.Errorf("no plugin is given %s", f)
+		if err := v.mayDeclare(f, append([]string{b.plan.SocketDir}, b.sandbox.private...)); err != nil {
+			return recipe{}, nil, err
 		}
 		v.add(f, readTree, bind{})
 	}
@@ -93,6 +96,39 @@ func (b *box) recipe(cmd *exec.Cmd, program *os.File) (recipe, []grant, error) {
 		}
 	}
 	return r, v.grants, nil
+}
+
+// mayDeclare judges what a declared path leads to, not its name alone: plain files
+// and folders, in which nothing lies that no plugin is given. To a socket a
+// plugin could connect, also on a mount that is read-only.
+func (v *view) mayDeclare(path string, private []string) error {
+	found, err := v.resolve(path)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(found)
+	if err != nil {
+		return err
+	}
+	apart := func(n string) bool { return !below(found, n) && !below(n, found) }
+	if !info.Mode().IsRegular() && !info.IsDir() {
+		return fmt.Errorf("no plugin is given %s, which is neither a file nor a folder", path)
+	}
+	for _, n := range neverPaths {
+		if !apart(n) {
+			return fmt.Errorf("no plugin is given %s", path)
+		}
+	}
+	for _, n := range private {
+		real, err := filepath.EvalSymlinks(n)
+		if err != nil { // it is not there yet, or cannot be seen
+			real = n
+		}
+		if !apart(filepath.Clean(n)) || !apart(real) {
+			return fmt.Errorf("no plugin is given %s: the server keeps files of its own there", path)
+		}
+	}
+	return nil
 }
 
 // loaderOf is the dynamic loader that an executable asks for, or nothing.

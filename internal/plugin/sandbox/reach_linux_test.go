@@ -11,7 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 )
 
 // Where there are no namespaces, Landlock alone stands before the host, and does
@@ -83,6 +85,55 @@ func TestSandbox_HoldsFastOpen(t *testing.T) {
 			if got, err := h.do(t, "one", "fastopen", fmt.Sprintf("%s|%s", how, l.Addr())); err != nil || !strings.HasPrefix(got, want) {
 				t.Errorf("%s: %s: %q, %v", kind, how, got, err)
 			}
+		}
+	}
+}
+
+// What a declared path leads to is judged, not its name alone.
+func TestSandbox_NeverGrantsWhatIsPrivate(t *testing.T) {
+	dir, data, run := t.TempDir(), t.TempDir(), t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(run, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for to, name := range map[string]string{"/proc/self/environ": "environ", data: "data", "/": "root"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kek := filepath.Join(data, "kek")
+	if err := os.WriteFile(kek, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	box, err := sandbox.New(sandbox.Config{Mode: sandbox.Required, Private: []string{filepath.Join(dir, "data"), kek}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = box.Close() })
+	for _, path := range []string{
+		dir + "/environ", dir + "/data", dir + "/root", kek, data, filepath.Dir(data), os.TempDir(), l.Addr().String(), "/dev", "/etc/mtab",
+	} {
+		m := testManifest("one")
+		m.Capabilities.Files = []string{path}
+		h := newHouse(t, box, guest{m, hostile})
+		if got, err := h.do(t, "one", "nothing", ""); !fault.Is(err, fault.Unavailable) {
+			t.Fatalf("%s: %q, %v", path, got, err)
+		}
+		if s := h.Status()[0]; s.Reason != plugin.ReasonSandbox || !strings.Contains(s.Detail, "no plugin is given") {
+			t.Errorf("%s: %+v", path, s)
+		}
+	}
+}
+
+// A network needs certificates, and nobody's private keys.
+func TestSandbox_NetworkBringsNoKeys(t *testing.T) {
+	m := testManifest("one")
+	m.Capabilities.Network = []string{"*:443"}
+	h := newHouse(t, newBox(t), guest{m, hostile})
+	for path, want := range map[string]string{"/etc/ssl/private": "failed: ", "/etc/ssl/certs": "done: "} {
+		if got, err := h.do(t, "one", "stat", path); err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, %v", path, got, err)
 		}
 	}
 }

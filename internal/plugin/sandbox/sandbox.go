@@ -27,4 +27,7 @@ const (
 // Config has the settings of a sandbox.
 type Config struct {
 	Mode Mode // default: Preferred
+	// Private are files and folders of the server, absolute. No plugin is given
+	// them, whatever its manifest declares, nor a folder that they lie in.
+	Private []string
 }
