@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually, "page": page,
+			"signbare": signbare,
 		},
 	})
 }
