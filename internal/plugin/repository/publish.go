@@ -76,9 +76,44 @@ func (d *Dir) Publish(ctx context.Context, pack, role string, keys Keys) (Status
 			return false, fault.Deniedf("the repository does not give the name %s to role %s", r.Name, role)
 		}
 		m.Signed.Targets[path] = target
+		if err := c.fits(); err != nil {
+			return false, err
+		}
 		return false, d.place(TargetName(r), copyFile(pack))
 	})
 	return s, out, err
+}
+
+// roomForSignatures is what the signatures that a file still waits for may take.
+const roomForSignatures = maxSignatures * 256
+
+// fits demands that clients would read what is staged: they refuse a repository
+// of too many packages, or a file that is too long, as a whole.
+func (c *content) fits() error {
+	paths := map[string]bool{}
+	for _, role := range c.names() {
+		m := c.newest(role)
+		if m == nil {
+			continue
+		}
+		for path := range m.Signed.Targets {
+			paths[path] = true
+		}
+		if c.pending[role] == nil {
+			continue
+		}
+		data, err := encode(m)
+		if err != nil {
+			return err
+		}
+		if len(data) > maxTargets-roomForSignatures {
+			return fault.Conflictf("the file of role %s is full; begin another repository", role)
+		}
+	}
+	if len(paths) > maxReleases {
+		return fault.Conflictf("the repository has %d packages already, which is all that clients read; begin another one", maxReleases)
+	}
+	return nil
 }
 
 // offered reports whether exactly this package is offered already; another one
@@ -196,10 +231,11 @@ func (d *Dir) Yank(ctx context.Context, name, version, reason string, keys Keys)
 				return false, err
 			}
 			top, err := d.draft(c, RoleTargets)
-			if err == nil {
-				top.Signed.Targets[path] = target
+			if err != nil {
+				return false, err
 			}
-			return false, err
+			top.Signed.Targets[path] = target
+			return false, c.fits()
 		}
 		return false, fault.NotFoundf("the repository has no %s %s", name, version)
 	})

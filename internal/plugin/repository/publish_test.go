@@ -3,6 +3,7 @@ package repository
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -120,6 +121,39 @@ func TestDir_TakesUploadsWithinTheirNames(t *testing.T) {
 	}
 }
 
+// TestDir_IsNeverTooFull fills the role of uploads to the last package that a
+// client reads: one more is refused, since it would take all from everybody.
+func TestDir_IsNeverTooFull(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	_, r, err := w.dir.Publish(ctx, pack(t, "up-one", "1.0.0"), RoleUploads, all(online...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.dir.change(ctx, all(online...), func(c *content) (bool, error) {
+		m, err := w.dir.draft(c, RoleUploads)
+		for i := 1; i < maxReleases && err == nil; i++ {
+			r.Version = fmt.Sprintf("1.0.%d", i)
+			m.Signed.Targets[targetPath(r.Name, r.Version)], err = targetOf(r)
+		}
+		return false, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []string{RoleUploads, RoleTargets} {
+		if _, _, err := w.dir.Publish(ctx, pack(t, "up-two", "1.0.0"), role, all(every...)); !fault.Is(err, fault.Conflict) {
+			t.Errorf("one more for %s: %v", role, err)
+		}
+	}
+	if n := len(w.look().Releases); n != maxReleases {
+		t.Errorf("%d releases", n)
+	}
+	if _, err := w.dir.Yank(ctx, "up-one", "1.0.7", "it leaks", all(every...)); err != nil {
+		t.Errorf("a full repository cannot withdraw: %v", err)
+	}
+}
+
 func TestDir_ChangesHoldersAndRecovers(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()
@@ -150,6 +184,31 @@ func TestDir_ChangesHoldersAndRecovers(t *testing.T) {
 	}
 	if v := w.look().Versions[RoleRoot]; v != 4 {
 		t.Fatalf("root %d", v)
+	}
+}
+
+// TestDir_RaisesAThreshold demands more signatures of the same online holders:
+// what they said before bears too few of them, and must not lock clients out.
+func TestDir_RaisesAThreshold(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	w.publish("one", "1.0.0")
+	holders := all("root1", "root2", "snapshot", "timestamp")
+	for _, role := range []string{RoleSnapshot, RoleTimestamp} {
+		if _, err := w.dir.Rekey(ctx, Rekey{Role: role, Add: pub(role + "2")}, holders); err != nil {
+			t.Fatal(err)
+		}
+		w.look() // signed by one of two
+		if _, err := w.dir.Rekey(ctx, Rekey{Role: role, Threshold: 2}, all("root1", "root2")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.dir.Refresh(ctx, all("snapshot", "snapshot2", "timestamp", "timestamp2"), Lives{}); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := w.walk(w.get); err != nil || len(v.Releases) != 1 {
+			t.Fatalf("%s: clients that looked before: %v", role, err)
+		}
+		holders = all("root1", "root2", "snapshot", "snapshot2", "timestamp")
 	}
 }
 

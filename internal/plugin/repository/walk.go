@@ -80,9 +80,9 @@ func Walk(ctx context.Context, seen plugin.Seen, get Getter, now time.Time) (Vie
 }
 
 // roots follows the root from version to version (5.3). If the keys of
-// timestamp or snapshot have changed on the way, what these said before counts
-// no more (5.3.11): that is how a publisher recovers from versions that a thief
-// drove up.
+// timestamp or snapshot have changed on the way, or more of them must sign, what
+// these said before counts no more (5.3.11): that is how a publisher recovers
+// from versions that a thief drove up.
 func (w *walk) roots(first *metadata.Metadata[metadata.RootType]) func(context.Context) error {
 	return func(ctx context.Context) error {
 		for range maxRotations {
@@ -116,7 +116,12 @@ func (w *walk) roots(first *metadata.Metadata[metadata.RootType]) func(context.C
 	}
 }
 
+// sameKeys reports whether what a role said before is still judged alike. If
+// more signatures are demanded now, it bears too few of them.
 func sameKeys(a, b map[string]*metadata.Role, role string) bool {
+	if a[role].Threshold < b[role].Threshold {
+		return false
+	}
 	x, y := slices.Clone(a[role].KeyIDs), slices.Clone(b[role].KeyIDs)
 	slices.Sort(x)
 	slices.Sort(y)
