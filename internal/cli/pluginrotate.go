@@ -70,7 +70,7 @@ anybody whether the new key is genuine. The serial grows with each statement.`,
 	f.StringArrayVar(&r.Revoked, "revoked", nil, "id of a key that is in the wrong hands; may be given several times")
 	f.IntVar(&r.Threshold, "threshold", 0, "how many keys sign packages from now on (default: as before)")
 	f.StringSliceVar(&names, "names", nil, "patterns of package names for new keys (default: those of the keys that introduce them)")
-	f.StringVar(&until, "expires", "", "when new keys expire: a day, or time from now such as 400d (default: never)")
+	f.StringVar(&until, "expires", "", "when new keys expire: a day, or time from now such as 400d (default: with those of the keys that introduce them)")
 	f.StringVar(&out, "out", "", "file to make")
 	return c
 }
@@ -99,9 +99,31 @@ func (s *shell) showRotation(text []byte, file string) error {
 		Signers  []string        `json:"signers"` // they prove nothing here
 	}{file, r, ids, signers}
 	return s.print(out, func() error {
-		return s.facts("publisher", r.Publisher, "serial", strconv.FormatInt(r.Serial, 10), "keys", strings.Join(ids, " "),
-			"revoked", strings.Join(r.Revoked, " "), "file", file, "signatures", strings.Join(signers, " "))
+		threshold := "as before"
+		if r.Threshold > 0 {
+			threshold = strconv.Itoa(r.Threshold)
+		}
+		facts := []string{"publisher", r.Publisher, "serial", strconv.FormatInt(r.Serial, 10), "threshold", threshold}
+		for i, k := range r.Keys {
+			facts = append(facts, "key", ids[i], "if new", termsOf(k))
+		}
+		return s.facts(append(facts, "revoked", strings.Join(r.Revoked, " "), "file", file, "signatures", strings.Join(signers, " "))...)
 	})
+}
+
+// termsOf says on what terms a statement introduces a key.
+func termsOf(k plugin.RotationKey) string {
+	names, ends := "the packages of who introduces it", "for as long as who introduces it"
+	if len(k.Names) > 0 {
+		names = strings.Join(k.Names, " ")
+	}
+	if k.Expires != nil {
+		ends = "until " + when(*k.Expires)
+	}
+	if k.NotBefore != nil {
+		ends = "from " + when(*k.NotBefore) + ", " + ends
+	}
+	return names + "; " + ends
 }
 
 func trustSign(s *shell) *cobra.Command {
@@ -147,7 +169,7 @@ func trustRotate(s *shell) *cobra.Command {
 		Long: `Send statements of publishers to the server, in this order. Each counts if as
 many present keys of its publisher have signed it as must sign a package, none of
 them past its time, and every new key too. New keys may sign what those who
-introduce them may sign. After a long absence give all statements that were
+introduce them may sign, and for as long. After a long absence give all statements that were
 missed; one that was applied already is skipped.`,
 		Example: "  sallyport plugin trust rotate acme-1.json acme-2.json",
 		RunE: func(c *cobra.Command, args []string) error {

@@ -206,16 +206,20 @@ func (p Publisher) rotators(e envelope, payload []byte, keys []Key, now time.Tim
 }
 
 // introduced are the rows of the keys that were never known. A new key may sign
-// what enough of those who introduce it may sign themselves, and no more.
+// what enough of those who introduce it may sign themselves, and for as long as
+// these may: where the operator has set a day on which to be asked again, a
+// statement does not take it away.
 func (p Publisher) introduced(e envelope, payload []byte, r Rotation, keys []Key, signers []string, author string, now time.Time) ([]Key, error) {
 	owner := map[string]string{} // publisher by key
 	var may [][]string           // what each signer may sign
+	var ends []time.Time         // and until when
 	for _, k := range keys {
 		owner[k.ID] = k.Publisher
 		if slices.Contains(signers, k.ID) {
-			may = append(may, k.Names)
+			may, ends = append(may, k.Names), append(ends, k.Expires)
 		}
 	}
+	last := lasting(ends, p.Threshold)
 	var out []Key
 	for _, k := range r.Keys {
 		id := KeyID(k.Public)
@@ -237,12 +241,34 @@ func (p Publisher) introduced(e envelope, payload []byte, r Rotation, keys []Key
 		if err != nil {
 			return nil, err
 		}
-		if row, err = row.Limited(UsePackage, whole(k.NotBefore), whole(k.Expires)); err != nil {
+		if row, err = row.Limited(UsePackage, whole(k.NotBefore), sooner(whole(k.Expires), last)); err != nil {
 			return nil, err
 		}
 		out = append(out, row)
 	}
 	return out, nil
+}
+
+// lasting is until when as many signers as the threshold count; zero is for ever.
+func lasting(ends []time.Time, threshold int) time.Time {
+	slices.SortFunc(ends, func(a, b time.Time) int {
+		switch {
+		case a.Equal(b):
+			return 0
+		case sooner(a, b).Equal(b):
+			return -1
+		}
+		return 1
+	})
+	return ends[threshold-1]
+}
+
+// sooner is the earlier end of two; zero is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // inherited are the name patterns of a new key: those that it asks for, or all

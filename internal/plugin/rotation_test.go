@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -89,6 +90,44 @@ func TestRotation_ReplacesAKey(t *testing.T) {
 	}
 	if err := k.take(file); !fault.Is(err, fault.Conflict) {
 		t.Errorf("once more: %v", err)
+	}
+}
+
+// TestRotation_KeepsTheOperatorsDay introduces keys by keys that the operator
+// wants to be asked about again: a statement takes that day away only if enough
+// signers are trusted for longer.
+func TestRotation_KeepsTheOperatorsDay(t *testing.T) {
+	soon, later := today.AddDate(0, 1, 0), today.AddDate(0, 6, 0)
+	until := func(end time.Time) signer {
+		s := newSigner(t, "tester")
+		s.row.Expires = end
+		return s
+	}
+	a, b, ever := until(soon), until(later), until(time.Time{})
+	for name, x := range map[string]struct {
+		by        []signer
+		asks, end time.Time
+	}{
+		"for ever":                     {[]signer{a, b}, time.Time{}, soon},
+		"for longer":                   {[]signer{a, b}, later, soon},
+		"for less":                     {[]signer{a, b}, today.AddDate(0, 0, 1), today.AddDate(0, 0, 1)},
+		"by two of three":              {[]signer{a, b, ever}, time.Time{}, later},
+		"two of whom have no such day": {[]signer{a, ever, until(time.Time{})}, time.Time{}, time.Time{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fresh := newSigner(t, "tester")
+			key := RotationKey{Public: fresh.row.Public}
+			if !x.asks.IsZero() {
+				key.Expires = &x.asks
+			}
+			k := acme(2, x.by...)
+			if err := k.take(statement(t, Rotation{Publisher: "tester", Serial: 1, Keys: append(keysOf(x.by...), key)}, append(x.by, fresh)...)); err != nil {
+				t.Fatal(err)
+			}
+			if got := k.keys[len(x.by)].Expires; !got.Equal(x.end) {
+				t.Errorf("the new key counts until %v, not %v", got, x.end)
+			}
+		})
 	}
 }
 
