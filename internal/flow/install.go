@@ -64,8 +64,9 @@ func (g *Gate) installFrom(ctx context.Context, c Caller, pack io.Reader, r Inst
 		u.Record.Actor, u.Record.Policy, u.Writes = record.Actor, d.Documents, append(g.still(c, d.under), u.Writes...)
 		return u, nil
 	})
+	_, judged := plugin.Reasoned(err)
 	switch {
-	case plugin.ReasonOf(err) == plugin.ReasonRollback:
+	case judged && fault.Is(err, fault.Denied): // it would take a place that is not its own
 		return plugin.Installed{}, g.refusedPackage(ctx, record, err)
 	case err != nil && !errors.Is(err, errInstalled):
 		return plugin.Installed{}, err

@@ -66,8 +66,14 @@ func (i Installed) Remove(author string, now time.Time) (Installed, error) {
 
 // CheckUpgrade reports whether a package may take the place of the row of its
 // name, in whatever state that is: an older version only if that is said to be
-// meant. The fault is Denied with [ReasonRollback].
+// meant, and another publisher's only once the plugin was removed, since names
+// are not divided among publishers whose keys may sign all. The fault is Denied
+// with [ReasonRollback] or [ReasonConflict].
 func CheckUpgrade(old *Installed, next Installed, allowDowngrade bool) error {
+	if old != nil && old.State == Active && old.Publisher != next.Publisher {
+		return refuse(ReasonConflict, "plugin %s is installed from publisher %s, and this package of the same name is of publisher %s; "+
+			"remove the plugin first if the publisher has really changed", old.Name, old.Publisher, next.Publisher)
+	}
 	if old == nil || allowDowngrade || !Older(next.Package, old.Package) {
 		return nil
 	}
