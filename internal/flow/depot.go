@@ -49,6 +49,9 @@ func (g *Gate) UploadPackage(ctx context.Context, c Caller, pack io.Reader) (plu
 	if _, err := g.inspected(ctx, c, "upload", record, "package", ""); err != nil {
 		return plugin.Release{}, err
 	}
+	if err := g.Clock.CheckClock(ctx); err != nil { // keys expire
+		return plugin.Release{}, err
+	}
 	trusted, err := g.Store.Generation(ctx, "trust")
 	if err != nil {
 		return plugin.Release{}, fault.Wrap(err, "read trust generation")
