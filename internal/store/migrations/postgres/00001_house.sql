@@ -180,26 +180,26 @@ CREATE TABLE plugins (
 );
 
 CREATE TABLE installations (
-    id TEXT NOT NULL PRIMARY KEY,
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
-    name TEXT NOT NULL,
-    package_version TEXT NOT NULL,
-    repository TEXT NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    package_version TEXT COLLATE "C" NOT NULL,
+    repository TEXT COLLATE "C" NOT NULL,
     at BIGINT NOT NULL,
-    author TEXT NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
     mac BYTEA NOT NULL
 );
 
 CREATE TABLE repositories (
-    id TEXT NOT NULL PRIMARY KEY,
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
-    url TEXT NOT NULL,
-    root TEXT NOT NULL,
-    timestamp TEXT NOT NULL,
-    snapshot TEXT NOT NULL,
-    state TEXT NOT NULL,
+    url TEXT COLLATE "C" NOT NULL,
+    root TEXT COLLATE "C" NOT NULL,
+    timestamp TEXT COLLATE "C" NOT NULL,
+    snapshot TEXT COLLATE "C" NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
     at BIGINT NOT NULL,
-    author TEXT NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
     mac BYTEA NOT NULL
 );
 
