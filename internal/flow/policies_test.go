@@ -3,6 +3,7 @@ package flow_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -12,9 +13,11 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/token"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -195,6 +198,35 @@ func TestPlugins_ARefusedPackageIsRecorded(t *testing.T) {
 	count(t, len(refused), 1, "records")
 	if refused[0].Outcome != audit.Denied || refused[0].Actor.Subject != h.admin.id {
 		t.Fatalf("recorded %+v", refused[0])
+	}
+}
+
+// judgeless is a depot that keeps by what it should judge, and refuses.
+type judgeless struct {
+	flow.Depot
+	trust plugin.Trust
+}
+
+func (d *judgeless) Receive(_ context.Context, _ io.Reader, trust plugin.Trust) (flow.Parcel, error) {
+	d.trust = trust
+	return nil, plugin.Refuse(plugin.ReasonBadSignature, "no")
+}
+
+// TestUpload_IsJudgedForOthers uploads at a server that accepts packages of
+// developers and is locked: what it publishes is run elsewhere.
+func TestUpload_IsJudgedForOthers(t *testing.T) {
+	ctx := context.Background()
+	h := newHouse(t)
+	d := &judgeless{}
+	h.gate.Depot, h.gate.Development, h.gate.Locked = d, true, map[string]string{}
+	opened, err := h.gate.OpenSession(ctx, h.admin.caller(), token.Scopes{"administer:package", "administer:package/*"})
+	must(t, err)
+	h.admin.token = string(opened.Token.Reveal())
+	_, err = h.gate.UploadPackage(ctx, h.admin.caller(), bytes.NewReader(nil))
+	want(t, err, fault.Denied)
+	count(t, len(h.records("package.refused")), 1, "refusals")
+	if d.trust.Now == nil || d.trust.Development || d.trust.Locked != nil {
+		t.Errorf("judged by %+v", d.trust)
 	}
 }
 
