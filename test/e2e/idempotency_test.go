@@ -65,11 +65,13 @@ func (s *stage) keyedRows() []keyedRow {
 	must(t, err)
 	pack, err := os.ReadFile(s.House.Package)
 	must(t, err)
-	public, _, err := ed25519.GenerateKey(rand.Reader)
+	public, private, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
 	der, err := x509.MarshalPKIXPublicKey(public)
 	must(t, err)
 	keyID := fmt.Sprintf("%x", sha256.Sum256(public))
+	statement, second := rotation(t, "someone", private)
+	bare := s.bareInstallation("no program")
 	enrolling, renewing := request(t), request(t)
 	thumb := base64.RawURLEncoding.EncodeToString(make([]byte, sha256.Size))
 	victim, mine := "/v1/subjects/"+s.victim.Subject.ID, session(s.agent)
@@ -99,7 +101,13 @@ func (s *stage) keyedRows() []keyedRow {
 		{"delete-resource", "DELETE", "/v1/resources/default/key/second", always(""), 204, operator, ""},
 		{"trust-publisher", "POST", "/v1/publishers", always(object("publisher", "someone", "public_key",
 			string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))), 201, operator, ""},
+		{"rotate-publisher", "POST", "/v1/publishers/rotations", always(object("statement", statement)), 200, operator, ""},
+		{"set-publisher-threshold", "PUT", "/v1/publishers/someone/threshold", always(object("threshold", 2)), 204, operator, ""},
+		{"retire-publisher-key", "POST", "/v1/publishers/" + keyID + "/retire", always("{}"), 204, operator, ""},
+		{"revoke-publisher-key", "POST", "/v1/publishers/" + second + "/revoke", always(object("reason", "stolen")), 204, operator, ""},
 		{"distrust-publisher", "DELETE", "/v1/publishers/" + keyID, always(""), 204, operator, ""},
+		{"set-plugin-floor", "PUT", "/v1/plugins/nothing/floor", always(object("lowest", "1.0.0")), 200, operator, ""},
+		{"install-agentkms-plugin", "POST", bare, always("no program"), 201, operator, ""},
 		{"add-repository", "POST", "/v1/repositories", always(object("name", "some", "url", "https://plugins.example", "root", repositoryRoot(t))), 201, operator, ""},
 		{"remove-repository", "DELETE", "/v1/repositories/some", always(""), 204, operator, ""},
 		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},
@@ -122,7 +130,7 @@ func (r keyedRow) shown(key string) shown {
 	if r.as != nil {
 		q.certificate = &r.as.Certificate
 	}
-	if r.id == "put-resource" || r.id == "install-plugin" {
+	if r.id == "put-resource" || r.id == "install-plugin" || r.id == "install-agentkms-plugin" {
 		q.kind = "application/octet-stream"
 	}
 	return q

@@ -128,6 +128,13 @@ func (s *stage) rows() []row {
 		{"list-publishers", "GET", "/v1/publishers", "", 401, 403, 403, 403, 200},
 		{"trust-publisher", "POST", "/v1/publishers", object("publisher", "someone", "public_key", key), 401, 403, 403, 403, 409},
 		{"distrust-publisher", "DELETE", "/v1/publishers/nothing", "", 401, 403, 403, 403, 404},
+		{"retire-publisher-key", "POST", "/v1/publishers/nothing/retire", "{}", 401, 403, 403, 403, 404},
+		{"revoke-publisher-key", "POST", "/v1/publishers/nothing/revoke", "{}", 401, 403, 403, 403, 404},
+		{"set-publisher-threshold", "PUT", "/v1/publishers/nothing/threshold", object("threshold", 2), 401, 403, 403, 403, 404},
+		{"rotate-publisher", "POST", "/v1/publishers/rotations", object("statement", rotationOfNobody(s.t)), 401, 403, 403, 403, 404},
+		{"list-plugin-floors", "GET", "/v1/plugins/floors", "", 401, 403, 403, 403, 200},
+		{"set-plugin-floor", "PUT", "/v1/plugins/nothing/floor", object("lowest", "1.0.0"), 401, 403, 403, 403, 200},
+		{"install-agentkms-plugin", "POST", "/v1/plugins/agentkms?signature=" + strings.Repeat("A", 86) + "%3D%3D", "no program", 401, 403, 403, 403, 400},
 		{"list-plugins", "GET", "/v1/plugins", "", 401, 403, 403, 403, 200},
 		{"install-plugin", "POST", "/v1/plugins", "no package", 401, 403, 403, 403, 400},
 		{"remove-plugin", "DELETE", "/v1/plugins/nothing", "", 401, 403, 403, 403, 404},
@@ -193,7 +200,7 @@ func TestRoutes_AnswerWhoAsks(t *testing.T) {
 	for _, c := range callers {
 		for _, r := range rows {
 			q := shown{method: r.method, path: r.path, body: r.body}
-			if r.id == "put-resource" || r.id == "install-plugin" {
+			if r.id == "put-resource" || r.id == "install-plugin" || r.id == "install-agentkms-plugin" {
 				q.kind = "application/octet-stream"
 			}
 			c.as(&q)
