@@ -99,7 +99,7 @@ func (a *App) listed() error {
 
 // firstOf is the first of joined errors.
 func firstOf(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // exactly what errors.Join made
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly what errors.Join made
 		return firstOf(joined.Unwrap()[0])
 	}
 	return err

@@ -189,8 +189,11 @@ func (s *shell) planned(p *repository.Plan, folder string, roots, targets []stri
 		to    *repository.Holders
 		files []string
 	}{
-		{repository.RoleRoot, &p.Root, roots}, {repository.RoleTargets, &p.Targets, targets},
-		{repository.RoleSnapshot, &p.Snapshot, nil}, {repository.RoleTimestamp, &p.Timestamp, nil}, {repository.RoleUploads, &p.Uploads, nil},
+		{repository.RoleRoot, &p.Root, roots},
+		{repository.RoleTargets, &p.Targets, targets},
+		{repository.RoleSnapshot, &p.Snapshot, nil},
+		{repository.RoleTimestamp, &p.Timestamp, nil},
+		{repository.RoleUploads, &p.Uploads, nil},
 	} {
 		if r.name == repository.RoleUploads && len(p.UploadNames) == 0 {
 			continue

@@ -82,7 +82,7 @@ func (h *Host) InstallBare(ctx context.Context, executable io.Reader, b Bare, tr
 	if err != nil {
 		return Entry{}, err
 	}
-	defer func() { _ = os.RemoveAll(work) }()
+	defer func() { _ = os.RemoveAll(work) }() //nolint:gosec // our folder, named by us
 	if len(b.Roles) > 0 && b.Kind != "" {
 		return h.store.placeBare(work, m, b, trust)
 	}
@@ -192,7 +192,7 @@ func (s *Store) placeBare(work string, m manifest.Manifest, b Bare, trust Trust)
 		return Entry{}, err
 	}
 	for name, content := range map[string][]byte{manifestName: manifestBytes, signatureName: envelopeBytes} {
-		_ = os.Remove(filepath.Join(work, name)) // that of the draft
+		_ = os.Remove(filepath.Join(work, name)) //nolint:gosec // that of the draft, below our folder
 		if err := writeNew(filepath.Join(work, name), content, 0o400); err != nil {
 			return Entry{}, err
 		}
@@ -220,8 +220,8 @@ func (t Trust) bareSigner(data, sig []byte) string {
 // takeBack moves an entry out of the store into a working folder.
 func (s *Store) takeBack(digest, work string) error {
 	name, _ := hexDigest(digest)
-	_ = os.RemoveAll(work)
-	if err := os.Rename(filepath.Join(s.root(), name), work); err != nil {
+	_ = os.RemoveAll(work)                                                 //nolint:gosec // our folder
+	if err := os.Rename(filepath.Join(s.root(), name), work); err != nil { //nolint:gosec // a digest
 		return fault.Wrap(err, "take the executable back")
 	}
 	return syncDir(s.root())

@@ -37,7 +37,6 @@ type victim struct {
 	remote  bool
 	calls   [4]atomic.Int64 // that each caller has finished
 	unknown atomic.Int64    // calls whose outcome is not known, which a remote plugin's may be
-	killed  int
 	repairs []time.Duration // from a kill to the next good call
 }
 

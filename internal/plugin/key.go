@@ -110,7 +110,7 @@ func onePEM(data []byte, kind string) ([]byte, error) {
 
 // writeNew writes a file that must not exist and syncs it.
 func writeNew(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(filepath.Clean(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := os.OpenFile(filepath.Clean(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode) //nolint:gosec // where the caller wants it
 	if errors.Is(err, fs.ErrExist) {
 		return fault.Conflictf("%s exists already; remove it or choose another name", path)
 	}
@@ -125,7 +125,7 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 		err = cerr
 	}
 	if err != nil {
-		_ = os.Remove(path)
+		_ = os.Remove(path) //nolint:gosec // as above
 		return fault.Wrap(err, "write file")
 	}
 	return nil

@@ -203,7 +203,7 @@ func (s *Store) sweepTrees() error {
 	}
 	for _, d := range found {
 		name := filepath.Join(s.trees(), d.Name())
-		f, err := os.Open(name)
+		f, err := os.Open(name) //nolint:gosec // a folder of ours
 		if err != nil {
 			continue
 		}

@@ -271,7 +271,7 @@ func TestStore_NoMixAndMatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(touched, append(data, 0), 0o755); err != nil { //nolint:gosec // an executable
+	if err := os.WriteFile(touched, append(data, 0), 0o755); err != nil { // an executable
 		t.Fatal(err)
 	}
 	read := func(file string) []byte {

@@ -43,7 +43,7 @@ func (c bareContract) plain() bareContract { c.autoMTLS = false; return c }
 // run starts a plugin and returns when it has its connection.
 func (c bareContract) run(binary string) (*barePlugin, error) {
 	client := goplugin.NewClient(&goplugin.ClientConfig{
-		HandshakeConfig: c.handshake, AutoMTLS: c.autoMTLS, Cmd: exec.Command(binary), SkipHostEnv: true, //nolint:gosec,noctx // ours, ended by stop
+		HandshakeConfig: c.handshake, AutoMTLS: c.autoMTLS, Cmd: exec.Command(binary), SkipHostEnv: true, //nolint:noctx // ours, ended by stop
 		Plugins: goplugin.PluginSet{}, AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, Logger: hclog.NewNullLogger(),
 	})
 	protocol, err := client.Client()

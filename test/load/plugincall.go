@@ -79,6 +79,12 @@ func pluginCall(ctx context.Context, o options) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
+	r.report(single, many)
+	return r, nil
+}
+
+// report says what the turns with one caller and with many came to.
+func (r *result) report(single, many compared) {
 	r.take(many.host)
 	r.CPUOf = "this process, without the plugin"
 	r.against("the same unary call by go-plugin alone, with AutoMTLS", many.floor.perSecond())
@@ -90,7 +96,6 @@ func pluginCall(ctx context.Context, o options) (r result, err error) {
 	r.figure("c1_p50_us", 1e3*milliseconds(quantile(single.host.times, 0.5)))
 	r.figure("c1_floor_p50_us", 1e3*milliseconds(quantile(single.floor.times, 0.5)))
 	r.figure("stream_per_s", many.streamed.perSecond())
-	return r, nil
 }
 
 // compared is what turns between the sides gave.

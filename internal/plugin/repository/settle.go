@@ -58,7 +58,7 @@ func (d *Dir) settleRoot(c *content, keys Keys) (rotated bool, err error) {
 		return false, err
 	}
 	if next.VerifyDelegate(RoleRoot, next) != nil || c.root != nil && c.root.VerifyDelegate(RoleRoot, next) != nil {
-		return false, nil // waits for more signatures
+		return false, nil //nolint:nilerr // waits for more signatures
 	}
 	data, err := encode(next)
 	if err == nil {

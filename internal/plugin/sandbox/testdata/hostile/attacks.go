@@ -311,7 +311,7 @@ func memfd(string) (string, error) {
 
 func status(field string) func(string) (string, error) {
 	return func(string) (string, error) {
-		var hdr = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var data [2]unix.CapUserData
 		if err := unix.Capget(&hdr, &data[0]); err != nil {
 			return "", err
