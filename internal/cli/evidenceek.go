@@ -18,8 +18,8 @@ func evidenceEK(s *shell) *cobra.Command {
 		Long: `Judge the certificate of a TPM's endorsement key, as it comes out of the TPM or
 from its maker (DER or PEM): that one of the manufacturers in the bundles issued
 it, that it is valid, and that it is for an endorsement key. The exit code is 4
-when it is refused.`,
-		Example: "  tpm2_nvread 0x1c00002 -o ek.crt\n  sallyport evidence ek ek.crt --ca tpm-roots.pem --ca tpm-intermediates.pem",
+when it is refused. From a TPM it is read by: tpm2_nvread 0x1c00002 -o ek.crt`,
+		Example: "  sallyport evidence ek ek.crt --ca tpm-roots.pem --ca tpm-intermediates.pem",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(bundles) == 0 {
 				return fault.Invalidf("whom do you trust? --ca BUNDLE, a file of manufacturers' certificates in PEM")

@@ -117,9 +117,10 @@ func (s *shell) conformanceFiles(c *conformance.Config, key, requests string) er
 	return err
 }
 
-// buildFolder builds the package of a folder, as plugin build does.
+// buildFolder builds the package of a folder, as plugin build does. A project
+// that says nowhere who publishes it is judged all the same.
 func (s *shell) buildFolder(ctx context.Context, dir, out string) error {
-	_, err := s.build(ctx, dir, building{out: out, platforms: []string{runtime.GOOS + "/" + runtime.GOARCH}})
+	_, err := s.build(ctx, dir, building{out: out, publisher: "conformance", platforms: []string{runtime.GOOS + "/" + runtime.GOARCH}})
 	return err
 }
 
