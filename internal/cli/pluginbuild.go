@@ -68,6 +68,7 @@ A package that would contain a secret is refused.`,
 	f.StringArrayVar(&b.binaries, "binary", nil, "executable as OS/ARCH=FILE, or FILE for this machine's platform")
 	f.StringSliceVar(&b.platforms, "platform", []string{runtime.GOOS + "/" + runtime.GOARCH}, "OS/ARCH to compile for, with Go sources")
 	f.StringVar(&b.from, "from", "", "folder to pack as it is")
+	f.StringVar(&b.publisher, "publisher", "", "publisher of a project that has no plugin.json")
 	b.flags(c)
 	return c
 }
@@ -81,7 +82,6 @@ func (b *building) flags(c *cobra.Command) {
 	f.StringVar(&b.lock, "lock", "", "locked requirements with hashes (default: requirements.lock of the project)")
 	f.StringVar(&b.wheels, "wheels", "", "folder with the locked wheels, in place of downloading them")
 	f.StringVar(&b.python, "python", "", "Python whose pip downloads the wheels (default: python3)")
-	f.StringVar(&b.publisher, "publisher", "", "publisher of a project that has no plugin.json")
 	f.StringArrayVar(&b.notSecret, "not-secret", nil, "fingerprint of a finding that is no secret; may be given several times")
 }
 

@@ -89,7 +89,7 @@ func (b *bareFlags) flags(c *cobra.Command) {
 	f.BoolVar(&b.on, "agentkms", false, "FILE is a bare executable that AgentKMS has signed")
 	f.StringVar(&b.signature, "sig", "", "with --agentkms: its signature (default: FILE.sig)")
 	f.StringVar(&b.about.Name, "name", "", "with --agentkms: name of the plugin (default: FILE without agentkms-plugin-)")
-	f.StringVar(&b.about.Publisher, "publisher", "", "with --agentkms: whose key has signed")
+	f.StringVar(&b.about.Publisher, "publisher", "", "with --agentkms: whose key has signed; of what is built here: in whose name you sign")
 	f.StringVar(&b.about.Kind, "kind", "", "with --agentkms: kind of credential (default: FILE.manifest, else the executable is asked)")
 	f.StringVar(&b.about.Version, "version", "", "with --agentkms: version (default: FILE.manifest, else 0.0.0)")
 	f.StringSliceVar(&b.about.Network, "network", nil, "with --agentkms: what it may reach, host:port")

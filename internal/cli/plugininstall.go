@@ -28,10 +28,11 @@ func (a *agreement) flags(c *cobra.Command) {
 func pluginInstall(s *shell) *cobra.Command {
 	var a agreement
 	var bare bareFlags
+	var source sourceFlags
 	var bundle, from string
 	var develop bool
 	c := &cobra.Command{
-		Use: "install FILE | NAME[@VERSION] | --bundle FILE | DIR --dev", Short: "Install a package at the server", Args: cobra.MaximumNArgs(1),
+		Use: "install FILE | NAME[@VERSION] | FILE.whl | git+URL@REF | --bundle FILE | DIR --dev", Short: "Install a package at the server", Args: cobra.MaximumNArgs(1),
 		Long: `Show who made a package and what it asks for, ask, and send it to the server,
 which verifies it and runs it from now on: a file, a package of a pinned
 repository, or those in a bundle. A package of the same name is replaced; what is
@@ -39,15 +40,26 @@ new compared with it is marked. Where nobody can be asked, --yes accepts what is
 shown. An older version than the installed one is refused unless --allow-downgrade
 says that it is meant, and one below the lowest secure version in any case.
 
+A wheel, or a commit of a git repository (https, ssh or file URL, or a folder), is
+built here as plugin build does, shown with its commit, and signed with your own
+key (--key) after you agreed, in the name of a publisher for whom the server trusts
+that key. Hooks, filters and submodules of a repository do not run. A wheel
+that is no extension needs --manifest with a plugin.json.
+
 With --dev it builds a folder and signs it with a key of this machine's own, made on
 the spot, which counts only at servers with plugins.development: nobody's
 production. With --agentkms it installs a bare executable with the signature beside
 it (FILE.sig), by a key that is trusted for that.`,
-		Example: "  sallyport plugin install my.spk\n  sallyport plugin install sshcert@1.2.0 --yes\n  sallyport plugin install --bundle plugins.bundle",
+		Example: "  sallyport plugin install my.spk\n  sallyport plugin install sshcert@1.2.0 --yes\n  sallyport plugin install --bundle plugins.bundle\n" +
+			"  sallyport plugin install git+https://example.org/acme/token.git@v1.2.0 --key ops.key --publisher ops",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (bundle == "") != (len(args) == 1) {
 				return fault.Invalidf("say what to install: a file, NAME or NAME@VERSION, or --bundle FILE")
 			}
+			if source.key != "" && (bundle != "" || !isSource(args[0])) {
+				return fault.Invalidf("--key signs what is built from FILE.whl or git+URL@REF; a package is signed with: sallyport plugin sign")
+			}
+			source.publisher = bare.about.Publisher
 			return s.calling(c.Context(), func(client *sallyport.Client) error {
 				if bundle != "" {
 					return s.installBundle(c.Context(), client, bundle, from, a)
@@ -57,6 +69,9 @@ it (FILE.sig), by a key that is trusted for that.`,
 				}
 				if develop {
 					return s.installDevelopment(c.Context(), client, args[0], a)
+				}
+				if isSource(args[0]) {
+					return s.installSource(c.Context(), client, args[0], source, a)
 				}
 				if name, version, ok := named(args[0]); ok && !isFile(args[0]) {
 					return s.installNamed(c.Context(), client, from, name, version, a)
@@ -70,6 +85,7 @@ it (FILE.sig), by a key that is trusted for that.`,
 	c.Flags().BoolVar(&develop, "dev", false, "build the folder DIR and sign it with this machine's development key")
 	a.flags(c)
 	bare.flags(c)
+	source.flags(c)
 	return repeatable(c, "finds the package installed")
 }
 
@@ -85,13 +101,18 @@ func (s *shell) installPackage(ctx context.Context, client *sallyport.Client, fi
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(file) //nolint:gosec // the user names it
+	return s.sendPackage(ctx, client, file, report.Digest, a)
+}
+
+// sendPackage installs a package file, if it is the one of the digest.
+func (s *shell) sendPackage(ctx context.Context, client *sallyport.Client, file, digest string, a agreement) error {
+	f, err := os.Open(file) //nolint:gosec // the user names it, or it was made here
 	if err != nil {
 		return fileFault(file, err)
 	}
 	defer func() { _ = f.Close() }()
 	stop := s.busy("installing " + file)
-	p, err := client.InstallPlugin(ctx, f, sallyport.InstallRequest{Digest: report.Digest, AllowDowngrade: a.downgrade})
+	p, err := client.InstallPlugin(ctx, f, sallyport.InstallRequest{Digest: digest, AllowDowngrade: a.downgrade})
 	stop()
 	if err != nil {
 		return err
@@ -165,6 +186,7 @@ func (s *shell) vouchers(ctx context.Context, client *sallyport.Client, file str
 type proposal struct {
 	name, version, publisher, digest, summary string
 	signers                                   string
+	from                                      string // what it was built from, if it was built here
 	asks                                      []string
 }
 
@@ -211,6 +233,7 @@ func (p proposal) lines(before sallyport.InstalledPlugin) []string {
 	}
 	add("publisher", publisher)
 	add("signed by", p.signers)
+	add("built from", p.from)
 	add("digest", p.digest)
 	if before.Name != "" {
 		change := "upgrade of "

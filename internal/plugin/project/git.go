@@ -1,14 +1,11 @@
 package project
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // git names its objects so; nothing is trusted by it
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -79,81 +76,4 @@ func blob(data []byte, length int) string {
 	_, _ = fmt.Fprintf(h, "blob %d\x00", len(data))
 	_, _ = h.Write(data)
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// git runs git in a folder, without configuration that runs programs and without
-// asking anybody.
-func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	args = append([]string{
-		"-C", dir, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never",
-	}, args...)
-	cmd := exec.CommandContext(ctx, "git", args...) //nolint:gosec // fixed words, a folder, and what Fetch checked
-	cmd.Env = append(cmd.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
-	var errOut bytes.Buffer
-	cmd.Stderr = &errOut
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("git: %w: %s", err, lastLine(errOut.Bytes()))
-	}
-	return out, nil
-}
-
-// Fetch gets one commit of a git repository into a fresh folder and returns the
-// folder, which the caller removes, and the full name of the commit. source is
-// what git accepts as a repository; ref is a branch, a tag or a full commit.
-func Fetch(ctx context.Context, source, ref string) (dir, revision string, err error) {
-	if source == "" || ref == "" || strings.HasPrefix(source, "-") || strings.HasPrefix(ref, "-") || strings.ContainsAny(source+ref, "\x00\n") || strings.Contains(source, "::") {
-		return "", "", fault.Invalidf("name a repository and what to take from it: git+https://HOST/PATH@REF")
-	}
-	if dir, err = os.MkdirTemp("", "sallyport-git-*"); err != nil {
-		return "", "", fault.Unavailablef("no temporary folder can be made").Because(err)
-	}
-	for _, step := range [][]string{
-		{"init", "--quiet", "."},
-		{"fetch", "--quiet", "--depth", "1", "--no-tags", "--", source, ref},
-		{"checkout", "--quiet", "--detach", "FETCH_HEAD"},
-	} {
-		if _, err = git(ctx, dir, step...); err != nil {
-			_ = os.RemoveAll(dir)
-			return "", "", fault.Unavailablef("git could not get %s of %s", ref, withoutUser(source)).Because(err)
-		}
-	}
-	out, err := git(ctx, dir, "rev-parse", "HEAD")
-	if err != nil {
-		_ = os.RemoveAll(dir)
-		return "", "", fault.Unavailablef("git could not get %s of %s", ref, withoutUser(source)).Because(err)
-	}
-	return dir, strings.TrimSpace(string(out)), nil
-}
-
-// withoutUser takes a user and password from a URL.
-func withoutUser(source string) string {
-	scheme, rest, ok := strings.Cut(source, "://")
-	if !ok {
-		return source
-	}
-	host, path, _ := strings.Cut(rest, "/")
-	if i := strings.LastIndexByte(host, '@'); i >= 0 {
-		host = host[i+1:]
-	}
-	return scheme + "://" + host + "/" + path
-}
-
-// ParseGit reads git+URL@REF. An at sign in front of a URL's host is no part of it.
-func ParseGit(arg string) (source, ref string, err error) {
-	rest, ok := strings.CutPrefix(arg, "git+")
-	begin := 0
-	if i := strings.Index(rest, "://"); i >= 0 {
-		begin = i + 3 + max(0, strings.IndexByte(rest[i+3:], '/'))
-	}
-	i := strings.LastIndexByte(rest, '@')
-	if !ok || i <= begin || i+1 == len(rest) {
-		return "", "", fault.Invalidf("write the repository and what to take from it: git+https://HOST/PATH@REF")
-	}
-	return rest[:i], rest[i+1:], nil
-}
-
-// FromCommit records a fetched commit as where the package comes from.
-func (c *Content) FromCommit(source, revision string) {
-	c.Spec.Manifest.Provenance = &manifest.Provenance{Source: withoutUser(source), Revision: revision}
 }
