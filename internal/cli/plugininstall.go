@@ -61,16 +61,14 @@ it (FILE.sig), by a key that is trusted for that.`,
 			}
 			source.publisher = bare.about.Publisher
 			return s.calling(c.Context(), func(client *sallyport.Client) error {
-				if bundle != "" {
+				switch {
+				case bundle != "":
 					return s.installBundle(c.Context(), client, bundle, from, a)
-				}
-				if bare.on {
+				case bare.on:
 					return s.installBare(c.Context(), client, args[0], bare, a)
-				}
-				if develop {
+				case develop:
 					return s.installDevelopment(c.Context(), client, args[0], a)
-				}
-				if isSource(args[0]) {
+				case isSource(args[0]):
 					return s.installSource(c.Context(), client, args[0], source, a)
 				}
 				if name, version, ok := named(args[0]); ok && !isFile(args[0]) {

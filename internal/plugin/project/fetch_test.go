@@ -24,10 +24,27 @@ func committed(t *testing.T, dir string) {
 
 func TestFetch_Refuses(t *testing.T) {
 	for _, bad := range [][2]string{
-		{"--upload-pack=evil", "x"}, {"ext::sh -c evil", "x"}, {"", "x"}, {"http://h/p", "x"}, {"git://h/p", "x"}, {"ext://h/p", "x"},
-		{"ssh://-oProxyCommand=evil/p", "x"}, {"ssh://-u@h/p", "x"}, {"https://u:secret@h/p", "x"}, {"https://h/p?token=secret", "x"},
-		{"https:///p", "x"}, {"file://h/p", "x"}, {"host:path", "x"}, {"https://h/p\n", "x"},
-		{".", ""}, {".", "--evil"}, {".", "a:b"}, {".", "+a"}, {".", "a..b"}, {".", "a b"}, {".", "^x"},
+		{"--upload-pack=evil", "x"},
+		{"ext::sh -c evil", "x"},
+		{"", "x"},
+		{"http://h/p", "x"},
+		{"git://h/p", "x"},
+		{"ext://h/p", "x"},
+		{"ssh://-oProxyCommand=evil/p", "x"},
+		{"ssh://-u@h/p", "x"},
+		{"https://u:secret@h/p", "x"},
+		{"https://h/p?token=secret", "x"},
+		{"https:///p", "x"},
+		{"file://h/p", "x"},
+		{"host:path", "x"},
+		{"https://h/p\n", "x"},
+		{".", ""},
+		{".", "--evil"},
+		{".", "a:b"},
+		{".", "+a"},
+		{".", "a..b"},
+		{".", "a b"},
+		{".", "^x"},
 	} {
 		_, _, err := Fetch(t.Context(), bad[0], bad[1])
 		if !fault.Is(err, fault.Invalid) || strings.Contains(fault.Public(err), "secret") {
@@ -42,10 +59,10 @@ func TestFetch_RunsNothing(t *testing.T) {
 	home, repo := t.TempDir(), t.TempDir()
 	ran := filepath.Join(home, "ran")
 	lay(t, home, map[string]string{
-		".gitconfig": "[init]\n\ttemplateDir = " + home + "/template\n[filter \"evil\"]\n\tsmudge = touch " + ran + "\n\trequired = true\n[core]\n\tautocrlf = true\n",
+		".gitconfig":                   "[init]\n\ttemplateDir = " + home + "/template\n[filter \"evil\"]\n\tsmudge = touch " + ran + "\n\trequired = true\n[core]\n\tautocrlf = true\n",
 		"template/hooks/post-checkout": "#!/bin/sh\ntouch " + ran + "\n",
 	})
-	if err := os.Chmod(filepath.Join(home, "template/hooks/post-checkout"), 0o700); err != nil { //nolint:gosec // a hook must be executable
+	if err := os.Chmod(filepath.Join(home, "template/hooks/post-checkout"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	lay(t, repo, map[string]string{"x.py": "$Id$\nprint(1)\n", ".gitattributes": "*.py filter=evil ident eol=crlf\n"})
