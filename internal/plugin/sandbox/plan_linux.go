@@ -120,11 +120,11 @@ func (v *view) mayDeclare(path string, private []string) error {
 		}
 	}
 	for _, n := range private {
-		real, err := filepath.EvalSymlinks(n)
+		target, err := filepath.EvalSymlinks(n)
 		if err != nil { // it is not there yet, or cannot be seen
-			real = n
+			target = n
 		}
-		if !apart(filepath.Clean(n)) || !apart(real) {
+		if !apart(filepath.Clean(n)) || !apart(target) {
 			return fmt.Errorf("no plugin is given %s: the server keeps files of its own there", path)
 		}
 	}
