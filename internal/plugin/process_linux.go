@@ -71,27 +71,32 @@ func killGroup(p *os.Process) {
 	_ = p.Kill()
 }
 
-// askToEnd is the gentle signal for plugins without a controller service. One
-// that does not wait for it is killed at once: the first process of a namespace
-// would ignore it.
+// askToEnd is the gentle signal for plugins without a controller service. Whom
+// it would end at once is killed: the kernel keeps the first process of a
+// namespace from what it has not chosen itself. One that ignores the signal may
+// be ending in its own way, and has its time for that.
 func askToEnd(p *os.Process) {
-	if !catches(p.Pid, syscall.SIGTERM) {
+	if !chose(p.Pid, syscall.SIGTERM) {
 		killGroup(p)
 		return
 	}
 	_ = p.Signal(syscall.SIGTERM)
 }
 
-// catches reports whether a process handles a signal itself.
-func catches(pid int, s syscall.Signal) bool {
+// chose reports whether a process handles or ignores a signal itself.
+func chose(pid int, s syscall.Signal) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return false
 	}
-	_, after, _ := strings.Cut(string(text), "SigCgt:")
-	line, _, _ := strings.Cut(after, "\n")
-	mask, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
-	return err == nil && mask&(1<<(s-1)) != 0
+	for _, set := range []string{"SigCgt:", "SigIgn:"} {
+		_, after, _ := strings.Cut(string(text), set)
+		line, _, _ := strings.Cut(after, "\n")
+		if mask, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64); err == nil && mask&(1<<(s-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // checkPeer demands that the listener at the other end was made by the process
