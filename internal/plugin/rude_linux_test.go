@@ -119,6 +119,7 @@ func TestHost_SlowsAFloodDown(t *testing.T) {
 		r.unharmed(t)
 		time.Sleep(50 * time.Millisecond)
 	}
+	eventually(t, "what was dropped is counted", func() bool { return strings.Contains(r.log.String(), "plugin output was dropped") })
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	if m.HeapAlloc > 64<<20 {
