@@ -82,6 +82,7 @@ var rooms = map[string]room{
 	"internal/secret": stone,
 	"internal/canon":  stone,
 	"internal/obs":    stone,
+	"internal/toml":   stone,
 
 	"api":           contract,
 	"sdk":           sdk,
@@ -135,6 +136,7 @@ var edges = map[string]map[string]string{
 	},
 
 	"internal/canon": {"internal/fault": "bad JSON is Invalid"},
+	"internal/toml":  {"internal/fault": "bad TOML is Invalid"},
 	"internal/obs": {
 		"internal/fault": "a log line names the kind of a fault",
 		"internal/id":    "a request gets an id",

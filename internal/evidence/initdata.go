@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/toml"
 )
 
 // MaxInitData is the size limit of the init-data text, in bytes.
@@ -47,9 +48,9 @@ func (d InitData) Measure() (Measured, error) {
 	if err := d.check(); err != nil {
 		return Measured{}, err
 	}
-	root, err := parseTOML(d.Body)
+	root, err := toml.Parse(d.Body)
 	if err != nil {
-		return Measured{}, fault.Invalidf("the init-data is not readable TOML").Because(err)
+		return Measured{}, fault.Invalidf("the init-data is not readable TOML: %s", fault.Public(err)).Because(err)
 	}
 	algorithm, _ := root["algorithm"].(string)
 	digest, err := hashInitData(algorithm, []byte(d.Body))
@@ -93,7 +94,7 @@ func hashInitData(algorithm string, text []byte) ([]byte, error) {
 func readEntry(claims map[string]any, name, text string) {
 	switch name {
 	case "aa.toml", "cdh.toml":
-		if t, err := parseTOML(text); err == nil {
+		if t, err := toml.Parse(text); err == nil {
 			claims[name] = t
 			return
 		}

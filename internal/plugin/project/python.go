@@ -11,6 +11,7 @@ import (
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/toml"
 )
 
 const maxProjectFile = 1 << 20
@@ -96,9 +97,9 @@ func hasFolder(files []plugin.Source, folder string) bool {
 
 // readPyproject reads what of PEP 621 goes into a manifest.
 func readPyproject(text []byte) (metadata, error) {
-	doc, err := parseTOML(text)
+	doc, err := toml.Parse(string(text))
 	if err != nil {
-		return metadata{}, err
+		return metadata{}, fault.Invalidf("pyproject.toml, %s", fault.Public(err)).Because(err)
 	}
 	table, ok := doc["project"].(map[string]any)
 	if !ok {
