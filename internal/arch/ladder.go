@@ -84,12 +84,13 @@ var rooms = map[string]room{
 	"internal/obs":    stone,
 	"internal/toml":   stone,
 
-	"api":           contract,
-	"sdk":           sdk,
-	"plugins/*":     extra,
-	"web":           page,
-	"test":          proof,
-	"internal/arch": proof,
+	"api":            contract,
+	"sdk":            sdk,
+	"sdk/plugin/cli": sdk, // a home of its own: it reads the environment
+	"plugins/*":      extra,
+	"web":            page,
+	"test":           proof,
+	"internal/arch":  proof,
 }
 
 // edges are the imports beyond the ladder, each with its reason. policy, audit

@@ -2,7 +2,9 @@ package arch
 
 // environment lists who may read environment variables besides app, cli, cmd
 // and tests, with the reason. Nothing that is read may turn a check off.
-var environment = map[string]string{}
+var environment = map[string]string{
+	"sdk/plugin/cli": "which descriptor the command line has handed over: a process knows that from its environment alone",
+}
 
 // clocks lists which packages of flow and the nouns may ask for the time
 // themselves, with the reason. All others take a now function in their Config.

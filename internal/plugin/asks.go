@@ -22,6 +22,10 @@ func Asks(m manifest.Manifest) []string {
 	add("network", m.Capabilities.Network...)
 	add("files", m.Capabilities.Files...)
 	add("environment", m.Capabilities.Environment...)
+	add("session", m.Capabilities.Scopes...)
+	for _, c := range m.CommandList() {
+		add("command", c.Name)
+	}
 	if v := m.Capabilities.Messages; v != "" && v != "none" {
 		add("messages", v)
 	}

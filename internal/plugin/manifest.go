@@ -87,7 +87,7 @@ func Supported(m manifest.Manifest) error {
 
 // runsHere reports why a package cannot run on this platform.
 func runsHere(m manifest.Manifest) error {
-	if !m.Runs(runtime.GOOS, runtime.GOARCH) {
+	if !m.Runs(runtime.GOOS, runtime.GOARCH, manifest.ForServer) {
 		return refuse(ReasonIncompatible, "package %s has no file for %s/%s", m.Name, runtime.GOOS, runtime.GOARCH)
 	}
 	return nil

@@ -148,11 +148,11 @@ func TestValidDestination_Table(t *testing.T) {
 func TestManifest_Tree(t *testing.T) {
 	m := interpreted()
 	m.Files = append(m.Files, manifest.File{Path: "cli.py", For: manifest.ForCLI, SHA256: m.Files[0].SHA256})
-	if !m.Runs("linux", "arm64") {
+	if !m.Runs("linux", "arm64", manifest.ForServer) {
 		t.Error("without a platform in its files a package runs everywhere")
 	}
 	m.Files[2].OS, m.Files[2].Arch = "linux", "amd64"
-	if m.Runs("linux", "arm64") || !m.Runs("linux", "amd64") {
+	if m.Runs("linux", "arm64", manifest.ForServer) || !m.Runs("linux", "amd64", manifest.ForServer) {
 		t.Error("a package runs on the platforms that its files name")
 	}
 	for want, got := range map[string][]manifest.File{

@@ -108,7 +108,7 @@ func TestSupported_SaysWhyNot(t *testing.T) {
 func TestSupported_RefusesRolesOfLaterVersions(t *testing.T) {
 	for _, role := range []string{
 		manifest.RoleKBS, manifest.RoleVerifier, manifest.RoleRevoker, manifest.RoleNotifier,
-		manifest.RoleExtension, manifest.RoleObserver, manifest.RoleInterceptor, manifest.RoleCLI,
+		manifest.RoleExtension, manifest.RoleObserver, manifest.RoleInterceptor,
 	} {
 		m := withFile(testManifest("x"))
 		m.Roles = []string{role}
@@ -120,7 +120,7 @@ func TestSupported_RefusesRolesOfLaterVersions(t *testing.T) {
 		}
 	}
 	m := withFile(testManifest("x"))
-	m.Roles = append(m.Roles, manifest.RoleCLI)
+	m.Roles, m.Commands = append(m.Roles, manifest.RoleCLI), []manifest.Command{{Name: "x", Help: "do x"}}
 	if err := Supported(m); err != nil {
 		t.Errorf("a part for the command line is no server's affair: %v", err)
 	}

@@ -74,10 +74,15 @@ func ValidPath(s string) bool {
 	return len(names) <= maxDepth && cut > 0 && len(s)-cut-1 <= ustarName
 }
 
-// For returns the executable of a platform, of a package without [Run].
-func (m Manifest) For(goos, goarch string) (File, bool) {
+// For returns the executable of a platform that a server runs, of a package
+// without [Run].
+func (m Manifest) For(goos, goarch string) (File, bool) { return m.Executable(goos, goarch, ForServer) }
+
+// Executable returns the executable of a platform and side, of a package without
+// [Run].
+func (m Manifest) Executable(goos, goarch, side string) (File, bool) {
 	for _, f := range m.Files {
-		if m.Run == nil && f.OS == goos && f.Arch == goarch && f.For != ForCLI {
+		if m.Run == nil && f.OS == goos && f.Arch == goarch && (f.For == "" || f.For == side) {
 			return f, true
 		}
 	}
@@ -95,15 +100,18 @@ func (m Manifest) Tree(goos, goarch, side string) []File {
 	return out
 }
 
-// Runs reports whether the package can run on a platform: for a package with
-// [Run] whether its files name this platform or none at all.
-func (m Manifest) Runs(goos, goarch string) bool {
+// Runs reports whether one side of the package can run on a platform: for a
+// package with [Run] whether its files name this platform or none at all.
+func (m Manifest) Runs(goos, goarch, side string) bool {
 	if m.Run == nil {
-		_, ok := m.For(goos, goarch)
+		_, ok := m.Executable(goos, goarch, side)
 		return ok
 	}
 	every := true
 	for _, f := range m.Files {
+		if f.For != "" && f.For != side {
+			continue
+		}
 		if f.OS == goos && f.Arch == goarch {
 			return true
 		}

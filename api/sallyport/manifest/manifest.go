@@ -81,6 +81,9 @@ type Manifest struct {
 	// Run says how a package of many files runs. Without it the package has one
 	// self-contained executable for each platform.
 	Run *Run `json:"run,omitempty"`
+	// Commands are what role cli adds to the command line. A package that has
+	// nothing but entry points may leave them out; see [Manifest.CommandList].
+	Commands []Command `json:"commands,omitempty"`
 	// EntryPoints are Python entry points by group, name and object reference.
 	EntryPoints map[string]map[string]string `json:"entry_points,omitempty"`
 	// Provenance says what the package was built from. It is shown, and never
@@ -110,6 +113,7 @@ type Capabilities struct {
 	Network     []string `json:"network,omitempty"`     // host:port or *:port
 	Files       []string `json:"files,omitempty"`       // absolute paths, read-only
 	Environment []string `json:"environment,omitempty"` // names of variables
+	Scopes      []string `json:"scopes,omitempty"`      // role cli: what its session may do, verb:target
 	Messages    string   `json:"messages,omitempty"`    // none, metadata, headers or full
 	MemoryMB    int      `json:"memory_mb,omitempty"`   // MiB; 0 is the host's default
 	Processes   int      `json:"processes,omitempty"`   // at one time, threads included; 0 is the host's default
@@ -185,7 +189,7 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("revocation.needs must be none, handle or value")
 	}
 	for _, check := range []func() error{
-		m.Capabilities.validate, m.validateOffer, m.validateEntryPoints, m.Provenance.validate, m.validateFiles, m.validateRun,
+		m.Capabilities.validate, m.validateOffer, m.validateEntryPoints, m.validateCommands, m.Provenance.validate, m.validateFiles, m.validateRun,
 	} {
 		if err := check(); err != nil {
 			return err
