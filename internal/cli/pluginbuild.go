@@ -45,6 +45,9 @@ with its files. Wheels that requirements.lock names, each with its hash, come
 along, so that a start needs neither pip nor a network; only the build does, and
 not even that with --wheels.
 
+The migrations of an extension come from the folder migrations beside
+plugin.json.
+
 With --from, a folder is packed as it is: a foreign plugin, unchanged.
 
 A package that would contain a secret is refused.`,
@@ -136,8 +139,10 @@ func (s *shell) spec(path string, b building) (dir string, m manifest.Manifest, 
 	if err != nil {
 		return "", m, err
 	}
-	m, err = plugin.ReadSpec(text)
-	return dir, m, err
+	if m, err = plugin.ReadSpec(text); err != nil {
+		return "", m, err
+	}
+	return dir, m, project.Migrations(dir, &m)
 }
 
 // content finds or makes what goes into a package.

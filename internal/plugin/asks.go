@@ -26,6 +26,16 @@ func Asks(m manifest.Manifest) []string {
 	for _, c := range m.CommandList() {
 		add("command", c.Name)
 	}
+	if e := m.Extension; e != nil {
+		if e.Prefix != "" {
+			add("routes", "/api/v1/"+e.Prefix)
+		}
+		if len(e.Migrations) > 0 {
+			add("tables", manifest.TablePrefix+"*")
+		}
+		add("hook", e.Hooks...)
+		add("gate", e.Gates...)
+	}
 	if v := m.Capabilities.Messages; v != "" && v != "none" {
 		add("messages", v)
 	}

@@ -26,11 +26,13 @@ type Installed struct {
 	Author    string    `json:"author"`
 }
 
-// Offer is what a package does: its roles, for its kinds.
+// Offer is what a package does: its roles, for its kinds, and where an extension's
+// routes are.
 type Offer struct {
 	Contract string   `json:"contract"`
 	Roles    []string `json:"roles"`
 	Kinds    []string `json:"kinds"`
+	Prefix   string   `json:"prefix,omitempty"` // below /api/v1/; empty for none
 }
 
 // NewInstalled makes the row for a package that [Store.Install] accepted. With
@@ -51,7 +53,11 @@ func NewInstalled(e Entry, old *Installed, author string, now time.Time) (Instal
 }
 
 func offerOf(m manifest.Manifest) Offer {
-	return Offer{Contract: m.Contract, Roles: m.Roles, Kinds: m.Kinds}
+	o := Offer{Contract: m.Contract, Roles: m.Roles, Kinds: m.Kinds}
+	if m.Extension != nil {
+		o.Prefix = m.Extension.Prefix
+	}
+	return o
 }
 
 // Remove is the row in its next version, no longer running. A plugin that was
@@ -121,6 +127,9 @@ func (o Offer) slots() []slot {
 		for _, k := range o.Kinds {
 			out = append(out, slot{r, k})
 		}
+	}
+	if o.Prefix != "" {
+		out = append(out, slot{manifest.RoleExtension, "/api/v1/" + o.Prefix})
 	}
 	return out
 }

@@ -74,7 +74,7 @@ func Supported(m manifest.Manifest) error {
 	}
 	for _, r := range roles {
 		switch r {
-		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer:
+		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer, manifest.RoleExtension:
 		default:
 			return refuse(ReasonIncompatible, "package %s has role %s, which this version does not serve", m.Name, r)
 		}

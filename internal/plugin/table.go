@@ -296,5 +296,5 @@ func (t *table) kinds() []string {
 }
 
 func sameOffer(a, b Offer) bool {
-	return a.Contract == b.Contract && jsonList(a.Roles) == jsonList(b.Roles) && jsonList(a.Kinds) == jsonList(b.Kinds)
+	return a.Contract == b.Contract && jsonList(a.Roles) == jsonList(b.Roles) && jsonList(a.Kinds) == jsonList(b.Kinds) && a.Prefix == b.Prefix
 }

@@ -86,6 +86,8 @@ type Manifest struct {
 	Commands []Command `json:"commands,omitempty"`
 	// EntryPoints are Python entry points by group, name and object reference.
 	EntryPoints map[string]map[string]string `json:"entry_points,omitempty"`
+	// Extension is what role extension adds.
+	Extension *Extension `json:"extension,omitempty"`
 	// Provenance says what the package was built from. It is shown, and never
 	// trusted.
 	Provenance *Provenance `json:"provenance,omitempty"`
@@ -189,7 +191,8 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("revocation.needs must be none, handle or value")
 	}
 	for _, check := range []func() error{
-		m.Capabilities.validate, m.validateOffer, m.validateEntryPoints, m.validateCommands, m.Provenance.validate, m.validateFiles, m.validateRun,
+		m.Capabilities.validate, m.validateOffer, m.validateEntryPoints, m.validateCommands, m.Extension.validate,
+		m.Provenance.validate, m.validateFiles, m.validateRun,
 	} {
 		if err := check(); err != nil {
 			return err

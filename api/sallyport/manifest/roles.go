@@ -68,6 +68,9 @@ func (m Manifest) validateOffer() error {
 			return err
 		}
 	}
+	if m.Extension != nil && (!m.Has(RoleExtension) || m.Contract != ContractSallyport) {
+		return fmt.Errorf("extension needs role %s and contract %s", RoleExtension, ContractSallyport)
+	}
 	if m.Contract == ContractAgentKMS && len(m.Kinds) != 1 {
 		return fmt.Errorf("contract %s has exactly one kind in a package", ContractAgentKMS)
 	}
@@ -97,7 +100,12 @@ func (m Manifest) validateRole(role string) error {
 			return fmt.Errorf("role %s is part of credential-vender in contract %s", role, ContractSallyport)
 		}
 	case RoleVender, RoleRevoker:
-	case RoleKBS, RoleVerifier, RoleNotifier, RoleExtension, RoleObserver, RoleInterceptor, RoleCLI:
+	case RoleExtension:
+		if m.Extension == nil && len(m.EntryPoints[GroupExtensions]) == 0 {
+			return fmt.Errorf("role %s needs extension: its routes, migrations, hooks and gates", role)
+		}
+		return nil
+	case RoleKBS, RoleVerifier, RoleNotifier, RoleObserver, RoleInterceptor, RoleCLI:
 		return nil
 	default:
 		return fmt.Errorf("role %q is not known", role)

@@ -43,6 +43,7 @@ var never = []string{".*", "__pycache__", "*.pyc", "*.pyo", "*.spk"}
 var unneeded = []string{
 	"plugin.json", "conformance.json", "pyproject.toml", "setup.py", "setup.cfg", "requirements*.txt", "*.lock", "*.whl", "*.pub", "*.md",
 	"tests", "test", "test_*.py", "conftest.py", "docs", "dist", "build", "*.egg-info", "plugin.proto",
+	"migrations/*.sql", // the manifest has them
 }
 
 func (r rule) keeps(file string) bool {
