@@ -18,7 +18,7 @@ var libraries = map[string]library{
 	"github.com/go-json-experiment/json":                {doors: []string{"internal/canon"}},
 	"github.com/goccy/go-yaml":                          {doors: []string{"internal/app"}},
 	"github.com/gowebpki/jcs":                           {tests: []string{"internal/canon"}}, // the oracle of our own encoder
-	"github.com/jackc/pgx/v5":                           {doors: []string{"internal/store"}},
+	"github.com/jackc/pgx/v5":                           {doors: []string{"internal/store", "internal/store/annex"}},
 	"github.com/oklog/ulid/v2":                          {doors: []string{"internal/id"}},
 	"github.com/open-policy-agent/opa":                  {doors: []string{"internal/policy"}},
 	"github.com/pressly/goose/v3":                       {doors: []string{"internal/store"}},
@@ -29,7 +29,7 @@ var libraries = map[string]library{
 	"github.com/transparency-dev/merkle":                {doors: []string{"internal/audit"}},
 	"charm.land/lipgloss/v2":                            {doors: []string{"internal/cli"}},
 	"golang.org/x/mod":                                  {doors: []string{"internal/audit"}, tests: []string{"internal/plugin"}}, // the oracle of our order of versions
-	"modernc.org/sqlite":                                {doors: []string{"internal/store"}},
+	"modernc.org/sqlite":                                {doors: []string{"internal/store", "internal/store/annex"}},
 
 	// Tokens are JOSE; the sealer is our own and is checked against it.
 	"github.com/go-jose/go-jose/v4": {doors: []string{"internal/token"}, tests: []string{"internal/seal"}},

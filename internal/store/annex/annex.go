@@ -1,0 +1,199 @@
+// Package annex keeps the databases of extensions: beside ours, never in it.
+//
+// On SQLite each extension has a file of its own, opened with limits: an
+// authoriser denies every statement that reaches beyond its tables, ATTACH has a
+// limit of zero, PRAGMA, VACUUM and the loading of code are denied, and the file
+// has a largest size. On PostgreSQL each has a schema and a login role of its own,
+// which has rights nowhere else.
+//
+// Migrations are run here, not by the extension. Each is one transaction with the
+// row that remembers its digest, so that it is applied whole or not at all, once,
+// and never in another form.
+package annex
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/store"
+)
+
+// Config says where the databases are. The zero values of MaxBytes and Log are
+// usable.
+type Config struct {
+	Driver string // store.SQLite or store.PostgreSQL
+	Dir    string // folder of the files; SQLite only
+	DSN    secret.Bytes
+	// Password gives the password of an extension's login role: the same on every
+	// replica. PostgreSQL only.
+	Password func(plugin string) (secret.Bytes, error)
+	MaxBytes int64        // of one file; 256 MiB if zero; SQLite only
+	Log      *slog.Logger // discards if nil
+}
+
+// The limits of one call.
+const (
+	within       = 5 * time.Second
+	mostRows     = 10_000
+	mostAnswer   = 3 << 20 // bytes of one answer
+	mostSQL      = 1 << 20
+	mostArgument = 1 << 20
+	mostPerExec  = 256
+	connections  = 4 // of one extension, on this node
+)
+
+// Annexes are the databases. Safe for concurrent use.
+type Annexes struct {
+	cfg Config
+	eng engine
+
+	mu     sync.Mutex
+	open   map[string]*sql.DB
+	closed bool
+}
+
+var _ plugin.Database = (*Annexes)(nil)
+
+// engine is what differs between SQLite and PostgreSQL.
+type engine interface {
+	// name is the key of the texts of migrations.
+	name() string
+	// open prepares the database of a plugin, creating it if need be, and connects.
+	open(ctx context.Context, plugin string) (*sql.DB, error)
+	// schema lends a connection on which the schema may be changed.
+	schema(ctx context.Context, plugin string, db *sql.DB) (*sql.Conn, func(), error)
+	// confine prepares a connection for statements of the extension.
+	confine(c *sql.Conn) error
+	// foreign names a table or view that has a name that it must not have.
+	foreign(ctx context.Context, tx *sql.Tx) (string, error)
+	purge(ctx context.Context, plugin string) error
+	explain(err error) error
+	close() error
+}
+
+// New makes the set of databases and opens none: each is opened when its
+// extension is first served.
+func New(cfg Config) (*Annexes, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = 256 << 20
+	}
+	a := &Annexes{cfg: cfg, open: map[string]*sql.DB{}}
+	switch cfg.Driver {
+	case store.PostgreSQL:
+		e, err := newPostgres(cfg)
+		if err != nil {
+			return nil, err
+		}
+		a.eng = e
+	default:
+		a.eng = newSQLite(cfg)
+	}
+	return a, nil
+}
+
+// Close closes all databases. What comes later is Unavailable.
+func (a *Annexes) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for _, db := range a.open {
+		errs = append(errs, db.Close())
+	}
+	a.open, a.closed = nil, true
+	errs = append(errs, a.eng.close())
+	return fault.Wrap(errors.Join(errs...), "close databases of extensions")
+}
+
+// database is that of a plugin, opened if need be.
+func (a *Annexes) database(ctx context.Context, name string) (*sql.DB, error) {
+	if !manifest.ValidName(name) {
+		return nil, fault.Internalf("the database of a plugin without a name was asked for")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil, fault.Unavailablef("the databases of extensions are closed")
+	}
+	if db := a.open[name]; db != nil {
+		return db, nil
+	}
+	db, err := a.eng.open(ctx, name)
+	if err != nil {
+		return nil, a.failed(err)
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	a.open[name] = db
+	return db, nil
+}
+
+// Purge implements [plugin.Database]. What is not there is purged.
+func (a *Annexes) Purge(ctx context.Context, name string) error {
+	if !manifest.ValidName(name) {
+		return fault.Internalf("the database of a plugin without a name was to be purged")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return fault.Unavailablef("the databases of extensions are closed")
+	}
+	if db := a.open[name]; db != nil {
+		delete(a.open, name)
+		if err := db.Close(); err != nil {
+			return fault.Wrap(err, "close database of %s", name)
+		}
+	}
+	return a.failed(a.eng.purge(ctx, name))
+}
+
+// conn lends a connection that is confined to the extension's own data.
+func (a *Annexes) conn(ctx context.Context, name string) (*sql.Conn, error) {
+	db, err := a.database(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, a.failed(err)
+	}
+	if err := a.eng.confine(c); err != nil {
+		_ = c.Close()
+		return nil, a.failed(err)
+	}
+	return c, nil
+}
+
+// failed turns what an engine says into a fault.
+func (a *Annexes) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fault.Unavailablef("the database did not answer in time").Because(err)
+	}
+	return a.eng.explain(err)
+}
+
+// folder makes the folder of SQLite's files.
+func folder(dir string) error {
+	if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
+		return fault.Unavailablef("the folder %s cannot be made", dir).Because(err)
+	}
+	return nil
+}

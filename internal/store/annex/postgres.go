@@ -1,0 +1,228 @@
+package annex
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// postgresEngine gives every extension a schema and a login role.
+type postgresEngine struct {
+	cfg   Config
+	base  *pgx.ConnConfig
+	admin *sql.DB // as the house itself
+}
+
+func newPostgres(cfg Config) (*postgresEngine, error) {
+	base, err := pgx.ParseConfig(string(cfg.DSN.Reveal()))
+	if err != nil {
+		return nil, fault.Invalidf("the connection string of PostgreSQL cannot be read") // the cause would show it
+	}
+	base.RuntimeParams["application_name"] = "sallyport-extensions"
+	admin := stdlib.OpenDB(*base)
+	admin.SetMaxOpenConns(1)
+	return &postgresEngine{cfg: cfg, base: base, admin: admin}, nil
+}
+
+func (e *postgresEngine) name() string { return "postgres" }
+
+func (e *postgresEngine) close() error {
+	return e.admin.Close() //nolint:wrapcheck // explained by the caller
+}
+
+// names of an extension's schema and role. Roles are the server's, not the
+// database's, so that theirs has both names in it.
+func (e *postgresEngine) names(ctx context.Context, plugin string) (schema, role, database string, err error) {
+	if err := e.admin.QueryRowContext(ctx, "SELECT current_database()").Scan(&database); err != nil {
+		return "", "", "", err //nolint:wrapcheck // explained by the caller
+	}
+	sum := sha256.Sum256([]byte(database + "/" + plugin))
+	short := strings.ReplaceAll(plugin, "-", "_")
+	name := "ext_" + short[:min(len(short), 40)] + "_" + hex.EncodeToString(sum[:4])
+	return name, name, database, nil
+}
+
+func (e *postgresEngine) open(ctx context.Context, plugin string) (*sql.DB, error) {
+	schema, role, database, err := e.names(ctx, plugin)
+	if err != nil {
+		return nil, err
+	}
+	password, err := e.cfg.Password(plugin)
+	if err != nil {
+		return nil, err
+	}
+	defer password.Wipe()
+	if err := e.prepare(ctx, schema, role, database, password.Reveal()); err != nil {
+		return nil, err
+	}
+	cfg := e.base.Copy()
+	cfg.User, cfg.Password = role, string(password.Reveal())
+	cfg.RuntimeParams["search_path"] = schema
+	cfg.RuntimeParams["statement_timeout"] = strconv.FormatInt(migrateWithin.Milliseconds(), 10)
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec // upgrades change what a statement returns
+	db := stdlib.OpenDB(*cfg)
+	var is string
+	if err := db.QueryRowContext(ctx, "SELECT session_user").Scan(&is); err != nil || is != role {
+		return nil, errors.Join(fault.Unavailablef("PostgreSQL does not let the role %s of plugin %s in: look at pg_hba.conf", role, plugin).Because(err), db.Close())
+	}
+	return db, nil
+}
+
+// prepare makes role and schema as they must be, and refuses ones that are more.
+func (e *postgresEngine) prepare(ctx context.Context, schema, role, database string, password []byte) error {
+	verifier, err := scram(password)
+	if err != nil {
+		return err
+	}
+	tx, err := e.admin.BeginTx(ctx, nil)
+	if err != nil {
+		return err //nolint:wrapcheck // explained by the caller
+	}
+	defer func() { _ = tx.Rollback() }()
+	run := func(text string, args ...any) {
+		if err == nil {
+			_, err = tx.ExecContext(ctx, text, args...)
+		}
+	}
+	run("SELECT pg_advisory_xact_lock(hashtext($1))", "sallyport/"+role)
+	var known bool
+	if err == nil {
+		err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)", role).Scan(&known)
+	}
+	if !known {
+		run("CREATE ROLE " + quote(role))
+	}
+	run(fmt.Sprintf("ALTER ROLE %s LOGIN NOINHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT 32 PASSWORD '%s'", quote(role), verifier))
+	run("CREATE SCHEMA IF NOT EXISTS " + quote(schema))
+	run("REVOKE ALL ON SCHEMA " + quote(schema) + " FROM PUBLIC")
+	run("GRANT USAGE, CREATE ON SCHEMA " + quote(schema) + " TO " + quote(role))
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return unprepared(err)
+	}
+	// What PostgreSQL gives to everybody, where we may take it.
+	_, _ = e.admin.ExecContext(ctx, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	_, _ = e.admin.ExecContext(ctx, "REVOKE TEMPORARY ON DATABASE "+quote(database)+" FROM PUBLIC")
+	return e.harmless(ctx, role, database)
+}
+
+// harmless refuses a role that could do anything outside of its schema.
+func (e *postgresEngine) harmless(ctx context.Context, role, database string) error {
+	var why string
+	err := e.admin.QueryRowContext(ctx, `SELECT CASE
+		WHEN r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls THEN 'has powers over the server'
+		WHEN EXISTS (SELECT 1 FROM pg_auth_members m WHERE m.member = r.oid) THEN 'is a member of another role'
+		WHEN has_schema_privilege(r.oid, 'public', 'CREATE') THEN 'may create in schema public; run: REVOKE CREATE ON SCHEMA public FROM PUBLIC'
+		WHEN has_database_privilege(r.oid, $2, 'CREATE') THEN 'may create schemas'
+		WHEN has_database_privilege(r.oid, $2, 'TEMPORARY') THEN 'may make temporary tables; as owner of the database run: REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC'
+		ELSE '' END FROM pg_roles r WHERE r.rolname = $1`, role, database).Scan(&why)
+	if err != nil {
+		return err //nolint:wrapcheck // explained by the caller
+	}
+	if why != "" {
+		return fault.Deniedf("the role %s of an extension %s", role, why)
+	}
+	return nil
+}
+
+func unprepared(err error) error {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42501" { // insufficient_privilege
+		return fault.Unavailablef("the server's role in PostgreSQL cannot make roles and schemas for extensions: give it CREATEROLE, and CREATE on the database").Because(err)
+	}
+	return err
+}
+
+// scram is the verifier of a password (RFC 5803), so that the server's log never
+// sees the password.
+func scram(password []byte) (string, error) {
+	const rounds = 4096
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // never fails (crypto/rand)
+	salted, err := pbkdf2.Key(sha256.New, string(password), salt, rounds, sha256.Size)
+	if err != nil {
+		return "", fault.Wrap(err, "derive verifier")
+	}
+	mac := func(text string) []byte {
+		h := hmac.New(sha256.New, salted)
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(mac("Client Key"))
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", rounds, b64(salt), b64(stored[:]), b64(mac("Server Key"))), nil
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+func (e *postgresEngine) schema(ctx context.Context, _ string, db *sql.DB) (*sql.Conn, func(), error) {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, nil, err //nolint:wrapcheck // explained by the caller
+	}
+	return c, func() { _ = c.Close() }, nil
+}
+
+func (e *postgresEngine) confine(*sql.Conn) error { return nil }
+
+func (e *postgresEngine) foreign(ctx context.Context, tx *sql.Tx) (string, error) {
+	var name string
+	err := tx.QueryRowContext(ctx, `SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+		AND relkind IN ('r', 'p', 'v', 'm', 'f') AND left(relname, 10) <> '`+manifest.TablePrefix+`' AND relname <> '`+own+`' LIMIT 1`).Scan(&name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return name, err //nolint:wrapcheck // explained by the caller
+}
+
+// purge drops the schema as its owner, which drops what is in it, and the role.
+func (e *postgresEngine) purge(ctx context.Context, plugin string) error {
+	schema, role, _, err := e.names(ctx, plugin)
+	if err != nil {
+		return err
+	}
+	for _, text := range []string{"DROP SCHEMA IF EXISTS " + quote(schema) + " CASCADE", "DROP ROLE IF EXISTS " + quote(role)} {
+		if _, err := e.admin.ExecContext(ctx, text); err != nil {
+			return unprepared(err)
+		}
+	}
+	return nil
+}
+
+func (e *postgresEngine) explain(err error) error {
+	known, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		if _, refused := errors.AsType[*pgconn.ConnectError](err); refused {
+			return fault.Unavailablef("PostgreSQL cannot be reached").Because(err)
+		}
+		return fault.Invalidf("the statement failed").Because(err)
+	}
+	switch {
+	case known.Code == "42501":
+		return fault.Deniedf("the statement reaches for what is not the extension's own").Because(err)
+	case known.Code == "57014":
+		return fault.Unavailablef("the database did not answer in time").Because(err)
+	case strings.HasPrefix(known.Code, "53"):
+		return fault.Exhaustedf("the database has reached a limit").Because(err)
+	case strings.HasPrefix(known.Code, "08") || strings.HasPrefix(known.Code, "57"):
+		return fault.Unavailablef("PostgreSQL cannot be reached").Because(err)
+	}
+	return fault.Invalidf("the statement failed: %.300s", known.Message).Because(err)
+}

@@ -1,0 +1,217 @@
+package annex
+
+import (
+	"strings"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// A statement of an extension is looked at before an engine sees it: it must be
+// one, and begin with a word that is allowed. What it may touch is not judged
+// here but by the engine (authoriser, role), whose parser is the one that counts.
+
+// reserved begins the names of what the host keeps in a database of an extension.
+const reserved = "sallyport_"
+
+// own is the table of applied migrations.
+const own = reserved + "migrations"
+
+// token is a part of a statement: a word, a quoted text, or one other character.
+type token struct {
+	text   string // words in lower case, quoted texts without their quotes
+	word   bool
+	quoted bool
+	end    bool // a semicolon
+}
+
+// scan cuts SQL into tokens. It leaves comments out.
+func scan(sql string) ([]token, []int, error) {
+	if len(sql) > mostSQL {
+		return nil, nil, fault.Invalidf("a statement must have at most %d bytes", mostSQL)
+	}
+	if strings.IndexByte(sql, 0) >= 0 {
+		return nil, nil, fault.Invalidf("a statement must not have a NUL byte")
+	}
+	var out []token
+	var at []int // where each token ends
+	for i := 0; i < len(sql); {
+		n, t, err := next(sql[i:])
+		if err != nil {
+			return nil, nil, err
+		}
+		i += n
+		if t != (token{}) {
+			out, at = append(out, t), append(at, i)
+		}
+	}
+	return out, at, nil
+}
+
+// next is the first token of s and its length; no token for space and comments.
+func next(s string) (int, token, error) {
+	switch c := s[0]; {
+	case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f':
+		return 1, token{}, nil
+	case strings.HasPrefix(s, "--"):
+		if n := strings.IndexByte(s, '\n'); n >= 0 {
+			return n + 1, token{}, nil
+		}
+		return len(s), token{}, nil
+	case strings.HasPrefix(s, "/*"):
+		n := strings.Index(s[2:], "*/")
+		if n < 0 || strings.Contains(s[2:n+2], "/*") { // PostgreSQL nests comments, SQLite does not
+			return 0, token{}, fault.Invalidf("a statement has a comment without an end, or one in another")
+		}
+		return n + 4, token{}, nil
+	case c == '\'' || c == '"' || c == '`' || c == '[':
+		return quoted(s)
+	case c == ';':
+		return 1, token{text: ";", end: true}, nil
+	case letter(c):
+		n := 1
+		for n < len(s) && (letter(s[n]) || s[n] >= '0' && s[n] <= '9' || s[n] == '$') {
+			n++
+		}
+		if w := strings.ToLower(s[:n]); n < len(s) && s[n] == '\'' && (w == "e" || w == "u") || strings.HasPrefix(strings.ToLower(s), "u&") {
+			return 0, token{}, fault.Invalidf("write texts without escapes: E'' and U&'' are not taken")
+		}
+		return n, token{text: strings.ToLower(s[:n]), word: true}, nil
+	case c == '$' && len(s) > 1 && (s[1] == '$' || letter(s[1])):
+		return 0, token{}, fault.Invalidf("texts between dollar signs are not taken")
+	default:
+		return 1, token{text: s[:1]}, nil
+	}
+}
+
+func letter(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c >= 0x80
+}
+
+// quoted is a text in quotes, in which a doubled quote is one.
+func quoted(s string) (int, token, error) {
+	end := s[0]
+	if end == '[' {
+		end = ']'
+	}
+	for i := 1; i < len(s); i++ {
+		if s[i] != end {
+			continue
+		}
+		if end != ']' && i+1 < len(s) && s[i+1] == end {
+			i++
+			continue
+		}
+		return i + 1, token{text: strings.ToLower(s[1:i]), quoted: true}, nil
+	}
+	return 0, token{}, fault.Invalidf("a statement has a text without an end")
+}
+
+// plain checks one statement that reads or changes rows.
+func plain(sql string) error {
+	tokens, _, err := scan(sql)
+	if err != nil {
+		return err
+	}
+	for len(tokens) > 0 && tokens[len(tokens)-1].end {
+		tokens = tokens[:len(tokens)-1]
+	}
+	if len(tokens) == 0 {
+		return fault.Invalidf("the statement is empty")
+	}
+	switch first := tokens[0]; {
+	case !first.word:
+	case oneOf(first.text, "select", "with", "values", "insert", "replace", "update", "delete"):
+		return single(tokens)
+	}
+	return fault.Deniedf("an extension runs SELECT, VALUES, WITH, INSERT, REPLACE, UPDATE and DELETE; tables are made by its migrations, and the host runs transactions")
+}
+
+// single demands that tokens are one statement that leaves the host's names alone.
+func single(tokens []token) error {
+	for _, t := range tokens {
+		if t.end {
+			return fault.Invalidf("give one statement at a time")
+		}
+	}
+	return unreserved(tokens)
+}
+
+func unreserved(tokens []token) error {
+	for _, t := range tokens {
+		if strings.HasPrefix(t.text, reserved) {
+			return fault.Deniedf("names that begin with %s belong to the host", reserved)
+		}
+	}
+	return nil
+}
+
+// split cuts a migration into its statements and checks each of them. The body
+// of a trigger ends as SQLite's own shell sees it: with END after a semicolon.
+func split(text string) ([]string, error) {
+	tokens, at, err := scan(text)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	from, start := 0, 0 // token and byte where the statement begins
+	for n, t := range tokens {
+		last := n == len(tokens)-1
+		if !t.end && !last || t.end && inTrigger(tokens[from:n]) && !last {
+			continue
+		}
+		part := tokens[from : n+1]
+		if part[len(part)-1].end {
+			part = part[:len(part)-1]
+		}
+		if len(part) > 0 {
+			if err := changes(part); err != nil {
+				return nil, err
+			}
+			out = append(out, strings.TrimSuffix(strings.TrimSpace(text[start:at[n]]), ";"))
+		}
+		from, start = n+1, at[n]
+	}
+	if len(out) == 0 {
+		return nil, fault.Invalidf("the migration has no statement")
+	}
+	return out, nil
+}
+
+// inTrigger reports whether a statement is a trigger whose body is not at its end.
+func inTrigger(tokens []token) bool {
+	if len(tokens) < 2 || tokens[0].text != "create" || tokens[1].text != "trigger" {
+		return false
+	}
+	n := len(tokens)
+	return tokens[n-1].text != "end" || !tokens[n-2].end
+}
+
+// changes checks one statement of a migration.
+func changes(tokens []token) error {
+	second := ""
+	if len(tokens) > 1 && tokens[1].word {
+		second = tokens[1].text
+	}
+	ok := false
+	switch tokens[0].text {
+	case "create":
+		ok = oneOf(second, "table", "index", "unique", "view", "sequence", "trigger")
+	case "alter", "drop":
+		ok = oneOf(second, "table", "index", "view", "sequence", "trigger")
+	case "insert", "update", "delete", "with", "replace":
+		ok = true
+	}
+	if !ok || !tokens[0].word {
+		return fault.Deniedf("a migration makes, alters and drops tables, indexes, views, sequences and triggers, and changes rows; nothing else")
+	}
+	return unreserved(tokens)
+}
+
+func oneOf(s string, list ...string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
