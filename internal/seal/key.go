@@ -2,6 +2,7 @@ package seal
 
 import (
 	"crypto/ecdh"
+	"crypto/mlkem"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
@@ -26,10 +27,11 @@ const (
 // It keeps the JWK members as they were received, because evidence binds to
 // exactly these texts.
 type PublicKey struct {
-	kty, crv, alg, x, y, n, e string
+	kty, crv, alg, x, y, n, e, pub string
 
 	ec  *ecdh.PublicKey
 	rsa *rsa.PublicKey
+	kem *mlkem.EncapsulationKey768
 }
 
 // jwk has the members that a TEE key may have; others are dropped.
@@ -41,7 +43,10 @@ type jwk struct {
 	Y   string `json:"y"`
 	N   string `json:"n"`
 	E   string `json:"e"`
-	D   any    `json:"d"` // private: its presence is an error of the sender
+	Pub string `json:"pub"`
+	// Private parts: their presence is an error of the sender.
+	D    any `json:"d"`
+	Priv any `json:"priv"`
 }
 
 // ParseKey reads the JWK of a TEE key (KBS protocol, member tee-pubkey). Its
@@ -53,7 +58,7 @@ func ParseKey(data []byte) (PublicKey, error) {
 	if err := canon.Lenient(data, MaxKey, 8, &j); err != nil {
 		return PublicKey{}, fault.Invalidf("the TEE key is not a JSON Web Key object of at most %d bytes", MaxKey).Because(err)
 	}
-	if j.D != nil {
+	if j.D != nil || j.Priv != nil {
 		return PublicKey{}, fault.Invalidf("the TEE key holds a private part: send the public key only, and make a new one")
 	}
 	switch j.Kty {
@@ -62,9 +67,9 @@ func ParseKey(data []byte) (PublicKey, error) {
 	case "RSA":
 		return parseRSA(j)
 	case "AKP":
-		return PublicKey{}, fault.Invalidf("TEE keys of type AKP (%s) are not supported, use EC P-256", MLKEM)
+		return parseAKP(j)
 	default:
-		return PublicKey{}, fault.Invalidf("the TEE key's kty must be EC or RSA")
+		return PublicKey{}, fault.Invalidf("the TEE key's kty must be EC, RSA or AKP")
 	}
 }
 
@@ -114,11 +119,7 @@ func point(curve ecdh.Curve, width int, xs, ys string) (*ecdh.PublicKey, error) 
 }
 
 func parseRSA(j jwk) (PublicKey, error) {
-	switch j.Alg {
-	case OAEP:
-	case "RSA1_5":
-		return PublicKey{}, fault.Invalidf("RSA1_5 is refused because it can be attacked in the guest, use %s", OAEP)
-	default:
+	if j.Alg != OAEP && j.Alg != RSA15 {
 		return PublicKey{}, fault.Invalidf("the alg of an RSA TEE key must be %s", OAEP)
 	}
 	nb, okN := decode(j.N)
@@ -139,7 +140,7 @@ func parseRSA(j jwk) (PublicKey, error) {
 }
 
 // Members are the typed members of the JWK, as received: kty, crv, alg, x, y,
-// or kty, alg, n, e. This is the form that evidence binds to. It is nil for
+// or kty, alg, n, e, or kty, alg, pub. This is the form that evidence binds to. It is nil for
 // the zero key.
 func (k PublicKey) Members() map[string]any {
 	switch k.kty {
@@ -147,6 +148,8 @@ func (k PublicKey) Members() map[string]any {
 		return map[string]any{"kty": k.kty, "crv": k.crv, "alg": k.alg, "x": k.x, "y": k.y}
 	case "RSA":
 		return map[string]any{"kty": k.kty, "alg": k.alg, "n": k.n, "e": k.e}
+	case "AKP":
+		return map[string]any{"kty": k.kty, "alg": k.alg, "pub": k.pub}
 	default:
 		return nil
 	}
@@ -164,12 +167,20 @@ func (k PublicKey) MarshalJSON() ([]byte, error) {
 // IsZero reports whether k is no key.
 func (k PublicKey) IsZero() bool { return k.kty == "" }
 
-// Algorithm is ECDH or OAEP, empty for the zero key.
+// Algorithm is ECDH, OAEP, MLKEM or RSA15, empty for the zero key.
 func (k PublicKey) Algorithm() string { return k.alg }
+
+// Legacy reports whether only [SealLegacy] seals to this key.
+func (k PublicKey) Legacy() bool { return k.alg == RSA15 }
+
+// ErrLegacy is what a guest with a key of RSA1_5 is told, Invalid.
+func ErrLegacy() error {
+	return fault.Invalidf("RSA1_5 is refused because it can be attacked in the guest, use %s", OAEP)
+}
 
 // Equal reports whether both are the same typed JWK.
 func (k PublicKey) Equal(o PublicKey) bool {
-	return k.kty == o.kty && k.crv == o.crv && k.alg == o.alg && k.x == o.x && k.y == o.y && k.n == o.n && k.e == o.e
+	return k.kty == o.kty && k.crv == o.crv && k.alg == o.alg && k.x == o.x && k.y == o.y && k.n == o.n && k.e == o.e && k.pub == o.pub
 }
 
 // Thumbprint is the RFC 7638 thumbprint with SHA-256, base64url: a name for
@@ -181,6 +192,8 @@ func (k PublicKey) Thumbprint() string {
 		text = `{"crv":"` + k.crv + `","kty":"EC","x":"` + k.x + `","y":"` + k.y + `"}`
 	case "RSA":
 		text = `{"e":"` + k.e + `","kty":"RSA","n":"` + k.n + `"}`
+	case "AKP": // draft-ietf-cose-dilithium names alg too
+		text = `{"alg":"` + k.alg + `","kty":"AKP","pub":"` + k.pub + `"}`
 	default:
 		return ""
 	}

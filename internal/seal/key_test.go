@@ -98,7 +98,6 @@ func TestParseKey_RefusesUnfitKeys(t *testing.T) {
 		"stray bits":          replace(vectorX, vectorX[:42]+"d"),
 		"line break":          replace(vectorX, vectorX[:8]+`\n`+vectorX[8:]),
 		"infinity":            `{"kty":"EC","crv":"P-256","alg":"ECDH-ES+A256KW","x":"` + strings.Repeat("A", 43) + `","y":"` + strings.Repeat("A", 43) + `"}`,
-		"RSA1_5":              rsaJWK(odd(2048), f4, "RSA1_5"),
 		"RSA-OAEP with SHA-1": rsaJWK(odd(2048), f4, "RSA-OAEP"),
 		"1024 bits":           rsaJWK(odd(1024), f4, OAEP),
 		"2047 bits":           rsaJWK(odd(2047), f4, OAEP),

@@ -3,6 +3,7 @@ package seal
 import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -15,7 +16,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/secret"
 )
 
-// maxHeader bounds the decoded protected header: a P-521 epk needs 350 bytes.
+// maxHeader bounds the decoded protected header: an ML-KEM ek needs 1,500 bytes.
 const maxHeader = 2 << 10
 
 // PrivateKey opens what was sealed to its public key. It prints as a
@@ -24,6 +25,7 @@ type PrivateKey struct {
 	public PublicKey
 	ec     *ecdh.PrivateKey
 	rsa    *rsa.PrivateKey
+	kem    *mlkem.DecapsulationKey768
 }
 
 // GenerateKey makes a P-256 key, which every key broker accepts.
@@ -35,8 +37,8 @@ func GenerateKey() (PrivateKey, error) {
 	return NewPrivateKey(k)
 }
 
-// NewPrivateKey takes an *ecdh.PrivateKey, *ecdsa.PrivateKey or
-// *rsa.PrivateKey within the limits of ParseKey; others are Invalid.
+// NewPrivateKey takes an *ecdh.PrivateKey, *ecdsa.PrivateKey, *rsa.PrivateKey
+// or *mlkem.DecapsulationKey768 within the limits of ParseKey; others are Invalid.
 func NewPrivateKey(key any) (PrivateKey, error) {
 	switch k := key.(type) {
 	case *ecdsa.PrivateKey:
@@ -62,8 +64,11 @@ func NewPrivateKey(key any) (PrivateKey, error) {
 		e := big.NewInt(int64(k.E))
 		public, err := parseRSA(jwk{Kty: "RSA", Alg: OAEP, N: encode(k.N.Bytes()), E: encode(e.Bytes())})
 		return PrivateKey{public: public, rsa: k}, err
+	case *mlkem.DecapsulationKey768:
+		public, err := parseAKP(jwk{Kty: "AKP", Alg: MLKEM, Pub: encode(k.EncapsulationKey().Bytes())})
+		return PrivateKey{public: public, kem: k}, err
 	default:
-		return PrivateKey{}, fault.Invalidf("the private key must be EC or RSA")
+		return PrivateKey{}, fault.Invalidf("the private key must be EC, RSA or ML-KEM-768")
 	}
 }
 
@@ -118,6 +123,7 @@ type header struct {
 	Alg string `json:"alg"`
 	Enc string `json:"enc"`
 	Epk *epk   `json:"epk"`
+	Ek  string `json:"ek"`
 }
 
 type epk struct {
@@ -172,17 +178,23 @@ func errOpen() error {
 
 // unseal recovers the content key.
 func unseal(key PrivateKey, h header, wrapped []byte) ([]byte, error) {
-	if key.rsa != nil {
-		if h.Epk != nil {
-			return nil, fault.Invalidf("the sealed message's header has an epk beside RSA")
+	switch {
+	case (h.Epk != nil) != (key.ec != nil) || (h.Ek != "") != (key.kem != nil):
+		return nil, fault.Invalidf("the sealed message's header does not fit its algorithm")
+	case key.kem != nil:
+		ek, ok := decode(h.Ek)
+		if !ok {
+			return nil, fault.Invalidf("the sealed message has a malformed member")
 		}
+		return unwrapKEM(key.kem, h.Alg, ek, wrapped)
+	case key.rsa != nil:
 		cek, err := rsa.DecryptOAEP(sha256.New(), nil, key.rsa, wrapped, nil)
 		if err != nil || len(cek) != cekSize {
 			return nil, errOpen()
 		}
 		return cek, nil
 	}
-	if h.Epk == nil || h.Epk.Kty != "EC" || h.Epk.Crv != key.public.crv {
+	if h.Epk.Kty != "EC" || h.Epk.Crv != key.public.crv {
 		return nil, fault.Invalidf("the sealed message's ephemeral key is not on the key's curve")
 	}
 	curve, width := curveOf(key.public.crv)

@@ -11,8 +11,9 @@
 //
 // Content encryption is always A256GCM with a fresh key for each message. Key
 // management follows the recipient's key: ECDH-ES+A256KW on P-256, P-384 and
-// P-521, RSA-OAEP-256 from 2048 to 8192 bits. RSA1_5 is refused because a
-// guest cannot implement it safely, ML-KEM-768+A192KW is not built yet.
+// P-521, RSA-OAEP-256 from 2048 to 8192 bits, ML-KEM-768+A192KW
+// (draft-ietf-jose-pqc-kem). RSA1_5 is refused because a guest cannot implement
+// it safely; [SealLegacy] is the exception that has to be asked for.
 //
 // All functions are safe for concurrent use.
 package seal
@@ -36,7 +37,8 @@ import (
 const (
 	ECDH  = "ECDH-ES+A256KW"
 	OAEP  = "RSA-OAEP-256"
-	MLKEM = "ML-KEM-768+A192KW" // known, not supported
+	MLKEM = "ML-KEM-768+A192KW"
+	RSA15 = "RSA1_5" // see SealLegacy
 )
 
 // Limits of what is sealed and opened, in bytes.
@@ -67,9 +69,16 @@ type JWE struct {
 // system when random is nil; the ephemeral key and the OAEP seed always come
 // from the system.
 //
-// An oversized plaintext is Invalid. A zero key or failing randomness is
-// Internal.
+// An oversized plaintext is Invalid, and so is a key of RSA1_5. A zero key or
+// failing randomness is Internal.
 func Seal(key PublicKey, plaintext secret.Bytes, random io.Reader) (JWE, error) {
+	if key.Legacy() {
+		return JWE{}, ErrLegacy()
+	}
+	return sealTo(key, plaintext, random)
+}
+
+func sealTo(key PublicKey, plaintext secret.Bytes, random io.Reader) (JWE, error) {
 	if random == nil {
 		random = rand.Reader
 	}
@@ -102,19 +111,7 @@ func seal(key PublicKey, plaintext secret.Bytes, m material) (JWE, error) {
 	if plaintext.Len() > MaxPlaintext {
 		return JWE{}, fault.Invalidf("the value has %d bytes, at most %d can be sealed", plaintext.Len(), MaxPlaintext)
 	}
-	var head string
-	var wrapped []byte
-	var err error
-	switch {
-	case key.ec != nil:
-		head = ecHeader(key.alg, key.crv, m.ephemeral.PublicKey())
-		wrapped, err = wrapEC(m.ephemeral, key.ec, key.alg, m.cek)
-	case key.rsa != nil:
-		head = `{"alg":"` + key.alg + `","enc":"` + contentEncryption + `"}`
-		wrapped, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, key.rsa, m.cek, nil)
-	default:
-		return JWE{}, fault.Internalf("seal to a zero key")
-	}
+	head, wrapped, err := wrap(key, m)
 	if err != nil {
 		return JWE{}, fault.Wrap(err, "wrap content key")
 	}
@@ -129,6 +126,27 @@ func seal(key PublicKey, plaintext secret.Bytes, m material) (JWE, error) {
 		Protected: protected, EncryptedKey: encode(wrapped), IV: encode(m.iv),
 		Ciphertext: encode(out[:body]), Tag: encode(out[body:]),
 	}, nil
+}
+
+// wrap is the seam between content encryption and key management: it gives the
+// protected header and the content key wrapped for one key.
+func wrap(key PublicKey, m material) (head string, wrapped []byte, err error) {
+	begin := `{"alg":"` + key.alg + `","enc":"` + contentEncryption + `"`
+	switch {
+	case key.ec != nil:
+		wrapped, err = wrapEC(m.ephemeral, key.ec, key.alg, m.cek)
+		return ecHeader(key.alg, key.crv, m.ephemeral.PublicKey()), wrapped, err
+	case key.Legacy():
+		wrapped, err = rsa.EncryptPKCS1v15(rand.Reader, key.rsa, m.cek) //nolint:staticcheck // asked for by name, see SealLegacy
+		return begin + "}", wrapped, err
+	case key.rsa != nil:
+		wrapped, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, key.rsa, m.cek, nil)
+		return begin + "}", wrapped, err
+	case key.kem != nil:
+		wrapped, ek, err := wrapKEM(key.kem, key.alg, m.cek)
+		return begin + `,"ek":"` + encode(ek) + `"}`, wrapped, err
+	}
+	return "", nil, fault.Internalf("seal to a zero key")
 }
 
 // ecHeader writes the one member order that every client reproduces. The
