@@ -18,13 +18,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sallyport-project/sallyport/internal/api/kbs"
 	"github.com/sallyport-project/sallyport/internal/channel/console"
 	"github.com/sallyport-project/sallyport/internal/channel/webhook"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
+	"github.com/sallyport-project/sallyport/internal/keys/jwks"
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/obs"
 	"github.com/sallyport-project/sallyport/internal/plugin"
@@ -62,6 +62,7 @@ type App struct {
 	cookies   *token.Cookies
 	results   *token.Minter
 	trust     *token.Trust
+	fetched   []*jwks.Sets // keys of others
 	embedded  []*ca.Server
 	reloading sync.Mutex            // one reload at a time
 	keysErr   atomic.Pointer[error] // why they could not be opened anew
@@ -131,7 +132,9 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 	if a.gate, err = a.wireGate(ctx, packages, console); err != nil {
 		return err
 	}
-	a.kbs = kbs.New(kbs.Config{Gate: a.gate, Log: a.log})
+	if err := a.openKBS(); err != nil {
+		return err
+	}
 	if a.rest, err = a.restDoor(); err != nil {
 		return err
 	}
@@ -341,8 +344,8 @@ func (a *App) wireGuests() (flow.Guests, error) {
 	if len(stale) > 0 {
 		a.log.Warn("reference material has expired, evidence that needs it is refused", slog.Any("endorsements", stale))
 	}
-	g := flow.Guests{Verifiers: on}
-	a.weak = append(a.weak, weak...)
+	g := flow.Guests{Verifiers: on, Selectors: a.cfg.KBS.AttestationPolicies, LegacyRSA: a.cfg.KBS.AllowRSA15}
+	a.weak = append(append(a.weak, weak...), a.cfg.KBS.weak()...)
 	ring := a.keys()
 	if a.cookies, err = token.NewCookies(token.CookiesConfig{Keys: ring.cookies, Now: time.Now}); err != nil {
 		return g, err
@@ -350,7 +353,7 @@ func (a *App) wireGuests() (flow.Guests, error) {
 	if a.results, err = token.NewMinter(token.MinterConfig{Key: ring.results, Build: "sallyport " + a.version, Now: time.Now}); err != nil {
 		return g, err
 	}
-	if a.trust, err = token.NewTrust(token.TrustConfig{Keys: ring.trust, Now: time.Now}); err != nil {
+	if err := a.openTrust(ring.trust); err != nil {
 		return g, err
 	}
 	g.Cookies, g.Results, g.Trust = a.cookies, a.results, a.trust

@@ -36,6 +36,9 @@ func (a *App) background(ctx context.Context) (wait func()) {
 	every(time.Second, "keys", keeper{a}.Reload)
 	every(time.Second, "plugins", a.followPlugins())
 	every(10*time.Second, "strangers", a.gate.RecordStrangers)
+	for _, sets := range a.fetched {
+		tasks.Go(func() { sets.Keep(ctx) })
+	}
 	if a.depot != nil {
 		tasks.Go(func() { a.keepDepot(ctx) })
 	}

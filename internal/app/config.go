@@ -30,6 +30,8 @@ type Config struct {
 	Listen      Listen `yaml:"listen"`
 	// Verifiers switches kinds of evidence on. None is on by default.
 	Verifiers Verifiers `yaml:"verifiers"`
+	// KBS is the key broker's door.
+	KBS KBS `yaml:"kbs"`
 	// Keys says how the keys of the house are looked after.
 	Keys    Keys    `yaml:"keys"`
 	Plugins Plugins `yaml:"plugins"`
@@ -161,11 +163,13 @@ func Parse(text []byte, folder string) (Config, error) {
 			*p = filepath.Join(folder, *p)
 		}
 	}
+	c.KBS.resolve(folder)
 	return c, c.Validate()
 }
 
 // fill sets the defaults.
 func (c *Config) fill() {
+	c.KBS.fill()
 	for _, d := range []struct {
 		member *string
 		value  string
@@ -247,6 +251,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.Verifiers.validate(); err != nil {
+		return err
+	}
+	if err := c.KBS.validate(); err != nil {
 		return err
 	}
 	if c.Listen.Operations != "off" && !loopback(c.Listen.Operations) {

@@ -39,6 +39,7 @@ func (a *App) doors(names []string) http.Handler {
 	mux := http.NewServeMux()
 	if open("kbs") {
 		mux.Handle("/kbs/v0/", a.kbs)
+		mux.HandleFunc("GET /.well-known/jwks.json", a.keySet)
 	}
 	if open("rest") {
 		mux.Handle("/", a.rest)

@@ -45,6 +45,7 @@ func (a *App) Run(ctx context.Context) error {
 			}
 		}()
 	}
+	a.fetchKeys(ctx)
 	background := a.background(ctx)
 	close(a.ready)
 	a.log.InfoContext(ctx, "serving", slog.Any("main", a.bound[mainListener]), slog.Any("operations", a.bound[operationsListener]))

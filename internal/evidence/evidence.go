@@ -80,6 +80,15 @@ func ParseTEE(s string) (TEE, error) {
 	}
 }
 
+// TEENames are the names of all kinds, as the protocol has them now.
+func TEENames() []string {
+	var out []string
+	for _, t := range []TEE{AzSnpVtpm, AzTdxVtpm, Sev, Sgx, Snp, Tdx, Cca, Csv, Se, HygonDcu, Nvidia, NvidiaDpu, Tpm, Sample, SampleDevice} {
+		out = append(out, string(t))
+	}
+	return out
+}
+
 // Evidence is what one device showed, in the form of its TEE.
 type Evidence struct {
 	TEE  TEE

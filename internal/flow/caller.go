@@ -12,7 +12,8 @@ import (
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-// Caller is somebody who was recognised. Only [Gate.Authenticate] makes one.
+// Caller is somebody who was recognised. Only [Gate.Authenticate], [Gate.Guest]
+// and [Gate.Deputy] make one.
 type Caller struct {
 	Subject     subject.Subject
 	Session     token.Session     // ID is empty for who shows a certificate alone
@@ -25,6 +26,7 @@ type Caller struct {
 
 	call       *keyedCall // what is done under the key
 	refreshing bool       // may show a session that was refreshed already
+	deputy     bool       // acts as the subject, which has shown nothing itself
 }
 
 func (c Caller) actor() audit.Actor {
@@ -45,6 +47,22 @@ func (g *Gate) Authenticate(ctx context.Context, p Presented) (Caller, error) {
 	}
 	return c, err
 }
+
+// Deputy makes the caller who acts as a named operator: whoever was let in at a
+// door by other means than this server's own certificates and sessions. What the
+// operator may do bounds what is done so, and the record says by which door. A
+// name that is not there is Unauthenticated.
+func (g *Gate) Deputy(ctx context.Context, operator string, p Presented) (Caller, error) {
+	holder, err := g.Store.SubjectByName(ctx, subject.Operator, operator)
+	if err != nil {
+		return Caller{}, unknown(err, "read operator")
+	}
+	c := Caller{Subject: holder, Via: p.Via, Address: p.Address, Method: p.Method, Key: p.Key, deputy: true}
+	return c, c.standing()
+}
+
+// CountStranger counts a caller whom a door refused by itself.
+func (g *Gate) CountStranger(address string) { g.strangers.add(address) }
 
 func (g *Gate) recognise(ctx context.Context, p Presented) (Caller, error) {
 	c := Caller{Via: p.Via, Address: p.Address, Method: p.Method, Key: p.Key, refreshing: p.Refreshing && p.Key != nil}
@@ -81,6 +99,13 @@ func (c Caller) standing() error {
 // again recognises a caller once more by the rows as they are now, when a unit
 // that was decided for it has missed its check.
 func (g *Gate) again(ctx context.Context, c Caller) (Caller, error) {
+	if c.deputy {
+		holder, err := g.Store.Subject(ctx, c.Subject.ID)
+		if err != nil {
+			return c, unknown(err, "read operator")
+		}
+		c.Subject = holder
+	}
 	if c.Certificate != nil {
 		if err := g.recogniseCertificate(ctx, c.Certificate, &c); err != nil {
 			return c, err

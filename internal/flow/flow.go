@@ -77,6 +77,11 @@ type Guests struct {
 	Results    *token.Minter // makes attestation results (EAR)
 	Trust      *token.Trust  // checks them
 	References policy.ReferenceValues
+	// Selectors are the sets of attestation policies that a guest may ask for by
+	// attestation-policy-selector: what it asks for -> the name before _cpu, _gpu.
+	Selectors map[string]string
+	// LegacyRSA seals also to keys of RSA1_5.
+	LegacyRSA bool
 }
 
 // Gate has the verbs. All methods are safe for concurrent use.

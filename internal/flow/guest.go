@@ -9,8 +9,9 @@ import (
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
-	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/seal"
+	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/token"
 	"github.com/sallyport-project/sallyport/internal/unit"
@@ -26,15 +27,32 @@ func (g *Gate) Challenge(_ context.Context, r evidence.Request) (evidence.Challe
 	if err := g.Guests.Verifiers.Require(r.TEE); err != nil {
 		return evidence.Challenge{}, "", err
 	}
+	selected, known := g.Guests.Selectors[r.Selector]
+	if r.Selector != "" && !known {
+		return evidence.Challenge{}, "", fault.Invalidf("this server has no attestation policies for the selector of the request")
+	}
 	nonce, err := evidence.NewNonce(nil)
 	if err != nil {
 		return evidence.Challenge{}, "", err
 	}
-	cookie, err := g.Guests.Cookies.Seal(token.Handshake{Nonce: nonce, TEE: r.TEE, Version: r.Version})
+	cookie, err := g.Guests.Cookies.Seal(token.Handshake{Nonce: nonce, TEE: r.TEE, Version: r.Version, Policy: selected})
 	if err != nil {
 		return evidence.Challenge{}, "", err
 	}
 	return evidence.Challenge{Nonce: nonce}, cookie, nil
+}
+
+// GuestTEE is the kind of evidence that a handshake is about, for counting; empty
+// if the cookie is not valid.
+func (g *Gate) GuestTEE(cookie string) evidence.TEE {
+	if g.Guests.Cookies == nil {
+		return ""
+	}
+	h, err := g.Guests.Cookies.Open(cookie)
+	if err != nil {
+		return ""
+	}
+	return h.TEE
 }
 
 // Attest judges a guest's evidence and gives it an attestation result (EAR).
@@ -122,6 +140,9 @@ func (a attesting) judge(ctx context.Context, body []byte) (string, error) {
 	if !given.Answers(a.handshake.Nonce) {
 		return "", fault.Unauthenticatedf("the evidence answers another challenge")
 	}
+	if given.Runtime.Key.Legacy() && !g.Guests.LegacyRSA {
+		return "", seal.ErrLegacy()
+	}
 	verdict, err := g.Guests.Verifiers.Verify(ctx, a.handshake.TEE, given, g.Now())
 	if err != nil {
 		return "", err
@@ -145,7 +166,7 @@ func (a attesting) admit(ctx context.Context, verdict evidence.Verdict) (string,
 	if err != nil {
 		return "", unit.Unit{}, err
 	}
-	labels, err := g.appraise(ctx, under.set, &verdict)
+	labels, err := g.appraise(ctx, under.set, a.handshake.Policy, &verdict)
 	if err != nil {
 		return "", unit.Unit{}, err
 	}
@@ -157,7 +178,7 @@ func (a attesting) admit(ctx context.Context, verdict evidence.Verdict) (string,
 	if err != nil {
 		return "", unit.Unit{}, fault.Wrap(err, "check own attestation result")
 	}
-	guest, row, err := g.guest(ctx, verdict)
+	guest, row, err := g.guest(ctx, verdict.Runtime.Key)
 	if err != nil {
 		return "", unit.Unit{}, err
 	}
@@ -186,13 +207,24 @@ func (a attesting) admit(ctx context.Context, verdict evidence.Verdict) (string,
 	}}, nil
 }
 
-// appraise fills the verdict's devices by the attestation policies default_cpu,
-// default_gpu and so on.
-func (g *Gate) appraise(ctx context.Context, set *policy.Set, verdict *evidence.Verdict) ([]string, error) {
+// sealTo seals a secret to an attested key.
+func (g *Gate) sealTo(key seal.PublicKey, plain secret.Bytes) (seal.JWE, error) {
+	if g.Guests.LegacyRSA {
+		return seal.SealLegacy(key, plain)
+	}
+	return seal.Seal(key, plain, nil)
+}
+
+// appraise fills the verdict's devices by the attestation policies of the
+// selected set: default_cpu, default_gpu and so on, where none was selected.
+func (g *Gate) appraise(ctx context.Context, set *policy.Set, selected string, verdict *evidence.Verdict) ([]string, error) {
+	if selected == "" {
+		selected = "default"
+	}
 	var labels []string
 	for i := range verdict.Devices {
 		d := &verdict.Devices[i]
-		name := "default_" + string(d.Class)
+		name := selected + "_" + string(d.Class)
 		appraisal, err := patiently(ctx, func() (policy.Appraisal, error) {
 			return set.Appraise(ctx, name, d.Annotated, g.Guests.References)
 		})
@@ -213,89 +245,4 @@ func (g *Gate) appraise(ctx context.Context, set *policy.Set, verdict *evidence.
 		labels = append(labels, appraisal.Document)
 	}
 	return labels, nil
-}
-
-// guestRole is the role of every workload: what a guest may have is decided by
-// its evidence, not by a role that somebody gave it.
-const guestRole = "guest"
-
-// guest finds the workload by its key, or makes it. The id is derived from the
-// key, so that the same key is the same workload for ever: one that was locked
-// or revoked stays out.
-func (g *Gate) guest(ctx context.Context, verdict evidence.Verdict) (subject.Subject, unit.Write, error) {
-	now := g.Now().UTC().Truncate(time.Microsecond)
-	thumb := verdict.Runtime.Key.Thumbprint()
-	known, name := id.Derived("workload "+thumb), "tee-"+thumb
-	old, err := g.Store.Subject(ctx, known)
-	switch {
-	case fault.Is(err, fault.NotFound):
-		fresh := subject.Subject{
-			ID: known, Version: 1, Kind: subject.Workload, State: subject.Attested, Role: guestRole, Name: name, Created: now, Changed: now,
-		}
-		return fresh, unit.Insert(fresh), fresh.Validate()
-	case err != nil:
-		return subject.Subject{}, unit.Write{}, fault.Wrap(err, "read workload")
-	}
-	next, err := old.Step("attested", "evidence accepted", now)
-	if fault.Is(err, fault.Conflict) {
-		return subject.Subject{}, unit.Write{}, fault.Deniedf("this workload is %s", old.State)
-	}
-	return next, unit.Update(next), err
-}
-
-// Guest recognises a workload by the cookie of its handshake, or by its
-// attestation result.
-func (g *Gate) Guest(ctx context.Context, cookie, bearer, address, method string) (Caller, token.Attested, error) {
-	c, attested, err := g.recogniseGuest(ctx, cookie, bearer)
-	if fault.Is(err, fault.Unauthenticated) {
-		g.strangers.add(address)
-	}
-	c.Via, c.Address, c.Method = "kbs", address, method
-	return c, attested, err
-}
-
-func (g *Gate) recogniseGuest(ctx context.Context, cookie, bearer string) (Caller, token.Attested, error) {
-	none := fault.Unauthenticatedf("attest first: neither cookie nor token shows an attestation")
-	if g.Guests.Cookies == nil || g.Guests.Trust == nil {
-		return Caller{}, token.Attested{}, none
-	}
-	var passport subject.Passport
-	var attested token.Attested
-	var err error
-	switch {
-	case cookie != "":
-		handshake, failed := g.Guests.Cookies.Open(cookie)
-		if failed != nil {
-			return Caller{}, token.Attested{}, failed
-		}
-		passport, err = g.Store.Passport(ctx, handshake.Nonce.ID())
-	case bearer != "":
-		// By the token's own name: its text as a whole has a twin.
-		if attested, err = g.Guests.Trust.Verify(bearer); err != nil {
-			return Caller{}, token.Attested{}, err
-		}
-		passport, err = g.Store.PassportByDigest(ctx, attested.ID)
-	default:
-		return Caller{}, token.Attested{}, none
-	}
-	if err != nil {
-		return Caller{}, token.Attested{}, unknown(err, "read passport")
-	}
-	if !passport.Good(g.Now()) {
-		return Caller{}, token.Attested{}, fault.Unauthenticatedf("the attestation was revoked, or has expired: attest again")
-	}
-	// Beside a cookie nobody has looked at the bearer token.
-	if attested.ID == "" || passport.Token != bearer {
-		if attested, err = g.Guests.Trust.Verify(passport.Token); err != nil {
-			return Caller{}, token.Attested{}, err
-		}
-	}
-	holder, err := g.Store.Subject(ctx, passport.Subject)
-	if err != nil {
-		return Caller{}, token.Attested{}, unknown(err, "read workload")
-	}
-	if !holder.Active() {
-		return Caller{}, token.Attested{}, fault.Unauthenticatedf("the workload is %s", holder.State)
-	}
-	return Caller{Subject: holder}, attested, nil
 }

@@ -45,7 +45,7 @@ func (g *Gate) ReleaseResource(
 			Type: "resource.released", Actor: c.actor(), Subject: c.Subject.ID, Target: path, Data: map[string]string{"token": attested.ID},
 		}
 		d, err := patiently(ctx, func() (policy.Decision, error) {
-			return under.set.ResourceAllowed(ctx, "resource", segments, query, policy.Claims{Token: attested.ID, Members: attested.Claims})
+			return under.set.ResourceAllowed(ctx, policy.ResourceRequest{Plugin: "resource", Path: segments, Query: query, Method: c.Method}, policy.Claims{Token: attested.ID, Members: attested.Claims})
 		})
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "decide resource")
@@ -63,7 +63,7 @@ func (g *Gate) ReleaseResource(
 			return unit.Unit{}, fault.Wrap(err, "open resource")
 		}
 		defer plain.Wipe()
-		if out, err = seal.Seal(attested.Key, plain, nil); err != nil {
+		if out, err = g.sealTo(attested.Key, plain); err != nil {
 			return unit.Unit{}, err
 		}
 		record.Data["version"] = strconv.FormatInt(row.Version, 10)

@@ -13,6 +13,8 @@ var (
 	resourceText string
 	//go:embed rego/default_cpu.rego
 	defaultCPUText string
+	//go:embed rego/default_gpu.rego
+	defaultGPUText string
 
 	//go:embed rego/example-ssh.rego
 	exampleSSH string
@@ -31,6 +33,7 @@ const (
 	BaseName     = "base"
 	ResourceName = "resource-policy"
 	CPUName      = "default_cpu"
+	GPUName      = "default_gpu"
 )
 
 // Installed are the documents of a new installation, in version 1: administrators
@@ -42,6 +45,7 @@ func Installed(at time.Time) []Document {
 		{Name: BaseName, Version: 1, Kind: Sallyport, Source: baseText, At: at, State: Active},
 		{Name: ResourceName, Version: 1, Kind: KBSResource, Source: resourceText, At: at, State: Active},
 		{Name: CPUName, Version: 1, Kind: KBSAttestation, Source: defaultCPUText, At: at, State: Active},
+		{Name: GPUName, Version: 1, Kind: KBSAttestation, Source: defaultGPUText, At: at, State: Active},
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 func releases(t testing.TB, s *Set, c Claims) bool {
 	t.Helper()
-	d, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, c)
+	d, err := s.ResourceAllowed(context.Background(), ResourceRequest{Plugin: "resource", Path: []string{"a", "b", "c"}}, c)
 	if err != nil {
 		t.Error(err)
 	}

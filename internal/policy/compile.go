@@ -74,11 +74,9 @@ func (s *Set) add(p *program) error {
 		s.appraisals[p.document.Name] = p
 		return nil
 	case KBSResource:
-		if s.resource != nil {
-			return fault.Invalidf("policy %s: %s is active already, and there can be one policy of kind %s; remove that one first",
-				p.document.Name, s.resource.document.Name, KBSResource)
+		if err := s.addResource(p); err != nil {
+			return err
 		}
-		s.resource = p
 	default:
 		s.voters = append(s.voters, p)
 	}
@@ -112,12 +110,19 @@ func compile(d Document) (p *program, err error) {
 	if found := inspect(d, module); len(found) > 0 {
 		return nil, found
 	}
+	var scope []string
+	if d.Kind == KBSResource {
+		var found problems
+		if scope, found = scopeOf(d, module); found != nil {
+			return nil, found
+		}
+	}
 	c := ast.NewCompiler().WithCapabilities(vocabulary(d.Kind)).WithStrict(false).WithDefaultRegoVersion(ast.RegoV1)
 	c.Compile(map[string]*ast.Module{d.Name: module})
 	if c.Failed() {
 		return nil, problemsOf(d, c.Errors)
 	}
-	p = &program{document: d, compiler: c, queries: map[string]ast.Body{}}
+	p = &program{document: d, compiler: c, queries: map[string]ast.Body{}, scope: scope}
 	for entry, ref := range entries(d.Kind) {
 		if len(c.GetRulesExact(ref)) == 0 {
 			continue

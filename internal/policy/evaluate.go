@@ -21,6 +21,7 @@ type program struct {
 	document Document
 	compiler *ast.Compiler
 	queries  map[string]ast.Body // by entry point, for example release
+	scope    []string            // of kind KBSResource: plugin and leading segments it is for; empty for all
 }
 
 const answerVar = ast.Var("answer")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -90,7 +91,7 @@ func TestSet_ResourceAllowed(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := mustCompile(t, resource(tt.text))
-			d, err := s.ResourceAllowed(context.Background(), tt.plugin, tt.path, tt.query, Claims{Members: tt.claims})
+			d, err := s.ResourceAllowed(context.Background(), ResourceRequest{tt.plugin, tt.path, tt.query, "GET"}, Claims{Members: tt.claims})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,17 +104,65 @@ func TestSet_ResourceAllowed(t *testing.T) {
 		})
 	}
 	t.Run("nothing is allowed without a document", func(t *testing.T) {
-		if d, err := mustCompile(t).ResourceAllowed(context.Background(), "resource", path, nil, Claims{Members: snpClaims()}); err != nil || d.Allow {
+		if d, err := mustCompile(t).ResourceAllowed(context.Background(), ResourceRequest{Plugin: "resource", Path: path}, Claims{Members: snpClaims()}); err != nil || d.Allow {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	})
 	t.Run("a document that does not end is unavailable", func(t *testing.T) {
 		s := mustCompile(t, resource("package policy\nallow if { some a in numbers.range(1, 100000); some b in numbers.range(1, 100000); a * b == -1 }"))
 		s.limit = Limit
-		if d, err := s.ResourceAllowed(context.Background(), "resource", path, nil, Claims{Members: snpClaims()}); !fault.Is(err, fault.Unavailable) || d.Allow {
+		if d, err := s.ResourceAllowed(context.Background(), ResourceRequest{Plugin: "resource", Path: path}, Claims{Members: snpClaims()}); !fault.Is(err, fault.Unavailable) || d.Allow {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	})
+}
+
+// Each path has one document that decides: the most specific one, alone.
+func TestSet_ResourceAllowed_ByScope(t *testing.T) {
+	document := func(name, scope, condition string) Document {
+		text := "package policy\nallow if " + condition
+		if scope != "" {
+			text += "\napplies_to := \"" + scope + "\""
+		}
+		return Document{Name: name, Version: 1, Kind: KBSResource, Source: text}
+	}
+	s := mustCompile(
+		t, document("all", "", `data.plugin == "resource"`), document("team-a", "resource/team-a", "false"),
+		document("a-keys", "resource/team-a/key", `data.method == "GET"`), document("vend", "external/credentials", "true"),
+	)
+	for _, c := range []struct {
+		request  ResourceRequest
+		document string
+		allow    bool
+	}{
+		{ResourceRequest{Plugin: "resource", Path: []string{"team-b", "key", "1"}}, "all@1", true},
+		{ResourceRequest{Plugin: "resource", Path: []string{"team-a", "image", "1"}}, "team-a@1", false},
+		{ResourceRequest{Plugin: "resource", Path: []string{"team-a", "key", "1"}, Method: "GET"}, "a-keys@1", true},
+		{ResourceRequest{Plugin: "resource", Path: []string{"team-a", "key", "1"}, Method: "DELETE"}, "a-keys@1", false},
+		{ResourceRequest{Plugin: "resource", Path: []string{"team-a", "keys", "1"}, Method: "GET"}, "team-a@1", false}, // whole segments
+		{ResourceRequest{Plugin: "resource", Path: []string{"team-a/key", "1", "2"}, Method: "GET"}, "all@1", true},
+		{ResourceRequest{Plugin: "resource"}, "all@1", true},
+		{ResourceRequest{Plugin: "external", Path: []string{"credentials", "x"}}, "vend@1", true},
+		{ResourceRequest{Plugin: "external", Path: []string{"credentials2"}}, "all@1", false},
+		{ResourceRequest{Plugin: "external"}, "all@1", false},
+	} {
+		d, err := s.ResourceAllowed(context.Background(), c.request, Claims{Members: snpClaims()})
+		if err != nil || d.Allow != c.allow || !cmp.Equal(d.Documents, []string{c.document}) {
+			t.Errorf("%+v: %+v %v", c.request, d, err)
+		}
+	}
+	if _, err := Compile([]Document{document("a", "resource/x", "true"), document("b", "resource/x", "false")}, time.Now); !fault.Is(err, fault.Invalid) {
+		t.Errorf("two documents for the same paths: %v", err)
+	}
+	for _, rule := range []string{
+		`applies_to := ""`, `applies_to := "a//b"`, `applies_to := "/a"`, `applies_to := ["a"]`, `applies_to := input.x`, `applies_to := "a" if input.x`,
+		"applies_to := \"a\"\napplies_to := \"b\"", `applies_to contains "a"`, `applies_to(x) := "a"`, `default applies_to := "a"`,
+	} {
+		d := Document{Name: "x", Version: 1, Kind: KBSResource, Source: "package policy\nallow if true\n" + rule}
+		if _, err := Compile([]Document{d}, time.Now); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
 }
 
 type references map[string]any

@@ -40,7 +40,7 @@ type Kind string
 // The kinds of document.
 const (
 	Sallyport      Kind = "sallyport"       // package sallyport, one rule per verb
-	KBSResource    Kind = "kbs-resource"    // package policy, rule allow; at most one in a set
+	KBSResource    Kind = "kbs-resource"    // package policy, rule allow; one for each applies_to
 	KBSAttestation Kind = "kbs-attestation" // package policy, rule trust_claims; chosen by name
 )
 

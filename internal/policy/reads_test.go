@@ -144,11 +144,11 @@ func TestReads_ofResourcePolicies(t *testing.T) {
 		whole := mustCompile(t, Document{Name: "r", Version: 1, Kind: KBSResource, Source: text})
 		whole.reads[resourceEntry].all = true
 		for _, claims := range []object{nil, {}, snpClaims(), {"submods": object{}}, {"submods": object{"cpu0": object{"ear.status": "affirming"}}}} {
-			got, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, Claims{Members: claims})
+			got, err := s.ResourceAllowed(context.Background(), ResourceRequest{Plugin: "resource", Path: []string{"a", "b", "c"}}, Claims{Members: claims})
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := whole.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, Claims{Members: claims})
+			want, err := whole.ResourceAllowed(context.Background(), ResourceRequest{Plugin: "resource", Path: []string{"a", "b", "c"}}, Claims{Members: claims})
 			if diff := cmp.Diff(want, got); err != nil || diff != "" {
 				t.Errorf("%s: %v, -with everything +with what is read:\n%s", name, err, diff)
 			}

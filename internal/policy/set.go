@@ -20,7 +20,7 @@ type Set struct {
 	documents  []Document
 	voters     []*program        // of kind sallyport, by name
 	reads      map[string]*reads // by entry point, of all documents that have it together
-	resource   *program          // nil if there is none
+	resources  []*program        // of kind kbs-resource, the longest scope first
 	appraisals map[string]*program
 	tokens     *tokens // what the resource policy reads of them
 	memory     memory

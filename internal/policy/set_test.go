@@ -258,7 +258,7 @@ func TestSet_Decide_isSafeForConcurrentUse(t *testing.T) {
 					t.Errorf("%s: %+v, %v", role, d, err)
 					return
 				}
-				r, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", role}, nil, Claims{Members: snpClaims()})
+				r, err := s.ResourceAllowed(context.Background(), ResourceRequest{Plugin: "resource", Path: []string{"a", "b", role}}, Claims{Members: snpClaims()})
 				if err != nil || !r.Allow {
 					t.Errorf("resource: %+v, %v", r, err)
 					return
@@ -325,7 +325,7 @@ func BenchmarkDecide(b *testing.B) {
 			s, claims := mustCompile(b, Installed(noon)...), Claims{token, snpClaims()}
 			b.ReportAllocs()
 			for b.Loop() {
-				if d, err := s.ResourceAllowed(context.Background(), "resource", []string{"a", "b", "c"}, nil, claims); err != nil || !d.Allow {
+				if d, err := s.ResourceAllowed(context.Background(), ResourceRequest{Plugin: "resource", Path: []string{"a", "b", "c"}}, claims); err != nil || !d.Allow {
 					b.Fatal(d, err)
 				}
 			}

@@ -22,6 +22,7 @@ const (
 	MaxCookie    = 512 // characters of the value
 	CookieLife   = 5 * time.Minute
 	cookieFormat = 1
+	maxPolicy    = 96
 	saltSize     = 24
 )
 
@@ -34,6 +35,9 @@ type Handshake struct {
 	Nonce   evidence.Nonce
 	TEE     evidence.TEE
 	Version evidence.Version
+	// Policy is the set of attestation policies that the request selected, up to
+	// 96 characters; empty for the default.
+	Policy  string
 	Expires time.Time // whole seconds; zero at sealing means CookieLife from now
 }
 
@@ -174,36 +178,42 @@ func cookieCipher(k CookieKey, salt []byte) (cipher.AEAD, []byte, error) {
 	return aead, okm[32:], fault.Wrap(err, "make cookie AEAD")
 }
 
-// pack writes expiry, nonce, and TEE and version with their lengths.
+// pack writes expiry, nonce, and TEE, version and policy with their lengths.
 func pack(h Handshake) ([]byte, error) {
 	nonce := h.Nonce.Bytes()
 	_, errTEE := evidence.ParseTEE(string(h.TEE))
 	_, errVersion := evidence.ParseVersion(string(h.Version))
-	if nonce == nil || errTEE != nil || errVersion != nil || h.Expires.Unix() <= 0 {
+	if nonce == nil || errTEE != nil || errVersion != nil || h.Expires.Unix() <= 0 || len(h.Policy) > maxPolicy {
 		return nil, fault.Internalf("seal an incomplete handshake")
 	}
 	b := binary.BigEndian.AppendUint64(nil, uint64(h.Expires.Unix())) // #nosec G115 -- checked to be positive
 	b = append(b, nonce...)
-	b = append(append(b, byte(len(h.TEE))), h.TEE...) // #nosec G115 -- names of TEEs are short
-	return append(b, h.Version...), nil
+	for _, text := range []string{string(h.TEE), string(h.Version), h.Policy} {
+		b = append(append(b, byte(len(text))), text...) // #nosec G115 -- names of TEEs are short, the policy's length was checked
+	}
+	return b, nil
 }
 
 func unpack(b []byte) (Handshake, bool) {
 	const fixed = 8 + evidence.NonceSize
-	if len(b) < fixed+1 || len(b) < fixed+1+int(b[fixed]) {
+	if len(b) < fixed {
 		return Handshake{}, false
 	}
 	var nonce [evidence.NonceSize]byte
 	copy(nonce[:], b[8:])
-	rest := b[fixed+1:]
-	tee, err := evidence.ParseTEE(string(rest[:b[fixed]]))
-	if err != nil {
-		return Handshake{}, false
+	var texts [3]string
+	rest := b[fixed:]
+	for i := range texts {
+		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
+			return Handshake{}, false
+		}
+		texts[i], rest = string(rest[1:1+int(rest[0])]), rest[1+int(rest[0]):]
 	}
-	version, err := evidence.ParseVersion(string(rest[b[fixed]:]))
-	if err != nil {
+	tee, errTEE := evidence.ParseTEE(texts[0])
+	version, errVersion := evidence.ParseVersion(texts[1])
+	if errTEE != nil || errVersion != nil || len(rest) > 0 {
 		return Handshake{}, false
 	}
 	expires := time.Unix(int64(binary.BigEndian.Uint64(b)), 0).UTC() // #nosec G115 -- authenticated, written by pack
-	return Handshake{Nonce: evidence.NonceOf(nonce), TEE: tee, Version: version, Expires: expires}, true
+	return Handshake{Nonce: evidence.NonceOf(nonce), TEE: tee, Version: version, Policy: texts[2], Expires: expires}, true
 }

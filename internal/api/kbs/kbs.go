@@ -20,28 +20,52 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/flow"
+	"github.com/sallyport-project/sallyport/internal/obs"
 	"github.com/sallyport-project/sallyport/internal/resource"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/token"
 )
 
-// Config is what the door needs; both members are required.
+// Config is what the door needs. Gate, Log, Metrics and Now are required.
 type Config struct {
-	Gate *flow.Gate
-	Log  *slog.Logger
+	Gate    *flow.Gate
+	Log     *slog.Logger
+	Metrics *obs.Metrics
+	Now     func() time.Time
+	Version string // of the program, for kbs_build_info
+	// Rate is how many handshakes an address may begin in a second, Burst how many
+	// at once. A rate of zero is no limit.
+	Rate, Burst int
+	// Admin says who may administer here; the zero value admits operators as every
+	// other door does.
+	Admin Admin
 }
 
 const prefix = "/kbs/v0/"
 
-type door struct{ Config }
+type door struct {
+	Config
+	limit  *limiter
+	counts *counts
+}
 
-// New makes the handler for everything below /kbs/v0/.
-func New(c Config) http.Handler { return door{c} }
+// New makes the handler for everything below /kbs/v0/. Call it once: it declares
+// metrics.
+func New(c Config) http.Handler {
+	return door{c, newLimiter(c.Rate, c.Burst, c.Now), newCounts(c.Metrics, c.Version)}
+}
 
-// ServeHTTP routes by the first segment. It splits the path as it was sent and
+// ServeHTTP counts the request and serves it.
+func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	done := d.counts.begin(w, r, d.Now())
+	defer func() { done.end(d.Now()) }()
+	d.serve(done, r)
+}
+
+// serve routes by the first segment. It splits the path as it was sent and
 // decodes each segment by itself, so that an encoded slash or dot cannot change
 // which segments there are.
-func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d door) serve(w http.ResponseWriter, r *http.Request) {
 	defer d.recover(w, r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
@@ -53,6 +77,8 @@ func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.auth(w, r)
 	case r.Method == http.MethodPost && len(segments) == 1 && segments[0] == "attest":
 		d.attest(w, r)
+	case len(segments) == 1 && segments[0] == "resource" && r.Method == http.MethodGet:
+		d.list(w, r)
 	case segments[0] == "resource" && r.Method == http.MethodGet:
 		d.get(w, r, segments[1:])
 	case segments[0] == "resource" && r.Method == http.MethodPost:
@@ -91,16 +117,21 @@ func split(u *url.URL) ([]string, bool) {
 // auth answers a Request with a Challenge, and puts what must be remembered
 // into the cookie.
 func (d door) auth(w http.ResponseWriter, r *http.Request) {
+	if ok, wait := d.limit.take(address(r)); !ok {
+		d.tooMany(w, r, wait)
+		return
+	}
 	body, ok := d.body(w, r, evidence.MaxRequest)
 	if !ok {
 		return
 	}
 	request, err := evidence.ParseRequest(body)
-	if err != nil {
-		d.fail(w, r, because(evidence.AttestationError, err))
-		return
+	var challenge evidence.Challenge
+	var cookie string
+	if err == nil {
+		challenge, cookie, err = d.Gate.Challenge(r.Context(), request)
 	}
-	challenge, cookie, err := d.Gate.Challenge(r.Context(), request)
+	d.counts.authentication(err)
 	if err != nil {
 		d.fail(w, r, because(evidence.AttestationError, err))
 		return
@@ -121,6 +152,7 @@ func (d door) attest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	raw, err := d.Gate.Attest(r.Context(), cookie, body, address(r))
+	d.counts.attestation(d.Gate.GuestTEE(cookie), err)
 	if err != nil {
 		d.fail(w, r, because(evidence.AttestationError, err))
 		return
@@ -146,10 +178,12 @@ func (d door) get(w http.ResponseWriter, r *http.Request, segments []string) {
 		query[name] = values[len(values)-1] // the last one wins, as in existing brokers
 	}
 	sealed, err := d.Gate.ReleaseResource(r.Context(), caller, attested, segments, query)
+	d.counts.decision(err)
 	if err != nil {
 		d.fail(w, r, release(err))
 		return
 	}
+	d.counts.reads.Inc(strings.Join(segments, "/"))
 	d.answer(w, r, sealed)
 }
 
@@ -167,6 +201,7 @@ func (d door) put(w http.ResponseWriter, r *http.Request, segments []string) {
 		d.fail(w, r, administer(err))
 		return
 	}
+	d.counts.writes.Inc(strings.Join(segments, "/"))
 	w.Header().Set("Content-Type", "text/xml")
 }
 
@@ -180,22 +215,8 @@ func (d door) remove(w http.ResponseWriter, r *http.Request, segments []string) 
 		d.fail(w, r, administer(err))
 		return
 	}
+	d.counts.deletes.Inc(strings.Join(segments, "/"))
 	w.Header().Set("Content-Type", "text/xml")
-}
-
-// operator recognises who administers: by client certificate, or by a session
-// token with the certificate that it is bound to.
-func (d door) operator(w http.ResponseWriter, r *http.Request) (flow.Caller, bool) {
-	p := flow.Presented{Method: r.Method, Via: "kbs", Address: address(r), Token: bearerToken(r)}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		p.Certificate = r.TLS.PeerCertificates[0]
-	}
-	caller, err := d.Gate.Authenticate(r.Context(), p)
-	if err != nil {
-		d.fail(w, r, because(evidence.AdminAuthAccess, err))
-		return flow.Caller{}, false
-	}
-	return caller, true
 }
 
 // body reads at most limit bytes; more is answered with 413 in plain text.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -46,12 +48,23 @@ func administer(err error) failure {
 	return because(evidence.PluginInternalError, err)
 }
 
+// tooMany refuses a handshake of an address that begins too many. No existing
+// broker answers this, so the status is the one that proxies know.
+func (d door) tooMany(w http.ResponseWriter, r *http.Request, wait time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+	d.write(w, r, http.StatusTooManyRequests, refused(evidence.AttestationError, "this address begins too many handshakes, try again later"))
+}
+
 // fail answers 404 for the variants about paths and 401 for every other.
 func (d door) fail(w http.ResponseWriter, r *http.Request, f failure) {
 	status := http.StatusUnauthorized
 	if f.variant.NotFound() {
 		status = http.StatusNotFound
 	}
+	d.write(w, r, status, f)
+}
+
+func (d door) write(w http.ResponseWriter, r *http.Request, status int, f failure) {
 	level := d.Log.DebugContext
 	if fault.Is(f.cause, fault.Internal) {
 		level = d.Log.ErrorContext

@@ -9,6 +9,7 @@ package guest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -28,9 +29,12 @@ type Config struct {
 	URL      string            // of the broker, without /kbs/v0
 	HTTP     http.RoundTripper // with the broker's CA; http.DefaultTransport if nil
 	Attester evidence.Attester
-	Key      seal.PrivateKey // what answers are sealed to
+	Devices  []evidence.Attester // further evidence, 0.4.0 only; at most one of a TEE
+	Key      seal.PrivateKey     // what answers are sealed to
 	InitData *evidence.InitData
 	Version  evidence.Version // 0.4.0 if empty
+	Selector string           // of the server's attestation policies; empty for the default
+	Token    string           // an attestation token of another service (passport mode): no handshake is made
 }
 
 // Client is a guest of one broker. It is not safe for concurrent use.
@@ -48,20 +52,23 @@ func New(c Config) (*Client, error) {
 	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
 		return nil, fault.Invalidf("the broker's URL must be like https://host:port")
 	}
-	if c.Attester == nil {
+	if c.Attester == nil && c.Token == "" {
 		return nil, fault.Invalidf("a guest needs an attester for its evidence")
 	}
 	if c.Version == "" {
 		c.Version = evidence.V040
 	}
-	return &Client{Config: c, base: base, http: &http.Client{Transport: c.HTTP, Timeout: time.Minute, CheckRedirect: noRedirect}}, nil
+	if c.Version != evidence.V040 && len(c.Devices) > 0 {
+		return nil, fault.Invalidf("version %s of the protocol knows no further devices", c.Version)
+	}
+	return &Client{Config: c, base: base, token: c.Token, http: &http.Client{Transport: c.HTTP, Timeout: time.Minute, CheckRedirect: noRedirect}}, nil
 }
 
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Attest runs the handshake and returns the attestation result, a JWT.
 func (c *Client) Attest(ctx context.Context) (string, error) {
-	request, err := evidence.Request{Version: c.Version, TEE: c.Attester.TEE(), Algorithms: []string{"sha256", "sha384", "sha512"}}.Encode()
+	request, err := evidence.Request{Version: c.Version, TEE: c.Attester.TEE(), Algorithms: []string{"sha256", "sha384", "sha512"}, Selector: c.Selector}.Encode()
 	if err != nil {
 		return "", fault.Wrap(err, "encode request")
 	}
@@ -94,11 +101,7 @@ func (c *Client) evidence(ctx context.Context, challenge evidence.Challenge) ([]
 	a := evidence.Attestation{
 		Version: c.Version, InitData: c.InitData, Runtime: evidence.Runtime{Nonce: challenge.Nonce, Key: c.Key.Public()},
 	}
-	digest, err := a.Runtime.Digest(c.Version)
-	if err != nil {
-		return nil, fault.Wrap(err, "bind evidence")
-	}
-	binding := evidence.Binding{ReportData: digest}
+	var binding evidence.Binding
 	if c.InitData != nil {
 		measured, err := c.InitData.Measure()
 		if err != nil {
@@ -106,12 +109,42 @@ func (c *Client) evidence(ctx context.Context, challenge evidence.Challenge) ([]
 		}
 		binding.InitData = measured.Digest
 	}
+	if err := c.devices(ctx, &a, binding); err != nil {
+		return nil, err
+	}
+	var err error
+	if binding.ReportData, err = a.Runtime.Digest(c.Version); err != nil {
+		return nil, fault.Wrap(err, "bind evidence")
+	}
 	e, err := c.Attester.Evidence(ctx, binding)
 	if err != nil {
 		return nil, fault.Wrap(err, "collect evidence")
 	}
 	a.Primary = e.Body
 	return a.Encode()
+}
+
+// devices adds the evidence of further devices, each bound to challenge and key.
+// The primary evidence is then bound to all of it.
+func (c *Client) devices(ctx context.Context, a *evidence.Attestation, b evidence.Binding) error {
+	if len(c.Devices) == 0 {
+		return nil
+	}
+	var err error
+	if b.ReportData, err = a.Runtime.DeviceDigest(); err != nil {
+		return fault.Wrap(err, "bind evidence of devices")
+	}
+	all := map[evidence.TEE]json.RawMessage{}
+	for _, d := range c.Devices {
+		e, err := d.Evidence(ctx, b)
+		if err != nil {
+			return fault.Wrap(err, "collect evidence of %s", d.TEE())
+		}
+		all[e.TEE] = e.Body
+	}
+	text, err := json.Marshal(all)
+	a.Runtime.Additional = string(text)
+	return fault.Wrap(err, "encode evidence of devices")
 }
 
 // Resource fetches repository/type/tag and opens it. Without a handshake before
@@ -147,6 +180,9 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, lim
 	}
 	if len(body) > 0 {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if c.Token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Token)
 	}
 	if c.cookie != "" {
 		r.AddCookie(&http.Cookie{Name: token.CookieName, Value: c.cookie}) //nolint:gosec // sent, not set: it has no attributes

@@ -41,7 +41,8 @@ known if input.subject.role in {"administrator", "auditor", "reporter"}
 # A newcomer enrols with a join token that the host knows and that names its
 # role. Whoever is enrolled opens sessions with a certificate that the host
 # verified. A workload whose evidence a verifier accepted gets a token that says
-# what was found, and may fetch nothing by it alone.
+# what was found, and may fetch nothing by it alone; one that brings such a token
+# of another service, which the configuration trusts, is as good.
 admit := {"allow": true, "reasons": ["join token"]} if {
 	known
 	input.subject.kind in {"agent", "operator"}
@@ -56,6 +57,6 @@ admit := {"allow": true, "reasons": ["join token"]} if {
 	input.evidence.verified == true
 } else := {"allow": true, "reasons": ["accepted evidence"]} if {
 	input.subject.kind == "workload"
-	input.evidence.kind == "tee"
+	input.evidence.kind in {"tee", "token"}
 	input.evidence.verified == true
 }
