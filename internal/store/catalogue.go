@@ -96,6 +96,7 @@ type statement struct {
 	table *table // set when the arguments are a whole row
 	reads bool   // counts the rows that it finds
 	quiet bool   // may run in a unit without a record: it decides nothing
+	plain bool   // inserts one row of values and nothing else; set by add
 }
 
 // catalogue holds every statement that writes.
@@ -181,7 +182,7 @@ func (c *catalogue) add(s *statement) {
 	if !c.postgres {
 		s.sql = anonymous(s.sql)
 	}
-	s.index = len(c.all)
+	s.index, s.plain = len(c.all), plainInsert.MatchString(s.sql)
 	c.all = append(c.all, s)
 	c.statements[s.name] = s
 }

@@ -42,7 +42,7 @@ func (p *pgPlan) add(st *step) {
 			return
 		}
 		p.checks[c] = true
-	} else if st.rows <= 1 && plainInsert.MatchString(st.stmt.sql) {
+	} else if st.rows <= 1 && st.stmt.plain {
 		p.bulk(st)
 		return
 	} else {

@@ -56,7 +56,7 @@ func (b *bulk) forms(s *statement) *bulkTexts {
 		return t
 	}
 	t := &bulkTexts{}
-	if plainInsert.MatchString(s.sql) {
+	if s.plain {
 		t.width = strings.Count(s.sql[strings.Index(s.sql, " VALUES "):], ",") + 1
 		head := s.sql[:strings.Index(s.sql, " VALUES ")]
 		group := "(" + strings.TrimSuffix(strings.Repeat("?, ", t.width), ", ") + ")"
