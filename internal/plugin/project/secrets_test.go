@@ -1,6 +1,10 @@
 package project
 
 import (
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +84,32 @@ func TestSecrets_LeavesOrdinaryTextAlone(t *testing.T) {
 	} {
 		if found, err := Secrets(specOf(text), nil); err != nil || len(found) != 0 {
 			t.Errorf("%s: %v %v", text, found, err)
+		}
+	}
+}
+
+// TestSecrets_LooksAroundHintsAlone compares the search around hints with one of
+// all bytes.
+func TestSecrets_LooksAroundHintsAlone(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	data := make([]byte, 1<<20)
+	for i := range data {
+		data[i] = "\x00 \n-_.=:aZ9Gk"[r.IntN(13)]
+	}
+	at := 0
+	for range 200 {
+		for _, kind := range slices.Sorted(maps.Keys(planted)) {
+			at += 1 + r.IntN(600)
+			if at+1000 > len(data) {
+				break
+			}
+			at += copy(data[at:], " "+planted[kind]+" ")
+		}
+	}
+	for _, p := range patterns {
+		want := p.find.FindAllSubmatchIndex(data, -1)
+		if got := p.matches(data); len(got) < 50 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %d matches, of %d", p.kind, len(got), len(want))
 		}
 	}
 }
