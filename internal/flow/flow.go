@@ -19,6 +19,7 @@ package flow
 import (
 	"crypto/x509"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
@@ -89,6 +90,7 @@ type Gate struct {
 	Config
 	policies  *policies
 	strangers *strangers
+	applying  sync.Mutex // held from reading what is installed to applying it
 }
 
 // New makes a gate. Call [Gate.Reload] once before serving.

@@ -238,6 +238,7 @@ func (noPackages) InstallBare(context.Context, io.Reader, plugin.Bare, plugin.Tr
 }
 
 func (noPackages) Apply(context.Context, []plugin.Installed, plugin.Trust) error { return nil }
+func (noPackages) Settle(context.Context)                                        {}
 func (noPackages) Status() []plugin.Status                                       { return nil }
 
 // journal is what was logged.

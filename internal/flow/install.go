@@ -71,7 +71,7 @@ func (g *Gate) installFrom(ctx context.Context, c Caller, pack io.Reader, r Inst
 	case err != nil && !errors.Is(err, errInstalled):
 		return plugin.Installed{}, err
 	}
-	return next, g.ApplyPlugins(ctx)
+	return next, g.applyVersion(ctx)
 }
 
 // InstallConfigured installs what the server's configuration lists, by the same
@@ -96,7 +96,7 @@ func (g *Gate) InstallConfigured(ctx context.Context, pack io.Reader, r InstallR
 	if err != nil && !errors.Is(err, errInstalled) {
 		return plugin.Installed{}, err
 	}
-	return next, g.ApplyPlugins(ctx)
+	return next, g.applyVersion(ctx)
 }
 
 // configured is the author of what the configuration has installed.

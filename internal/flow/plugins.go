@@ -56,8 +56,12 @@ func (g *Gate) Plugins(ctx context.Context, c Caller) ([]plugin.Installed, []plu
 }
 
 // ApplyPlugins makes this replica run what is installed and trusted. It is
-// called at start, after each change, and when another replica has changed it.
+// called at start, after each change, and when another replica has changed it. It
+// waits for no start of a plugin: a revocation must not stand behind one. Of two at
+// the same time the one that read last also applies last.
 func (g *Gate) ApplyPlugins(ctx context.Context) error {
+	g.applying.Lock()
+	defer g.applying.Unlock()
 	trust, err := g.trust(ctx)
 	if err != nil {
 		return err
@@ -69,6 +73,18 @@ func (g *Gate) ApplyPlugins(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	return g.Packages.Apply(ctx, activeOnly(all, func(i plugin.Installed) bool { return i.State == plugin.Active }), trust)
+}
+
+// applyVersion is ApplyPlugins after a change of versions: it returns when a new
+// version has taken over.
+func (g *Gate) applyVersion(ctx context.Context) error {
+	if err := g.ApplyPlugins(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	g.Packages.Settle(ctx)
+	return nil
 }
 
 func activeOnly[T any](all []T, active func(T) bool) []T {

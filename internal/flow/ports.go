@@ -163,8 +163,10 @@ type Packages interface {
 	InstallBare(ctx context.Context, executable io.Reader, b plugin.Bare, trust plugin.Trust) (plugin.Entry, error)
 	// Verify judges a package that is in the store already.
 	Verify(digest string, trust plugin.Trust) (plugin.Entry, error)
-	// Apply makes what runs agree with what is installed and trusted.
+	// Apply makes what runs agree with what is installed and trusted. It does not
+	// wait for upgrades: Settle does.
 	Apply(ctx context.Context, installed []plugin.Installed, trust plugin.Trust) error
+	Settle(ctx context.Context)
 	Status() []plugin.Status
 }
 

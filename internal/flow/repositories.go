@@ -296,7 +296,7 @@ func (g *Gate) RollbackPlugin(ctx context.Context, c Caller, name, version strin
 		}
 		return plugin.Installed{}, err
 	}
-	return next, g.ApplyPlugins(ctx)
+	return next, g.applyVersion(ctx)
 }
 
 // earlier is the verified package that a plugin goes back to.

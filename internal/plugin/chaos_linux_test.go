@@ -93,7 +93,7 @@ func TestHost_Chaos(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range victims {
-		if left := running(t, v.name); len(left) > 0 {
+		if left := r.running(t, v.name); len(left) > 0 {
 			t.Errorf("processes %v are left", left)
 		}
 	}

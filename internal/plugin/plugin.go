@@ -89,11 +89,12 @@ type Host struct {
 	ending context.Context // ends when Close begins
 	stop   context.CancelFunc
 
-	mu     sync.Mutex // serialises Sync and Close
-	closed bool
-	old    sync.WaitGroup // lives that are being drained
-	table  atomic.Pointer[table]
-	trust  atomic.Pointer[Trust]
+	mu       sync.Mutex // serialises whoever changes the table
+	closed   bool
+	upgrades map[string]*upgrade // under way, by name
+	old      sync.WaitGroup      // lives that are being drained, and upgrades
+	table    atomic.Pointer[table]
+	trust    atomic.Pointer[Trust]
 }
 
 // told is which interpreters were witnessed, by plugin.
@@ -193,15 +194,19 @@ func (h *Host) Kinds() []string { return h.table.Load().kinds() }
 func (h *Host) Close(ctx context.Context) error {
 	h.stop()
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.closed {
+		h.mu.Unlock()
 		return nil
 	}
 	h.closed = true
-	t := h.table.Swap(&table{closed: true})
-	for _, r := range t.routes {
+	all := h.table.Swap(&table{closed: true}).routes
+	for _, u := range h.upgrades {
+		all = append(all, u.next)
+	}
+	for _, r := range all {
 		h.retire(ctx, r, drainWithin)
 	}
+	h.mu.Unlock()
 	h.old.Wait()
 	h.spawn.close()
 	if h.ownDir {

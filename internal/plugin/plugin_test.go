@@ -198,6 +198,13 @@ func newRig(t testing.TB, change func(*Config), manifests ...manifest.Manifest) 
 	return r
 }
 
+// Sync waits for upgrades, too.
+func (r *rig) Sync(ctx context.Context, rows []Installed, trust Trust) error {
+	err := r.Host.Sync(ctx, rows, trust)
+	r.Settle(ctx)
+	return err
+}
+
 func (r *rig) provider(t testing.TB, kind string) grant.Provider {
 	t.Helper()
 	p, err := r.Provider(kind)

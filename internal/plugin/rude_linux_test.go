@@ -66,15 +66,15 @@ func TestHost_EndsWhatDoesNotBegin(t *testing.T) {
 				t.Log("no neighbour is in sight: a sandbox hides it")
 			}
 			r.unharmed(t)
-			if left := running(t, name); len(left) > 0 {
+			if left := r.running(t, name); len(left) > 0 {
 				t.Fatalf("processes %v are left", left)
 			}
 		})
 	}
 }
 
-// running are the processes of a plugin, whoever has started them.
-func running(t *testing.T, name string) []string {
+// running are the processes of a plugin of this host, whoever has started them.
+func (r *rig) running(t *testing.T, name string) []string {
 	t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -82,7 +82,12 @@ func running(t *testing.T, name string) []string {
 	}
 	var out []string
 	for _, file := range all {
-		if text, err := os.ReadFile(file); err == nil && string(text) == name+"\x00" {
+		text, err := os.ReadFile(file)
+		if err != nil || string(text) != name+"\x00" {
+			continue
+		}
+		env, err := os.ReadFile(filepath.Join(filepath.Dir(file), "environ"))
+		if err == nil && strings.Contains(string(env), "PLUGIN_UNIX_SOCKET_DIR="+r.runDir+"/") {
 			out = append(out, file)
 		}
 	}

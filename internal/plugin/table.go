@@ -52,12 +52,13 @@ func (r *route) source() grant.Source {
 	return s
 }
 
-// Sync makes the running plugins those of the rows, judged by trust. What is
-// unchanged keeps running, and what was refused is tried again; what is new is put in
-// place at once, except that an upgrade first waits for its new process; what is
-// gone is drained in the background. A package that must not run is not started, and its
-// status says why; it is no error of Sync. Of two that serve the same role and
-// kind, the one whose row is older runs.
+// Sync makes the running plugins those of the rows, judged by trust, and waits for
+// nothing. What is unchanged keeps running, and what was refused is tried again;
+// what is new is put in place at once, except that an upgrade first lets its new
+// process start, see [Host.Settle]; what is gone is drained in the background, and
+// what runs by a revoked key ends at once. A package that must not run is not
+// started, and its status says why; it is no error of Sync. Of two that serve the
+// same role and kind, the one whose row is older runs.
 func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,76 +73,85 @@ func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
 		}
 		return rows[i].Name < rows[j].Name
 	})
+	prior, coming := h.table.Load().routes, h.upgrades
 	before := map[string]*route{}
-	for _, r := range h.table.Load().routes {
+	for _, r := range prior {
 		before[r.name()] = r
 	}
-	next := &table{slots: map[slot]*route{}}
+	h.upgrades = map[string]*upgrade{}
+	var routes []*route
 	var active []Installed
 	for _, row := range rows {
 		if row.State != Active {
 			continue
 		}
-		r := h.route(ctx, row, active, before[row.Name])
-		next.routes = append(next.routes, r)
-		if r.pool == nil {
-			continue
+		r := h.route(ctx, row, active, before[row.Name], coming[row.Name].route())
+		if r.pool != nil {
+			active = append(active, row)
 		}
-		active = append(active, row)
-		for _, s := range row.Offer.slots() {
-			next.slots[s] = r
-		}
+		routes = append(routes, h.place(r, before[row.Name], coming[row.Name]))
 	}
-	sort.Slice(next.routes, func(i, j int) bool { return next.routes[i].name() < next.routes[j].name() })
-	kept := map[*route]bool{}
-	for _, r := range next.routes {
-		kept[r] = true
-	}
-	h.cutOff(ctx, next)
-	for _, r := range next.routes {
-		h.await(ctx, r, before[r.name()])
-	}
-	prior := h.table.Swap(next)
-	for _, r := range prior.routes {
-		if !kept[r] {
-			h.retire(context.WithoutCancel(ctx), r, drainWithin)
-		}
-	}
+	h.table.Store(h.tabulate(routes))
+	h.leave(ctx, prior, coming)
 	return nil
 }
 
-// cutOff ends what runs by a revoked key, before anything is waited for: what may
-// be in the wrong hands finishes no call.
-func (h *Host) cutOff(ctx context.Context, next *table) {
-	revoked := map[string]*route{}
-	for _, r := range next.routes {
-		if r.pool == nil && r.reason == ReasonRevoked {
-			revoked[r.name()] = r
+// leave retires what was in place, or on its way there, and is not any more.
+func (h *Host) leave(ctx context.Context, prior []*route, coming map[string]*upgrade) {
+	kept := map[*route]bool{}
+	for _, r := range h.table.Load().routes {
+		kept[r] = true
+	}
+	for _, u := range h.upgrades {
+		kept[u.next] = true
+	}
+	gone := append([]*route(nil), prior...)
+	for name, u := range coming {
+		if h.upgrades[name] != u {
+			u.give()
+			gone = append(gone, u.next)
 		}
 	}
-	if len(revoked) == 0 {
-		return
-	}
-	prior := h.table.Load()
-	interim := &table{slots: map[slot]*route{}}
-	for _, r := range prior.routes {
-		if refused := revoked[r.name()]; refused != nil {
-			h.retire(context.WithoutCancel(ctx), r, 0)
-			r = refused
+	for _, r := range gone {
+		if kept[r] || r.pool == nil {
+			continue
 		}
-		interim.routes = append(interim.routes, r)
-	}
-	for s, r := range prior.slots {
-		if revoked[r.name()] == nil {
-			interim.slots[s] = r
+		within := drainWithin
+		if _, err := h.store.judge(r.row.Digest, *h.trust.Load()); ReasonOf(err) == ReasonRevoked {
+			within = 0 // what may be in the wrong hands finishes no call
 		}
+		h.retire(context.WithoutCancel(ctx), r, within)
 	}
-	h.table.Store(interim)
 }
 
-// route judges one row and returns what stands for it: what runs already, if the
-// content is the same and still trusted, or something new.
-func (h *Host) route(ctx context.Context, row Installed, active []Installed, before *route) *route {
+// tabulate makes the table of routes; h.mu is held. What is about to be replaced
+// keeps only the slots that nobody else has by now.
+func (h *Host) tabulate(routes []*route) *table {
+	t := &table{routes: routes, slots: map[slot]*route{}}
+	sort.Slice(t.routes, func(i, j int) bool { return t.routes[i].name() < t.routes[j].name() })
+	for _, leaving := range []bool{true, false} {
+		for _, r := range t.routes {
+			if r.pool == nil || (h.upgrades[r.name()] != nil) != leaving {
+				continue
+			}
+			for _, s := range r.row.Offer.slots() {
+				t.slots[s] = r
+			}
+		}
+	}
+	return t
+}
+
+// route judges one row and returns what stands for it: what is there already, in
+// place or on its way, if the content is the same and still trusted, or something
+// new.
+func (h *Host) route(ctx context.Context, row Installed, active []Installed, there ...*route) *route {
+	var same *route
+	for _, r := range there {
+		if r != nil && r.pool != nil && r.row.Digest == row.Digest {
+			same = r
+		}
+	}
 	e, err := h.store.judge(row.Digest, *h.trust.Load())
 	if err == nil && (e.Manifest.Name != row.Name || e.Manifest.Version != row.Package || !sameOffer(offerOf(e.Manifest), row.Offer)) {
 		err = refuse(ReasonIncompatible, "the record of plugin %s does not describe the package that it names", row.Name)
@@ -149,20 +159,20 @@ func (h *Host) route(ctx context.Context, row Installed, active []Installed, bef
 	if err == nil {
 		err = CheckRoles(active, row.Name, row.Offer)
 	}
-	if same := before != nil && before.pool != nil && before.row.Digest == row.Digest; same && ReasonOf(err) == ReasonStale {
+	if same != nil && ReasonOf(err) == ReasonStale {
 		// A date that has come ends no process that was judged before it: it is not
 		// started again.
 		h.cfg.Log.WarnContext(ctx, "plugin runs on until it ends, and will not start again", slog.String("plugin", row.Name), slog.Any("err", err))
-		return before
+		return same
 	}
 	if err != nil {
 		h.cfg.Log.WarnContext(ctx, "plugin is refused", slog.String("plugin", row.Name),
 			slog.String("reason", string(ReasonOf(err))), slog.Any("err", err))
 		return &route{row: row, entry: e, reason: ReasonOf(err), detail: fault.Public(err)}
 	}
-	if before != nil && before.pool != nil && before.row.Digest == row.Digest {
-		before.pool.retry()
-		return before
+	if same != nil {
+		same.pool.retry()
+		return same
 	}
 	r := &route{row: row, entry: e}
 	r.pool = newPool(row.Name, h.cfg.Scale[row.Name], h.pace, h.cfg.Log, h.cfg.Now, h.meters, func(ctx context.Context) (*instance, error) {
@@ -211,25 +221,6 @@ func (r *route) serving() bool {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
 	return r.pool.idlest() != nil
-}
-
-// await waits until a route that takes over from one that serves can serve
-// itself, so that an upgrade makes nobody wait for a start. If it cannot, or not
-// in time, it takes over all the same: what runs is what was decided. What must
-// not run any more is never kept for it.
-func (h *Host) await(ctx context.Context, next, before *route) {
-	if next.pool == nil || next == before || !before.serving() {
-		return
-	}
-	if _, err := h.store.judge(before.row.Digest, *h.trust.Load()); err != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
-	defer cancel()
-	defer context.AfterFunc(h.ending, cancel)()
-	if _, release, err := next.pool.acquire(ctx); err == nil {
-		release()
-	}
 }
 
 // drainWithin is how long a replaced plugin has for the calls in flight.

@@ -98,6 +98,7 @@ func (h *hosted) begin(ctx context.Context) error {
 	if err := h.Sync(ctx, []plugin.Installed{h.row}, h.trust); err != nil {
 		return fmt.Errorf("run plugin: %w", err)
 	}
+	h.Settle(ctx)
 	return nil
 }
 
