@@ -186,7 +186,7 @@ func (r *rig) holdings(t *testing.T) map[string]int {
 		return n == want || t.Failed()
 	})
 	// What the last kills left is cleared away at its own pace.
-	eventually(t, "only live processes have a folder", func() bool { return count(filepath.Join(r.runDir, "*")) <= want || t.Failed() })
+	eventually(t, "only live processes have a folder", func() bool { return count(filepath.Join(r.runDir, "p*")) <= want || t.Failed() })
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&m)
@@ -199,7 +199,7 @@ func (r *rig) holdings(t *testing.T) map[string]int {
 	}
 	return map[string]int{
 		"descriptors": len(fds), "goroutines": runtime.NumGoroutine(), "threads": count("/proc/self/task/*"),
-		"sealed images": images, "folders": count(filepath.Join(r.runDir, "*")), "children": len(children(t)), "heap MB": int(m.HeapAlloc >> 20),
+		"sealed images": images, "folders": count(filepath.Join(r.runDir, "p*")), "children": len(children(t)), "heap MB": int(m.HeapAlloc >> 20),
 	}
 }
 

@@ -279,7 +279,7 @@ func TestHost_ManyKillsLeaveNothing(t *testing.T) {
 	if after := descriptors(); after > before+3 {
 		t.Fatalf("%d descriptors, %d before", after, before)
 	}
-	if dirs, err := os.ReadDir(r.runDir); err != nil || len(dirs) > 1 {
+	if dirs, err := filepath.Glob(filepath.Join(r.runDir, "p*")); err != nil || len(dirs) > 1 {
 		t.Fatalf("%d socket folders are left, %v", len(dirs), err)
 	}
 }

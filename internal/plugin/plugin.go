@@ -22,8 +22,8 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -79,12 +79,13 @@ type Host struct {
 	cfg    Config
 	store  *Store
 	runDir string
-	ownDir bool
 	spawn  *spawner
 	images images
 	meters *meters
 	pace   pace
 	told   told
+
+	scratch *Scratch // nil if the run folder was given
 
 	ending context.Context // ends when Close begins
 	stop   context.CancelFunc
@@ -111,16 +112,14 @@ func New(cfg Config) (*Host, error) {
 	cfg = withDefaults(cfg)
 	h := &Host{cfg: cfg, store: cfg.Store, runDir: cfg.RunDir, images: images{held: map[string]*held{}}}
 	if h.runDir == "" {
-		dir, err := os.MkdirTemp("", "sp-")
-		if err != nil {
-			return nil, fault.Wrap(err, "make folder for plugin sockets")
+		var err error
+		if h.scratch, err = NewScratch("sp-"); err != nil {
+			return nil, err
 		}
-		h.runDir, h.ownDir = dir, true
+		h.runDir = h.scratch.Dir()
 	}
 	if runtime.GOOS != "windows" && len(h.runDir) > maxRunDir {
-		if h.ownDir {
-			_ = os.Remove(h.runDir)
-		}
+		_ = h.scratch.Close()
 		return nil, fault.Invalidf("the folder for plugin sockets, %s, must be at most %d bytes long; choose a shorter one", h.runDir, maxRunDir)
 	}
 	h.pace = pace{
@@ -129,7 +128,7 @@ func New(cfg Config) (*Host, error) {
 		breakAfter: 5, coolDown: cfg.CoolDown, steadyAfter: cfg.SteadyAfter,
 	}
 	if err := h.store.sweepTrees(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, h.scratch.Close())
 	}
 	h.told.by = map[string]Interpreter{}
 	h.spawn = newSpawner()
@@ -209,8 +208,5 @@ func (h *Host) Close(ctx context.Context) error {
 	h.mu.Unlock()
 	h.old.Wait()
 	h.spawn.close()
-	if h.ownDir {
-		return fault.Wrap(os.RemoveAll(h.runDir), "remove folder for plugin sockets")
-	}
-	return nil
+	return h.scratch.Close()
 }

@@ -160,5 +160,16 @@ func markOf(info fs.FileInfo) mark {
 	return m
 }
 
-// hold keeps other processes from sweeping a folder away while it is open.
-func hold(dir *os.File) error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+// hold keeps other processes from sweeping something away while it is open.
+func hold(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+
+// openLock opens a lock file, through no link and without waiting on a FIFO.
+func openLock(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// ownedByUs is stricter than ourOwner: what is root's is not everybody's.
+func ownedByUs(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}

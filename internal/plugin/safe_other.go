@@ -91,3 +91,7 @@ func markOf(info fs.FileInfo) mark {
 
 // hold does nothing: folders of a host that was killed stay here.
 func hold(*os.File) error { return errors.ErrUnsupported }
+
+func openLock(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func ownedByUs(fs.FileInfo) bool { return false }

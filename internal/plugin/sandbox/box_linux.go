@@ -27,8 +27,8 @@ import (
 type Sandbox struct {
 	mode    Mode
 	can     abilities
-	root    string   // an empty folder: where launchers mount
-	private []string // see [Config]
+	root    *plugin.Scratch // where launchers mount
+	private []string        // see [Config]
 }
 
 var _ plugin.Sandbox = (*Sandbox)(nil)
@@ -42,16 +42,16 @@ func New(c Config) (*Sandbox, error) {
 	if c.Mode != Preferred && c.Mode != Required {
 		return nil, fault.Invalidf("the sandbox is %q: use required or preferred", c.Mode)
 	}
-	root, err := os.MkdirTemp("", "sallyport-root-")
+	root, err := plugin.NewScratch("sallyport-root-")
 	if err != nil {
-		return nil, fault.Wrap(err, "make folder for sandboxes")
+		return nil, err
 	}
-	return &Sandbox{mode: c.Mode, can: probe(root), root: root, private: c.Private}, nil
+	return &Sandbox{mode: c.Mode, can: probe(root.Dir()), root: root, private: c.Private}, nil
 }
 
 // Close gives back what New made.
 func (s *Sandbox) Close() error {
-	return errors.Join(s.can.cgroup.close(), fault.Wrap(os.Remove(s.root), "remove folder for sandboxes"))
+	return errors.Join(s.can.cgroup.close(), s.root.Close())
 }
 
 // Name is what every start gets.

@@ -36,7 +36,7 @@ const loopbackSockets = 16
 type recipe struct {
 	spaces   bool     // the process begins in new namespaces
 	dropUser bool     // become inside
-	root     string   // where the new root is mounted, an empty folder
+	root     string   // where the new root is mounted, a folder
 	binds    []bind   // what is in it
 	links    []link   // symbolic links in it
 	dir      string   // working directory
