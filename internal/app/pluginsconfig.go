@@ -114,7 +114,7 @@ func (a *App) openSandbox(ctx context.Context) (plugin.Sandbox, error) {
 		a.weak = append(a.weak, "plugins.sandbox is off: plugins run as the server's user and are not confined")
 		return nil, nil //nolint:nilnil // none is wanted
 	}
-	box, err := sandbox.New(sandbox.Config{Mode: sandbox.Mode(a.cfg.Plugins.Sandbox), Private: a.cfg.private()})
+	box, err := sandbox.New(sandbox.Config{Mode: sandbox.Mode(a.cfg.Plugins.Sandbox), Private: a.cfg.private(), Log: a.log})
 	if err != nil {
 		return nil, err
 	}

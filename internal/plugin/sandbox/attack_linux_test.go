@@ -136,6 +136,13 @@ func (s *scene) attacks() []attack {
 		{name: "raise a limit", do: "limits", weak: true},
 		{name: "outlive the server", do: "outlive", weak: true},
 		{name: "allocate too much", do: "allocate", arg: "192", weak: true},
+		{name: "shared memory", do: "shared", arg: "160", weak: true},
+		{name: "memory that grows downwards", do: "downwards", arg: "160", weak: true},
+		{name: "memory of /dev/zero", do: "zero", arg: "160", weak: true},
+		{name: "memory of a memory file", do: "memfdmap", arg: "160", weak: true},
+		{name: "memory of a file system in memory", do: "tmpfs", arg: "160", weak: true},
+		{name: "memory of System V", do: "shm", arg: "160", weak: true},
+		{name: "a larger stack", do: "stack", arg: "160", weak: true},
 		// Last, because they hurt where they work.
 		{name: "fork bomb", do: "fork", weak: true},
 		{name: "kill the other plugin", do: "kill", arg: other, weak: true},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -29,6 +30,7 @@ type Sandbox struct {
 	can     abilities
 	root    *plugin.Scratch // where launchers mount
 	private []string        // see [Config]
+	log     *slog.Logger
 }
 
 var _ plugin.Sandbox = (*Sandbox)(nil)
@@ -42,11 +44,14 @@ func New(c Config) (*Sandbox, error) {
 	if c.Mode != Preferred && c.Mode != Required {
 		return nil, fault.Invalidf("the sandbox is %q: use required or preferred", c.Mode)
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	root, err := plugin.NewScratch("sallyport-root-")
 	if err != nil {
 		return nil, err
 	}
-	return &Sandbox{mode: c.Mode, can: probe(root.Dir()), root: root, private: c.Private}, nil
+	return &Sandbox{mode: c.Mode, can: probe(root.Dir()), root: root, private: c.Private, log: c.Log}, nil
 }
 
 // Close gives back what New made.
@@ -73,7 +78,11 @@ func (s *Sandbox) Prepare(_ context.Context, plan plugin.SandboxPlan, cmd *exec.
 	if s.mode == Required && s.can.lacks() != "" {
 		return nil, plugin.Unconfined(nil, "plugin %s must not run: plugins.sandbox is required, and this host has no %s", plan.Plugin, s.can.lacks())
 	}
-	b := &box{sandbox: s, plan: plan, uid: os.Geteuid()}
+	if s.mode == Required && !s.can.spaces && len(plan.Capabilities.Network) > 0 {
+		return nil, plugin.Unconfined(nil, "plugin %s must not run: it declares a network, and on this host, without namespaces, it could then also "+
+			"call every unix socket that the server's user may call; allow namespaces, or let plugins.sandbox be preferred", plan.Plugin)
+	}
+	b := &box{sandbox: s, plan: plan, cmd: cmd, uid: os.Geteuid(), released: make(chan struct{})}
 	if err := b.prepare(cmd); err != nil {
 		b.Release()
 		return nil, plugin.Unconfined(err, "plugin %s cannot be confined: %s", plan.Plugin, cause(err))
@@ -85,12 +94,15 @@ func (s *Sandbox) Prepare(_ context.Context, plan plugin.SandboxPlan, cmd *exec.
 type box struct {
 	sandbox *Sandbox
 	plan    plugin.SandboxPlan
+	cmd     *exec.Cmd
 	uid     int
 	list    *list
 	control *net.UnixConn
 	keep    []*os.File // needed until the process executes the plugin
 	group   string     // folder of its cgroup
 	notes   []string
+
+	released chan struct{}
 
 	mu      sync.Mutex
 	sockets []int // to the plugin's loopback interface
@@ -199,6 +211,9 @@ func (b *box) Confirm(ctx context.Context) error {
 	var failed *stepError
 	switch {
 	case err == nil:
+		if b.sandbox.can.cgroup == nil {
+			go b.meter()
+		}
 		return nil
 	case errors.As(err, &failed) && failed.what == stepExecute:
 		return fault.Unavailablef("plugin %s cannot be executed: %s", b.plan.Plugin, failed.errno).Because(err)
@@ -264,6 +279,7 @@ func (b *box) letGo() {
 
 // Release gives everything back, after the process has ended.
 func (b *box) Release() {
+	close(b.released)
 	b.letGo()
 	if b.control != nil {
 		_ = b.control.Close()

@@ -128,10 +128,7 @@ func (c *cgroup) make(name string, caps manifest.Capabilities) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make cgroup: %w", err)
 	}
-	memory, processes := defaultMemory, defaultProcesses()
-	if caps.MemoryMB > 0 {
-		memory = caps.MemoryMB
-	}
+	processes := defaultProcesses()
 	if caps.Processes > 0 {
 		processes = caps.Processes
 	}
@@ -139,7 +136,7 @@ func (c *cgroup) make(name string, caps manifest.Capabilities) (string, error) {
 		file, value string
 		must        bool
 	}{
-		{"memory.max", strconv.FormatInt(int64(memory)<<20, 10), true},
+		{"memory.max", strconv.FormatInt(memoryOf(caps), 10), true},
 		{"memory.swap.max", "0", false},
 		{"memory.oom.group", "1", false},
 		{"pids.max", strconv.Itoa(processes), true},

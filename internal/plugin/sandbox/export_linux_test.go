@@ -2,6 +2,8 @@
 
 package sandbox
 
+import "log/slog"
+
 // Weaken makes a sandbox as it is on a host without namespaces, as Kubernetes
 // and Docker are by default.
 func (s *Sandbox) Weaken() {
@@ -17,3 +19,9 @@ func (s *Sandbox) Take() {
 
 // Age makes a sandbox as it is on a kernel whose Landlock has no scopes.
 func (s *Sandbox) Age() { s.can.landlock.Scoped = 0 }
+
+// HeldBy is what a process and its descendants hold.
+func HeldBy(pid int) (rough, exact int64) { return held(pid, roughly), held(pid, exactly) }
+
+// LogTo makes a sandbox write to the log of a test.
+func (s *Sandbox) LogTo(l *slog.Logger) { s.log = l }

@@ -128,7 +128,11 @@ func newHouse(t testing.TB, box plugin.Sandbox, guests ...guest) *house {
 		}
 		rows = append(rows, row)
 	}
-	if h.Host, err = plugin.New(plugin.Config{Store: store, Log: slog.New(slog.NewTextHandler(h.log, nil)), Sandbox: box, CallTimeout: 30 * time.Second}); err != nil {
+	log := slog.New(slog.NewTextHandler(h.log, nil))
+	if s, ok := box.(*sandbox.Sandbox); ok {
+		s.LogTo(log)
+	}
+	if h.Host, err = plugin.New(plugin.Config{Store: store, Log: log, Sandbox: box, CallTimeout: 30 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -144,9 +148,13 @@ func newHouse(t testing.TB, box plugin.Sandbox, guests ...guest) *house {
 	return h
 }
 
-func newBox(t testing.TB) *sandbox.Sandbox {
+func newBox(t testing.TB) *sandbox.Sandbox { return boxOf(t, sandbox.Required) }
+
+func preferredBox(t testing.TB) *sandbox.Sandbox { return boxOf(t, sandbox.Preferred) }
+
+func boxOf(t testing.TB, m sandbox.Mode) *sandbox.Sandbox {
 	t.Helper()
-	s, err := sandbox.New(sandbox.Config{Mode: sandbox.Required})
+	s, err := sandbox.New(sandbox.Config{Mode: m})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ import (
 const (
 	defaultMemory = 512 // MiB
 	openFiles     = 512
+	stackSize     = 8 << 20 // of the first thread, and of others where a C library makes them
 )
 
 // defaultProcesses leaves a Go program one thread for each processor twice.
@@ -34,7 +35,8 @@ func defaultProcesses() int { return 128 + 2*runtime.NumCPU() }
 // What libraries, and programs that use a network, read of a host.
 var (
 	libraryPaths = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime"}
-	devicePaths  = []string{"/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"}
+	// Not /dev/zero, which gives memory that nobody counts.
+	devicePaths  = []string{"/dev/null", "/dev/random", "/dev/urandom"}
 	networkPaths = []string{
 		"/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services",
 		// Certificates, and not /etc/ssl or /etc/pki as a whole, which have private keys.

@@ -168,22 +168,23 @@ func (a *abilities) report(notes []string) string {
 
 // network says what a plugin with a network reaches.
 func (a *abilities) network(c manifest.Capabilities) string {
-	if !a.landlock.ports() {
-		return "network of the host"
+	text := "network of the host"
+	if a.landlock.ports() {
+		var list []string
+		for _, p := range ports(c) {
+			list = append(list, strconv.Itoa(int(p)))
+		}
+		text += ", TCP to port " + strings.Join(list, ", ")
 	}
-	var list []string
-	for _, p := range ports(c) {
-		list = append(list, strconv.Itoa(int(p)))
+	if !a.spaces { // the kernel asks file modes alone
+		text += ", and unix sockets of the server's user"
 	}
-	return "network of the host, TCP to port " + strings.Join(list, ", ")
+	return text
 }
 
 // limits of resources; none is higher than the server's own.
 func (a *abilities) limits(c manifest.Capabilities) []limit {
-	memory, processes := uint64(defaultMemory), uint64(defaultProcesses()) //nolint:gosec // positive
-	if c.MemoryMB > 0 {
-		memory = uint64(c.MemoryMB)
-	}
+	processes := uint64(defaultProcesses()) //nolint:gosec // positive
 	if c.Processes > 0 {
 		processes = uint64(c.Processes)
 	}
@@ -191,7 +192,8 @@ func (a *abilities) limits(c manifest.Capabilities) []limit {
 		{unix.RLIMIT_CORE, 0},
 		{unix.RLIMIT_FSIZE, 0},
 		{unix.RLIMIT_NOFILE, openFiles},
-		{unix.RLIMIT_DATA, memory << 20},
+		{unix.RLIMIT_DATA, uint64(memoryOf(c))}, //nolint:gosec // positive
+		{unix.RLIMIT_STACK, stackSize},
 		{unix.RLIMIT_MEMLOCK, 1 << 20},
 		{unix.RLIMIT_MSGQUEUE, 0},
 	}

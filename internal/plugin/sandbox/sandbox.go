@@ -12,6 +12,8 @@
 // docs/plugins/sandbox.md says what is confined by what, and what is not.
 package sandbox
 
+import "log/slog"
+
 // Mode says what is done where something cannot be confined.
 type Mode string
 
@@ -30,4 +32,5 @@ type Config struct {
 	// Private are files and folders of the server, absolute. No plugin is given
 	// them, whatever its manifest declares, nor a folder that they lie in.
 	Private []string
+	Log     *slog.Logger // default: discard
 }

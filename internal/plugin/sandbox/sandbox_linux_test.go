@@ -118,11 +118,7 @@ func TestSandbox_RequiredRefuses(t *testing.T) {
 // On a host without Landlock the mode preferred starts plugins, and says what is
 // missing.
 func TestSandbox_PreferredSaysWhatIsMissing(t *testing.T) {
-	box, err := sandbox.New(sandbox.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = box.Close() })
+	box := preferredBox(t)
 	box.Take()
 	h := newHouse(t, box, guest{testManifest("one"), hostile})
 	if got, err := h.do(t, "one", "read", "/etc/passwd"); err != nil || !strings.HasPrefix(got, "failed: ") {
@@ -161,6 +157,7 @@ func TestSandbox_GrantsWhatIsDeclared(t *testing.T) {
 		t.Run(fmt.Sprintf("weak=%v", weak), func(t *testing.T) {
 			box := newBox(t)
 			if weak {
+				box = preferredBox(t)
 				box.Weaken()
 			}
 			h := newHouse(t, box, guest{m, hostile})
@@ -179,6 +176,48 @@ func TestSandbox_GrantsWhatIsDeclared(t *testing.T) {
 			}
 			if s := h.Status()[0].Sandbox; !strings.Contains(s, "network of the host, TCP to port") {
 				t.Errorf("sandbox: %s", s)
+			}
+		})
+	}
+}
+
+// A plugin that may connect can call unix sockets of the server's user where it is
+// not in a mount namespace. The mode required does not start it there, preferred
+// says so.
+func TestSandbox_UnixSocketsOfANetworkedPlugin(t *testing.T) {
+	one := testManifest("one")
+	one.Capabilities.Network = []string{"*:443"}
+	for name, c := range map[string]struct {
+		box   *sandbox.Sandbox
+		weak  bool
+		wants string // of a call to the other plugin's socket
+	}{
+		"required":                       {newBox(t), false, "failed: "},
+		"required, without namespaces":   {newBox(t), true, ""},
+		"preferred":                      {preferredBox(t), false, "failed: "},
+		"preferred, without namespaces ": {preferredBox(t), true, "done: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.weak {
+				c.box.Weaken()
+			}
+			h := newHouse(t, c.box, guest{one, hostile}, guest{testManifest("two"), hostile})
+			if got, err := h.do(t, "two", "nothing", ""); err != nil {
+				t.Fatalf("%q, %v", got, err)
+			}
+			got, err := h.do(t, "one", "dial", "unix|"+socketOf(t, h.Status()[1].PID))
+			s := h.Status()[0]
+			if c.wants == "" {
+				if !fault.Is(err, fault.Unavailable) || s.State != plugin.Refused || s.Reason != plugin.ReasonSandbox || !strings.Contains(s.Detail, "unix socket") {
+					t.Fatalf("%q, %v, %+v", got, err, s)
+				}
+				return
+			}
+			if err != nil || !strings.HasPrefix(got, c.wants) {
+				t.Errorf("%q, %v", got, err)
+			}
+			if strings.Contains(s.Sandbox, "unix sockets of the server's user") != c.weak {
+				t.Errorf("sandbox: %s", s.Sandbox)
 			}
 		})
 	}

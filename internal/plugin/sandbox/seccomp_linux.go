@@ -63,6 +63,7 @@ func (f filter) rules() []rule {
 		{unix.SYS_SENDMSG, [][]test{{{2, unix.MSG_FASTOPEN, 0}}}, unix.EOPNOTSUPP},
 		{unix.SYS_SENDMMSG, [][]test{{{3, unix.MSG_FASTOPEN, 0}}}, unix.EOPNOTSUPP},
 		{unix.SYS_FCNTL, controls(), unix.EPERM},
+		{unix.SYS_MMAP, mappings(), unix.EPERM},
 		{unix.SYS_CLONE, [][]test{threads}, unix.EPERM},
 		{unix.SYS_PRCTL, options(), unix.EPERM},
 		// Neither put characters into a terminal nor take it over.
@@ -133,6 +134,17 @@ func controls() [][]test {
 		list = append(list, []test{{1, all, c}})
 	}
 	return list
+}
+
+// mappings are memory that is limited, and files: nothing that is shared and of no
+// file, or grows by itself like a stack, which RLIMIT_DATA does not count.
+func mappings() [][]test {
+	const flags = 3 // its argument
+	return [][]test{
+		{{flags, unix.MAP_TYPE | unix.MAP_GROWSDOWN, unix.MAP_PRIVATE}},
+		{{flags, unix.MAP_TYPE | unix.MAP_GROWSDOWN | unix.MAP_ANONYMOUS, unix.MAP_SHARED}},
+		{{flags, unix.MAP_TYPE | unix.MAP_GROWSDOWN | unix.MAP_ANONYMOUS, unix.MAP_SHARED_VALIDATE}},
+	}
 }
 
 func ioctls() [][]test {
