@@ -1,12 +1,11 @@
 package plugin
 
 import (
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	protobuf "google.golang.org/protobuf/proto"
 
 	akms "github.com/sallyport-project/sallyport/api/agentkms/plugin/v1"
+	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 )
@@ -30,15 +29,15 @@ func encodeScope(s grant.Scope) (encoded, error) {
 	return b, nil
 }
 
-// codec is gRPC's own, which also takes what is encoded already.
-type codec struct{ encoding.CodecV2 }
+// codec is the one of sallyport.plugin.v1, which also takes what is encoded already.
+type codec struct{ own.Codec }
 
-func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
+func newCodec() codec { return codec{own.NewCodec()} }
 
 // Marshal encodes a message.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if b, ok := v.(encoded); ok {
 		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 	}
-	return c.CodecV2.Marshal(v)
+	return c.Codec.Marshal(v)
 }

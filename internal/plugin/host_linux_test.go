@@ -51,7 +51,7 @@ func TestHost_JudgesAnswers(t *testing.T) {
 		{"longer", fault.Denied, "more than it may"},
 		{"other-kind", fault.Denied, "more than it may"},
 		{"empty", fault.Unavailable, "size"},
-		{"huge", fault.Unavailable, "larger than allowed"},
+		{"huge", fault.Unavailable, "cannot be sent"},
 	} {
 		t.Run(c.do, func(t *testing.T) {
 			_, err := p.Issue(t.Context(), ask("fixture-alpha", map[string]any{"do": c.do}), limits("fixture-alpha"))

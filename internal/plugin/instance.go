@@ -34,7 +34,7 @@ type instance struct {
 	conn   *grpc.ClientConn
 	dir    string
 	free   func() // gives the image back
-	vender *stream
+	calls  *stream
 	over   chan struct{}
 	failed sync.Once
 	once   sync.Once
@@ -122,7 +122,7 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 	if err := how.introduce(ctx, i); err != nil {
 		return nil, err
 	}
-	i.vender = newStream(i.conn, i.fail)
+	i.calls = newStream(i.conn, i.fail)
 	go func() {
 		<-i.proc.exited
 		i.fail()
@@ -219,10 +219,10 @@ func (i *instance) introduce(ctx context.Context, settings func(context.Context,
 	if err != nil {
 		return &reasoned{fault.Unavailablef("plugin %s does not say who it is", i.m.Name).Because(err), ReasonStart}
 	}
-	said, signed := slices.Sorted(slices.Values(info.GetKinds())), slices.Sorted(slices.Values(i.m.Kinds))
-	if info.GetName() != i.m.Name || info.GetVersion() != i.m.Version || !slices.Equal(said, signed) {
-		return refuse(ReasonIncompatible, "plugin %s says of itself %s %s for %s, which is not what its manifest says",
-			i.m.Name, clip(info.GetName(), 64), clip(info.GetVersion(), 64), clip(joined(said), 200))
+	if info.GetName() != i.m.Name || info.GetVersion() != i.m.Version || !same(info.GetKinds(), i.m.Kinds) ||
+		!same(info.GetRoles(), i.m.RolesFor(manifest.ForServer)) {
+		return refuse(ReasonIncompatible, "plugin %s says of itself %s %s, as %s for %s, which is not what its manifest says",
+			i.m.Name, clip(info.GetName(), 64), clip(info.GetVersion(), 64), clip(joined(info.GetRoles()), 200), clip(joined(info.GetKinds()), 200))
 	}
 	if settings == nil {
 		return nil
@@ -318,8 +318,8 @@ func (i *instance) check(ctx context.Context) error {
 // connection, no folder, no image in use.
 func (i *instance) stop(gently bool) {
 	i.once.Do(func() {
-		if i.vender != nil {
-			i.vender.close()
+		if i.calls != nil {
+			i.calls.close()
 		}
 		if i.client != nil {
 			i.end(gently)
@@ -351,6 +351,11 @@ func (i *instance) end(gently bool) {
 	if i.conn != nil {
 		_ = i.conn.Close()
 	}
+}
+
+// same reports whether two lists have the same entries, in whatever order.
+func same(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 func joined(list []string) string {

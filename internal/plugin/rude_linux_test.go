@@ -252,6 +252,23 @@ func TestStream_DropsWhatComesLate(t *testing.T) {
 	}
 }
 
+// An answer that is too large costs no more than the calls that were in flight.
+func TestStream_BreaksOffWhatIsTooLarge(t *testing.T) {
+	const name = "rudehuge"
+	r := newRig(t, func(c *Config) { c.CallTimeout = 20 * time.Second }, testManifest("alpha"), testManifest(name))
+	first, err := r.does(t, name, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.does(t, name, "huge"); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "larger than allowed") {
+		t.Fatalf("got %v", err)
+	}
+	if next, err := r.does(t, name, ""); err != nil || next != first {
+		t.Fatalf("process %s after %s: %v", next, first, err)
+	}
+	r.unharmed(t)
+}
+
 // What is no message, and messages without end, cost the process its place, and
 // nothing else: the call fails with a reason, the next one succeeds.
 func TestStream_EndsWhatCannotBeRead(t *testing.T) {

@@ -60,7 +60,7 @@ func (p oneCall) Vet(ctx context.Context, requested grant.Scope) error {
 		return err
 	}
 	_, err = call(ctx, p.host, p.find, true, func(ctx context.Context, i *instance) (struct{}, error) {
-		a, err := i.vender.call(ctx, &own.HostFrame{Body: &own.HostFrame_Vet{Vet: &own.VetRequest{Scope: scope}}})
+		a, err := i.calls.call(ctx, &own.HostFrame{Body: &own.HostFrame_Vet{Vet: &own.VetRequest{Scope: scope}}})
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -101,7 +101,7 @@ func (p oneCall) Issue(ctx context.Context, requested grant.Scope, bounds grant.
 	}
 	repeat := r.entry.Manifest.Effects == manifest.EffectsNone
 	return call(ctx, p.host, p.find, repeat, func(ctx context.Context, i *instance) (grant.Issued, error) {
-		a, err := i.vender.call(ctx, &own.HostFrame{Body: &own.HostFrame_Issue{Issue: q}})
+		a, err := i.calls.call(ctx, &own.HostFrame{Body: &own.HostFrame_Issue{Issue: q}})
 		if err != nil {
 			return grant.Issued{}, err
 		}

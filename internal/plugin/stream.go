@@ -3,7 +3,9 @@ package plugin
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,8 +13,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
+	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
 // errLost says that the stream broke before an answer came: whether the call
@@ -24,7 +28,7 @@ var errLost = errors.New("the plugin's stream broke")
 // large; any other end of it is the end of the process's service. Safe for
 // concurrent use.
 type stream struct {
-	client own.VenderClient
+	client own.PluginClient
 	fail   func() // takes the process out of service
 
 	mu     sync.Mutex
@@ -33,12 +37,12 @@ type stream struct {
 }
 
 func newStream(conn grpc.ClientConnInterface, fail func()) *stream {
-	return &stream{client: own.NewVenderClient(conn), fail: fail}
+	return &stream{client: own.NewPluginClient(conn), fail: fail}
 }
 
 // lane is one opened stream.
 type lane struct {
-	calls  grpc.BidiStreamingClient[own.HostFrame, own.PluginFrame]
+	calls  grpc.ClientStream
 	cancel context.CancelFunc
 	fail   func()
 	out    chan *pending
@@ -49,19 +53,30 @@ type lane struct {
 	strays  uint64 // answers that nobody waited for
 	waiting map[uint64]*pending
 	err     error // set before broken is closed
+	ended   sync.Once
 	threads sync.WaitGroup
 }
 
-// pending is a frame on its way, and the place for its answer.
+// pending is a frame on its way, and the place for its answer. Both are encoded.
 type pending struct {
-	frame  *own.HostFrame
-	answer chan *own.PluginFrame
-	taken  atomic.Bool
+	frame  []byte
+	answer chan []byte
+	state  atomic.Int32
 }
+
+// The states of a pending frame.
+const (
+	isWaiting int32 = iota
+	isTaken
+	isCopied // into a message: the writer does not hold it any more
+)
 
 // take decides, once, who has the frame: the writer, who then sends it, or its
 // caller, who then knows that it never will be sent.
-func (p *pending) take() bool { return p.taken.CompareAndSwap(false, true) }
+func (p *pending) take() bool { return p.state.CompareAndSwap(isWaiting, isTaken) }
+
+// pendings are those that nobody holds.
+var pendings = sync.Pool{New: func() any { return &pending{answer: make(chan []byte, 1)} }}
 
 // queued is how many frames may wait to be written.
 const queued = 64
@@ -77,16 +92,41 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		left := time.Until(deadline).Milliseconds()
 		frame.TimeoutMs = uint32(min(max(left, 1), math.MaxUint32))
 	}
-	p := &pending{frame: frame, answer: make(chan *own.PluginFrame, 1)}
+	p, ok := pendings.Get().(*pending)
+	if !ok {
+		return nil, errUnsent // unreachable: the pool has nothing else
+	}
 	frame.Id = l.register(p)
-	defer l.forget(frame.Id)
+	if p.frame, err = (proto.MarshalOptions{}).MarshalAppend(p.frame[:0], frame); err != nil {
+		l.forget(frame.Id)
+		return nil, fault.Invalidf("the question to the plugin has text that is not UTF-8").Because(err)
+	}
 	select {
 	case l.out <- p:
 	case <-l.broken:
 		return nil, errors.Join(errUnsent, l.err)
 	case <-ctx.Done():
+		l.forget(frame.Id)
 		return nil, ctx.Err()
 	}
+	answer, err := l.await(ctx, frame.Id, p)
+	if err != nil {
+		l.forget(frame.Id)
+		return nil, err
+	}
+	if p.state.CompareAndSwap(isCopied, isWaiting) { // else the plugin has answered before it was asked
+		pendings.Put(p)
+	}
+	a := &own.PluginFrame{}
+	if err := proto.Unmarshal(answer, a); err != nil {
+		l.end(err)
+		return nil, l.err
+	}
+	return a, nil
+}
+
+// await waits for the answer to a frame that was given to the writer.
+func (l *lane) await(ctx context.Context, id uint64, p *pending) ([]byte, error) {
 	select {
 	case a := <-p.answer:
 		return a, nil
@@ -104,8 +144,12 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		if p.take() {
 			return nil, ctx.Err()
 		}
+		cancel, err := proto.Marshal(&own.HostFrame{Id: id, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}})
+		if err != nil {
+			return nil, ctx.Err()
+		}
 		select {
-		case l.out <- &pending{frame: &own.HostFrame{Id: frame.Id, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}}}:
+		case l.out <- &pending{frame: cancel}:
 		default: // a plugin that reads nothing does not read this either
 		}
 		return nil, ctx.Err()
@@ -170,16 +214,35 @@ func (l *lane) write(ctx context.Context) {
 	for {
 		select {
 		case p := <-l.out:
-			if !p.take() {
-				continue
-			}
-			if err := l.calls.Send(p.frame); err != nil {
-				return // the reader learns why
+			runtime.Gosched() // who is about to ask too travels in the same message
+			if batch := l.batch(p); len(batch) > 0 {
+				if err := l.calls.SendMsg(batch); err != nil {
+					return // the reader learns why
+				}
 			}
 		case <-l.broken:
 			return
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// batch is a message of the first frame and of what else waits to be sent.
+func (l *lane) batch(p *pending) own.Batch {
+	b := make(own.Batch, 0, 2*len(p.frame)+512)
+	for {
+		if p.take() {
+			b = b.Append(p.frame)
+			p.state.Store(isCopied)
+		}
+		if len(b) >= own.BatchBytes {
+			return b
+		}
+		select {
+		case p = <-l.out:
+		default:
+			return b
 		}
 	}
 }
@@ -195,43 +258,62 @@ var errStrays = errors.New("the plugin sends answers that nobody asked for")
 func (l *lane) read() {
 	defer l.threads.Done()
 	for {
-		f, err := l.calls.Recv()
-		if err != nil {
+		var batch own.Batch
+		if err := l.calls.RecvMsg(&batch); err != nil {
 			l.end(err)
 			return
 		}
-		l.mu.Lock()
-		p := l.waiting[f.GetId()]
-		delete(l.waiting, f.GetId())
-		if p == nil {
-			l.strays++
-		}
-		tooMany := l.strays > l.next+mostStrays
-		l.mu.Unlock()
-		if p != nil {
-			p.answer <- f
-		}
-		if tooMany {
-			l.end(errStrays)
-			return
+		for {
+			frame, err := batch.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err == nil {
+				err = l.hand(frame)
+			}
+			if err != nil {
+				l.end(err)
+				return
+			}
 		}
 	}
+}
+
+// hand gives one answer to who waits for it.
+func (l *lane) hand(frame []byte) error {
+	id, err := own.FrameID(frame)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.waiting[id]; p != nil {
+		delete(l.waiting, id)
+		p.answer <- frame
+		return nil
+	}
+	if l.strays++; l.strays > l.next+mostStrays {
+		return errStrays
+	}
+	return nil
 }
 
 // end tells who waits why the stream broke. The process goes out of service
 // first, so that no call is repeated where it was lost.
 func (l *lane) end(err error) {
-	switch status.Code(err) {
-	case codes.ResourceExhausted:
-		l.err = errTooLarge
-	case codes.Unimplemented:
-		l.err = err
-	default:
-		l.err = errors.Join(errLost, err)
-		l.fail()
-	}
-	close(l.broken)
-	l.cancel()
+	l.ended.Do(func() {
+		switch status.Code(err) {
+		case codes.ResourceExhausted:
+			l.err = errTooLarge
+		case codes.Unimplemented:
+			l.err = err
+		default:
+			l.err = errors.Join(errLost, err)
+			l.fail()
+		}
+		close(l.broken)
+		l.cancel()
+	})
 }
 
 // errTooLarge says that some answer on the stream was over the limit. Which call

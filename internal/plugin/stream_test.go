@@ -17,36 +17,37 @@ import (
 // stuck is a plugin that takes the first frame and reads no other one, until it
 // breaks its stream.
 type stuck struct {
-	grpc.ClientStream
+	own.PluginClient
+	grpc.BidiStreamingClient[own.HostFrames, own.PluginFrames]
 	ctx   context.Context
-	first chan *own.HostFrame
+	first chan any
 	end   chan error
 }
 
 func newStuck() *stuck {
-	return &stuck{first: make(chan *own.HostFrame, 1), end: make(chan error, 1)}
+	return &stuck{first: make(chan any, 1), end: make(chan error, 1)}
 }
 
-func (s *stuck) Calls(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[own.HostFrame, own.PluginFrame], error) {
+func (s *stuck) Calls(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[own.HostFrames, own.PluginFrames], error) {
 	s.ctx = ctx
 	return s, nil
 }
 
-func (s *stuck) Send(f *own.HostFrame) error {
+func (s *stuck) SendMsg(batch any) error {
 	select {
-	case s.first <- f:
+	case s.first <- batch:
 		return nil
 	case <-s.ctx.Done():
 		return io.EOF
 	}
 }
 
-func (s *stuck) Recv() (*own.PluginFrame, error) {
+func (s *stuck) RecvMsg(any) error {
 	select {
 	case err := <-s.end:
-		return nil, err
+		return err
 	case <-s.ctx.Done():
-		return nil, status.FromContextError(s.ctx.Err()).Err()
+		return status.FromContextError(s.ctx.Err()).Err()
 	}
 }
 

@@ -20,8 +20,7 @@ const kind = "ssh-user-cert"
 const version = "0.1.0"
 
 func main() {
-	plugin.Serve(plugin.Vender{
-		Name: "sshcert", Version: version, Kinds: []string{kind},
+	plugin.Serve(plugin.About{Name: "sshcert", Version: version, Kinds: []string{kind}}, plugin.Vender{
 		Vet: func(_ context.Context, s plugin.Scope) error {
 			_, err := parseScope(s)
 			return err

@@ -3,19 +3,23 @@
 // A plugin is a main package that calls [Serve] with what it offers:
 //
 //	func main() {
-//		plugin.Serve(plugin.Vender{
-//			Name: "greeter", Version: "1.0.0", Kinds: []string{"greeting"},
+//		about := plugin.About{Name: "greeter", Version: "1.0.0", Kinds: []string{"greeting"}}
+//		plugin.Serve(about, plugin.Vender{
 //			Issue: func(ctx context.Context, r plugin.Request) (plugin.Issued, error) {
 //				return plugin.Issued{Scope: r.Scope, Value: []byte("hello")}, nil
 //			},
 //		})
 //	}
 //
+// One program may serve several roles: [Vender], [Revoker], [Notifier],
+// [Verifier]. What the host does for a plugin that its operator has allowed it is
+// reached through [HostFrom].
+//
 // Functions are called concurrently. Their context ends with the host's deadline
 // or when the host no longer waits. What they write to standard error appears in
 // the host's log with the plugin's name; a panic is a failed call, not the end
 // of the process. The environment is empty: configuration comes through
-// Vender.Configure.
+// About.Configure.
 //
 // A plugin for AgentKMS, or for Sallyport by agentkms.plugin.v1, calls
 // [ServeAgentKMS] instead. docs/plugins/writing.md is the ten-minute start.
@@ -28,7 +32,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
@@ -39,93 +42,42 @@ import (
 	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
 )
 
-// Scope is what a credential may do. Params holds JSON values: string, float64,
-// bool, nil, []any, map[string]any; 64-bit integers are decimal strings.
-type Scope struct {
-	Kind   string
-	Params map[string]any
-	TTL    time.Duration
-}
-
-// Bounds is the widest scope that policy allows. A parameter that MaxParams does
-// not name is not restricted by policy.
-type Bounds struct {
-	Kind      string
-	MaxParams map[string]any
-	MaxTTL    time.Duration
-}
-
-// Request asks for a credential: narrow Scope to Bounds, or refuse. Parameters
-// that the host itself adds have been taken out of Scope into Host, without the
-// prefix "host.".
-type Request struct {
-	Scope  Scope
-	Bounds Bounds
-	Host   map[string]string
-}
-
-// Issued is a credential.
-type Issued struct {
-	// Scope is what was granted. The host refuses it unless it lies within the
-	// request and the bounds; start from the request's and narrow it.
-	Scope     Scope
-	Value     []byte
-	ExpiresAt time.Time // zero if not known
-	Handle    string    // what a revocation needs; not secret
-	Anomalies []Anomaly
-}
-
-// Anomaly is something unusual about a scope. It is recorded and blocks nothing.
-type Anomaly struct {
-	Level   Level
-	Code    string
-	Message string
-}
-
-// Level grades an anomaly.
-type Level int32
-
-// The levels.
-const (
-	Info  Level = 1
-	Warn  Level = 2
-	Alert Level = 3
-)
-
-// Vender issues credentials by sallyport.plugin.v1: one call does all stages.
-type Vender struct {
-	Name    string   // as in the manifest
-	Version string   // as in the manifest
-	Kinds   []string // as in the manifest
-	// Issue validates, narrows and makes a credential. Required. Return
-	// [Invalidf] or [Deniedf] to refuse with a reason that the caller may read;
-	// any other error is logged and reaches the caller without its text.
-	Issue func(ctx context.Context, r Request) (Issued, error)
-	// Vet checks a scope before policy sees it. Optional. It is not called for
-	// kinds whose parameters the manifest describes: the host checks those.
-	Vet func(ctx context.Context, s Scope) error
+// About says who a plugin is. What it says must be what the manifest says: the
+// host compares them at every start.
+type About struct {
+	Name    string
+	Version string
+	Kinds   []string // the credential kinds of Vender and Revoker
 	// Configure takes the configuration, a JSON object, once and before any other
 	// call. Optional.
 	Configure func(ctx context.Context, config []byte) error
 }
 
-// Serve runs the plugin until the host ends it. It does not return. A Vender
-// that cannot work, or a start without a host, ends the process with a message.
+// Role is one thing that a plugin does: a [Vender], [Revoker], [Notifier] or
+// [Verifier].
+type Role interface {
+	// role adds itself to a server, which has none of its kind yet.
+	role(s *server) error
+}
+
+// Serve runs the plugin until the host ends it. It does not return. A plugin that
+// cannot work, or a start without a host, ends the process with a message.
 //
 // Go code of the plugin runs on one processor at a time, which makes short calls
 // a fifth cheaper. A plugin whose calls compute for milliseconds calls
 // [runtime.GOMAXPROCS] in Configure or in its first call.
-func Serve(v Vender) {
-	if v.Issue == nil || v.Name == "" || v.Version == "" || len(v.Kinds) == 0 {
-		fmt.Fprintln(os.Stderr, "a plugin needs Name, Version, Kinds and Issue")
+func Serve(about About, roles ...Role) {
+	s, err := newServer(about, roles...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
 	serve(&goplugin.ServeConfig{
 		HandshakeConfig: goplugin.HandshakeConfig{
 			ProtocolVersion: own.ProtocolVersion, MagicCookieKey: own.CookieKey, MagicCookieValue: own.CookieValue,
 		},
-		Plugins:    goplugin.PluginSet{own.SetName: registrar{register: newServer(v).register}},
-		GRPCServer: newGRPC,
+		Plugins:    goplugin.PluginSet{own.SetName: registrar{register: s.register}},
+		GRPCServer: s.grpc,
 		Logger:     hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr}),
 	})
 }
@@ -157,6 +109,7 @@ const window = 1 << 20
 // newGRPC makes the server with the contract's message limit.
 func newGRPC(opts []grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(opts,
+		grpc.ForceServerCodecV2(own.NewCodec()),
 		grpc.MaxRecvMsgSize(own.MaxMessageBytes), grpc.MaxSendMsgSize(own.MaxMessageBytes),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.NumStreamWorkers(streamWorkers),

@@ -48,3 +48,24 @@ func refusalOf(err error) (*own.Refusal, bool) {
 	}
 	return &own.Refusal{Code: own.Code_CODE_UNAVAILABLE, Reason: "the plugin failed; its log says why"}, false
 }
+
+// Unimplementedf says that this cannot be done at all, for example that only a
+// person can revoke a credential. The text reaches the caller: no secrets.
+func Unimplementedf(format string, args ...any) error {
+	return &refusal{own.Code_CODE_UNIMPLEMENTED, fmt.Sprintf(format, args...)}
+}
+
+// Denied reports whether the host refused a call of [Host] because it was not
+// granted or is not allowed.
+func Denied(err error) bool { return isRefusal(err, own.Code_CODE_DENIED) }
+
+// Conflict reports whether a call of [Host] rested on what has changed meanwhile.
+func Conflict(err error) bool { return isRefusal(err, own.Code_CODE_CONFLICT) }
+
+// Exhausted reports whether a limit of the host was reached.
+func Exhausted(err error) bool { return isRefusal(err, own.Code_CODE_EXHAUSTED) }
+
+func isRefusal(err error, code own.Code) bool {
+	r, ok := errors.AsType[*refusal](err)
+	return ok && r.code == code
+}

@@ -40,13 +40,40 @@ func dial(t *testing.T, register func(*grpc.Server)) *grpc.ClientConn {
 }
 
 // calling is an opened stream of calls.
-func calling(t *testing.T, v Vender) grpc.BidiStreamingClient[own.HostFrame, own.PluginFrame] {
+func calling(t *testing.T, v Vender) *caller {
 	t.Helper()
-	s, err := own.NewVenderClient(dial(t, newServer(v).register)).Calls(t.Context())
+	s, err := newServer(About{Name: "x", Version: "1.0.0", Kinds: []string{"k"}}, v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	stream, err := own.NewPluginClient(dial(t, s.register)).Calls(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &caller{stream: stream}
+}
+
+// caller sends and receives frames one by one.
+type caller struct {
+	stream grpc.BidiStreamingClient[own.HostFrames, own.PluginFrames]
+	rest   []*own.PluginFrame
+}
+
+func (c *caller) Send(f *own.HostFrame) error {
+	return c.stream.Send(&own.HostFrames{Frames: []*own.HostFrame{f}})
+}
+
+func (c *caller) Recv() (*own.PluginFrame, error) {
+	for len(c.rest) == 0 {
+		batch, err := c.stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		c.rest = batch.GetFrames()
+	}
+	first := c.rest[0]
+	c.rest = c.rest[1:]
+	return first, nil
 }
 
 func issueFrame(id uint64, params string) *own.HostFrame {
@@ -56,7 +83,7 @@ func issueFrame(id uint64, params string) *own.HostFrame {
 	}}}
 }
 
-func exchange(t *testing.T, s grpc.BidiStreamingClient[own.HostFrame, own.PluginFrame], f *own.HostFrame) *own.PluginFrame {
+func exchange(t *testing.T, s *caller, f *own.HostFrame) *own.PluginFrame {
 	t.Helper()
 	if err := s.Send(f); err != nil {
 		t.Fatal(err)
@@ -72,7 +99,7 @@ func exchange(t *testing.T, s grpc.BidiStreamingClient[own.HostFrame, own.Plugin
 }
 
 func TestCalls_AnswersEachFrame(t *testing.T) {
-	s := calling(t, Vender{Name: "x", Issue: func(_ context.Context, r Request) (Issued, error) {
+	s := calling(t, Vender{Issue: func(_ context.Context, r Request) (Issued, error) {
 		switch r.Scope.Params["do"] {
 		case "deny":
 			return Issued{}, Deniedf("no")
@@ -110,7 +137,7 @@ func TestCalls_AnswersEachFrame(t *testing.T) {
 
 func TestCalls_EndWithCancelAndDeadline(t *testing.T) {
 	ended := make(chan error, 2)
-	s := calling(t, Vender{Name: "x", Issue: func(ctx context.Context, _ Request) (Issued, error) {
+	s := calling(t, Vender{Issue: func(ctx context.Context, _ Request) (Issued, error) {
 		<-ctx.Done()
 		ended <- ctx.Err()
 		return Issued{}, ctx.Err()
@@ -136,7 +163,7 @@ func TestCalls_EndWithCancelAndDeadline(t *testing.T) {
 
 func TestCalls_RunTogether(t *testing.T) {
 	slow := make(chan struct{})
-	s := calling(t, Vender{Name: "x", Issue: func(_ context.Context, r Request) (Issued, error) {
+	s := calling(t, Vender{Issue: func(_ context.Context, r Request) (Issued, error) {
 		if r.Scope.Params["slow"] == true {
 			<-slow
 		}
@@ -159,7 +186,7 @@ func TestCalls_RunTogether(t *testing.T) {
 func TestCalls_AreBounded(t *testing.T) {
 	var running, most atomic.Int64
 	open := make(chan struct{})
-	s := calling(t, Vender{Name: "x", Issue: func(_ context.Context, r Request) (Issued, error) {
+	s := calling(t, Vender{Issue: func(_ context.Context, r Request) (Issued, error) {
 		most.Store(max(most.Load(), running.Add(1))) // exact once all that may run do
 		defer running.Add(-1)
 		<-open
@@ -220,7 +247,7 @@ func TestAgentKMS_KeepsErrorsApart(t *testing.T) {
 }
 
 func TestSDK_LimitsMessages(t *testing.T) {
-	s := calling(t, Vender{Name: "x", Issue: func(_ context.Context, r Request) (Issued, error) {
+	s := calling(t, Vender{Issue: func(_ context.Context, r Request) (Issued, error) {
 		return Issued{Scope: r.Scope, Value: []byte("v")}, nil
 	}})
 	_ = s.Send(&own.HostFrame{Id: 1, Body: &own.HostFrame_Issue{Issue: &own.IssueRequest{

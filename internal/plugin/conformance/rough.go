@@ -141,26 +141,30 @@ func (p *process) methods() []string {
 func (p *process) strangeFrames(ctx context.Context) string {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := own.NewVenderClient(p.probe.Conn()).Calls(ctx)
+	stream, err := own.NewPluginClient(p.probe.Conn()).Calls(ctx)
 	if err != nil {
 		return "no stream can be opened: " + said(err)
 	}
 	scope := &own.Scope{Kind: "conformance-unknown", Params: []byte("[no json"), TtlSeconds: -1}
-	for _, f := range []*own.HostFrame{
-		{Id: 900, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}}, // of a call that never was
-		{Id: 901}, // of no kind
-		{Id: 902, Body: &own.HostFrame_Issue{Issue: &own.IssueRequest{}}},
-		{Id: 902, Body: &own.HostFrame_Issue{Issue: &own.IssueRequest{Requested: scope}}}, // the same id again
-		{Id: 903, Body: &own.HostFrame_Vet{Vet: &own.VetRequest{Scope: scope}}},
+	for _, frames := range [][]*own.HostFrame{
+		{},
+		{{Id: 900, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}}, {Id: 901}}, // of a call that never was; of no kind
+		{{Id: 902, Body: &own.HostFrame_Issue{Issue: &own.IssueRequest{}}}},
+		{
+			{Id: 902, Body: &own.HostFrame_Issue{Issue: &own.IssueRequest{Requested: scope}}}, // the same id again
+			{Id: 903, Body: &own.HostFrame_Vet{Vet: &own.VetRequest{Scope: scope}}},
+		},
 	} {
-		if err := stream.Send(f); err != nil {
+		if err := stream.Send(&own.HostFrames{Frames: frames}); err != nil {
 			return "the stream broke: " + said(err)
 		}
 	}
-	for range 4 { // one answer for each but the cancellation
-		if _, err := stream.Recv(); err != nil {
+	for answers := 0; answers < 4; { // one for each but the cancellation
+		batch, err := stream.Recv()
+		if err != nil {
 			return "the stream broke: " + said(err)
 		}
+		answers += len(batch.GetFrames())
 	}
 	return ""
 }

@@ -44,13 +44,13 @@ func (r *run) wire(conn grpc.ClientConnInterface) wire {
 	if r.m.Contract == manifest.ContractAgentKMS {
 		return foreignWire{r.m, conn}
 	}
-	return ownWire{r.m, own.NewVenderClient(conn)}
+	return ownWire{r.m, own.NewPluginClient(conn)}
 }
 
 // ownWire speaks sallyport.plugin.v1: one stream for each call.
 type ownWire struct {
 	m      manifest.Manifest
-	client own.VenderClient
+	client own.PluginClient
 }
 
 func (w ownWire) vet(context.Context, grant.Scope) error { return nil }
@@ -71,13 +71,17 @@ func (w ownWire) issue(ctx context.Context, s grant.Scope, b grant.Bounds) (issu
 	if err != nil {
 		return issued{}, true, err
 	}
-	if err := stream.Send(frame); err != nil {
+	if err := stream.Send(&own.HostFrames{Frames: []*own.HostFrame{frame}}); err != nil {
 		return issued{}, true, err
 	}
-	a, err := stream.Recv()
+	batch, err := stream.Recv()
 	if err != nil {
 		return issued{}, true, err
 	}
+	if len(batch.GetFrames()) != 1 {
+		return issued{}, true, fmt.Errorf("%d answers come to one question", len(batch.GetFrames()))
+	}
+	a := batch.GetFrames()[0]
 	if r := a.GetRefusal(); r != nil {
 		return issued{}, true, refused{r.GetReason()}
 	}

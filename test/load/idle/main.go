@@ -9,8 +9,8 @@ import (
 )
 
 func main() {
-	plugin.Serve(plugin.Vender{
-		Name: "load-idle", Version: "0.1.0", Kinds: []string{"load-idle"},
+	about := plugin.About{Name: "load-idle", Version: "0.1.0", Kinds: []string{"load-idle"}}
+	plugin.Serve(about, plugin.Vender{
 		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 			return plugin.Issued{Scope: r.Scope, Value: []byte("idle")}, nil
 		},

@@ -11,11 +11,12 @@
 //      reused and never change meaning. What goes is marked `reserved`.
 //   2. New fields, RPCs and oneof cases may come at any time. Both sides
 //      tolerate unknown fields. A plugin answers a frame whose body it does not
-//      know with a Refusal of code CODE_UNIMPLEMENTED; a host drops a frame
-//      whose id it does not know, and treats a body it does not know as a
-//      broken plugin.
+//      know with a Refusal of code CODE_UNIMPLEMENTED, and so does a host a call
+//      for a service that it does not know. A host drops a frame whose id it
+//      does not know, and treats a body it does not know as a broken plugin.
 //   3. A peer uses what is optional only after the other one announced it:
-//      InfoResponse.capabilities and ConfigureRequest.host_capabilities.
+//      InfoResponse.capabilities, ConfigureRequest.host_capabilities and
+//      HostAnswer.welcome.
 //   4. An RPC that a plugin does not implement (UNIMPLEMENTED) is absent, not
 //      broken.
 //   5. A change that cannot be made this way is a new package,
@@ -26,7 +27,8 @@
 // 64-bit integer travels as a decimal string, also inside parameters.
 //
 // Sizes: a message is at most 4 MiB in either direction unless the host was
-// configured otherwise.
+// configured otherwise. Frames travel in batches: a sender adds to a message
+// what waits to be sent, and begins a new one at 64 KiB.
 
 package pluginv1
 
@@ -54,7 +56,9 @@ const (
 	Code_CODE_DENIED        Code = 2 // well-formed, and not allowed
 	Code_CODE_UNAVAILABLE   Code = 3 // a part is missing for now; may be repeated
 	Code_CODE_EXHAUSTED     Code = 4 // a limit was reached; may be repeated later
-	Code_CODE_UNIMPLEMENTED Code = 5 // the plugin does not know this kind of call
+	Code_CODE_UNIMPLEMENTED Code = 5 // the other side does not know this kind of call
+	Code_CODE_CONFLICT      Code = 6 // what the call rested on has changed; read it again
+	Code_CODE_NOT_FOUND     Code = 7 // what the call names does not exist
 )
 
 // Enum value maps for Code.
@@ -66,6 +70,8 @@ var (
 		3: "CODE_UNAVAILABLE",
 		4: "CODE_EXHAUSTED",
 		5: "CODE_UNIMPLEMENTED",
+		6: "CODE_CONFLICT",
+		7: "CODE_NOT_FOUND",
 	}
 	Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":   0,
@@ -74,6 +80,8 @@ var (
 		"CODE_UNAVAILABLE":   3,
 		"CODE_EXHAUSTED":     4,
 		"CODE_UNIMPLEMENTED": 5,
+		"CODE_CONFLICT":      6,
+		"CODE_NOT_FOUND":     7,
 	}
 )
 
@@ -157,6 +165,220 @@ func (Level) EnumDescriptor() ([]byte, []int) {
 	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{1}
 }
 
+// Urgency says how soon a person should look.
+type Urgency int32
+
+const (
+	Urgency_URGENCY_UNSPECIFIED Urgency = 0 // taken as URGENCY_LOW
+	Urgency_URGENCY_LOW         Urgency = 1
+	Urgency_URGENCY_ELEVATED    Urgency = 2
+	Urgency_URGENCY_HIGH        Urgency = 3
+)
+
+// Enum value maps for Urgency.
+var (
+	Urgency_name = map[int32]string{
+		0: "URGENCY_UNSPECIFIED",
+		1: "URGENCY_LOW",
+		2: "URGENCY_ELEVATED",
+		3: "URGENCY_HIGH",
+	}
+	Urgency_value = map[string]int32{
+		"URGENCY_UNSPECIFIED": 0,
+		"URGENCY_LOW":         1,
+		"URGENCY_ELEVATED":    2,
+		"URGENCY_HIGH":        3,
+	}
+)
+
+func (x Urgency) Enum() *Urgency {
+	p := new(Urgency)
+	*p = x
+	return p
+}
+
+func (x Urgency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Urgency) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_sallyport_plugin_v1_plugin_proto_enumTypes[2].Descriptor()
+}
+
+func (Urgency) Type() protoreflect.EnumType {
+	return &file_api_sallyport_plugin_v1_plugin_proto_enumTypes[2]
+}
+
+func (x Urgency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Urgency.Descriptor instead.
+func (Urgency) EnumDescriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{2}
+}
+
+// Class says which part of the platform a device is.
+type Class int32
+
+const (
+	Class_CLASS_UNSPECIFIED Class = 0 // refused by the host
+	Class_CLASS_CPU         Class = 1
+	Class_CLASS_GPU         Class = 2
+	Class_CLASS_SWITCH      Class = 3
+)
+
+// Enum value maps for Class.
+var (
+	Class_name = map[int32]string{
+		0: "CLASS_UNSPECIFIED",
+		1: "CLASS_CPU",
+		2: "CLASS_GPU",
+		3: "CLASS_SWITCH",
+	}
+	Class_value = map[string]int32{
+		"CLASS_UNSPECIFIED": 0,
+		"CLASS_CPU":         1,
+		"CLASS_GPU":         2,
+		"CLASS_SWITCH":      3,
+	}
+)
+
+func (x Class) Enum() *Class {
+	p := new(Class)
+	*p = x
+	return p
+}
+
+func (x Class) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Class) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_sallyport_plugin_v1_plugin_proto_enumTypes[3].Descriptor()
+}
+
+func (Class) Type() protoreflect.EnumType {
+	return &file_api_sallyport_plugin_v1_plugin_proto_enumTypes[3]
+}
+
+func (x Class) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Class.Descriptor instead.
+func (Class) EnumDescriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{3}
+}
+
+// Result says how a check came out.
+type Result int32
+
+const (
+	Result_RESULT_UNSPECIFIED Result = 0 // taken as RESULT_FAIL
+	Result_RESULT_PASS        Result = 1
+	Result_RESULT_FAIL        Result = 2
+	Result_RESULT_SKIP        Result = 3
+)
+
+// Enum value maps for Result.
+var (
+	Result_name = map[int32]string{
+		0: "RESULT_UNSPECIFIED",
+		1: "RESULT_PASS",
+		2: "RESULT_FAIL",
+		3: "RESULT_SKIP",
+	}
+	Result_value = map[string]int32{
+		"RESULT_UNSPECIFIED": 0,
+		"RESULT_PASS":        1,
+		"RESULT_FAIL":        2,
+		"RESULT_SKIP":        3,
+	}
+)
+
+func (x Result) Enum() *Result {
+	p := new(Result)
+	*p = x
+	return p
+}
+
+func (x Result) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Result) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_sallyport_plugin_v1_plugin_proto_enumTypes[4].Descriptor()
+}
+
+func (Result) Type() protoreflect.EnumType {
+	return &file_api_sallyport_plugin_v1_plugin_proto_enumTypes[4]
+}
+
+func (x Result) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Result.Descriptor instead.
+func (Result) EnumDescriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{4}
+}
+
+type Log_Level int32
+
+const (
+	Log_LEVEL_UNSPECIFIED Log_Level = 0 // taken as LEVEL_INFO
+	Log_LEVEL_DEBUG       Log_Level = 1
+	Log_LEVEL_INFO        Log_Level = 2
+	Log_LEVEL_WARN        Log_Level = 3
+	Log_LEVEL_ERROR       Log_Level = 4
+)
+
+// Enum value maps for Log_Level.
+var (
+	Log_Level_name = map[int32]string{
+		0: "LEVEL_UNSPECIFIED",
+		1: "LEVEL_DEBUG",
+		2: "LEVEL_INFO",
+		3: "LEVEL_WARN",
+		4: "LEVEL_ERROR",
+	}
+	Log_Level_value = map[string]int32{
+		"LEVEL_UNSPECIFIED": 0,
+		"LEVEL_DEBUG":       1,
+		"LEVEL_INFO":        2,
+		"LEVEL_WARN":        3,
+		"LEVEL_ERROR":       4,
+	}
+)
+
+func (x Log_Level) Enum() *Log_Level {
+	p := new(Log_Level)
+	*p = x
+	return p
+}
+
+func (x Log_Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Log_Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_sallyport_plugin_v1_plugin_proto_enumTypes[5].Descriptor()
+}
+
+func (Log_Level) Type() protoreflect.EnumType {
+	return &file_api_sallyport_plugin_v1_plugin_proto_enumTypes[5]
+}
+
+func (x Log_Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Log_Level.Descriptor instead.
+func (Log_Level) EnumDescriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{44, 0}
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -198,11 +420,14 @@ type InfoResponse struct {
 	// name and version must be those of the manifest.
 	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// kinds are the credential kinds that the Vender issues; the manifest's list
-	// must be the same.
+	// kinds are the credential kinds that Vender and Revoker are about; the
+	// manifest's list must be the same.
 	Kinds []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
-	// capabilities are optional abilities, by name; see rule 3.
-	Capabilities  []string `protobuf:"bytes,4,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// capabilities are optional abilities, by name; see rule 3. None is defined yet.
+	Capabilities []string `protobuf:"bytes,4,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// roles are those that this process serves; the manifest's list, without cli,
+	// must be the same.
+	Roles         []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,10 +490,18 @@ func (x *InfoResponse) GetCapabilities() []string {
 	return nil
 }
 
+func (x *InfoResponse) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
 type ConfigureRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// config is a JSON object that follows the manifest's configuration schema.
-	Config           []byte   `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	Config []byte `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	// host_capabilities are optional abilities, by name; none is defined yet.
 	HostCapabilities []string `protobuf:"bytes,2,rep,name=host_capabilities,json=hostCapabilities,proto3" json:"host_capabilities,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -364,7 +597,97 @@ func (x *ConfigureResponse) GetError() string {
 	return ""
 }
 
-// HostFrame is one call, or the cancellation of one.
+// HostFrames is one message of the host on Calls.
+type HostFrames struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Frames        []*HostFrame           `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostFrames) Reset() {
+	*x = HostFrames{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostFrames) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostFrames) ProtoMessage() {}
+
+func (x *HostFrames) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostFrames.ProtoReflect.Descriptor instead.
+func (*HostFrames) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HostFrames) GetFrames() []*HostFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// PluginFrames is one message of the plugin on Calls.
+type PluginFrames struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Frames        []*PluginFrame         `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginFrames) Reset() {
+	*x = PluginFrames{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginFrames) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginFrames) ProtoMessage() {}
+
+func (x *PluginFrames) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginFrames.ProtoReflect.Descriptor instead.
+func (*PluginFrames) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PluginFrames) GetFrames() []*PluginFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// HostFrame is one call, a part of one, or the cancellation of one.
 type HostFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// id names the call on this stream: not zero, never used twice.
@@ -377,6 +700,11 @@ type HostFrame struct {
 	//	*HostFrame_Cancel
 	//	*HostFrame_Vet
 	//	*HostFrame_Issue
+	//	*HostFrame_Route
+	//	*HostFrame_Chunk
+	//	*HostFrame_Credit
+	//	*HostFrame_Hook
+	//	*HostFrame_Gate
 	Body          isHostFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -384,7 +712,7 @@ type HostFrame struct {
 
 func (x *HostFrame) Reset() {
 	*x = HostFrame{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[4]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +724,7 @@ func (x *HostFrame) String() string {
 func (*HostFrame) ProtoMessage() {}
 
 func (x *HostFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[4]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +737,7 @@ func (x *HostFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFrame.ProtoReflect.Descriptor instead.
 func (*HostFrame) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{4}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HostFrame) GetId() uint64 {
@@ -460,6 +788,51 @@ func (x *HostFrame) GetIssue() *IssueRequest {
 	return nil
 }
 
+func (x *HostFrame) GetRoute() *RouteRequest {
+	if x != nil {
+		if x, ok := x.Body.(*HostFrame_Route); ok {
+			return x.Route
+		}
+	}
+	return nil
+}
+
+func (x *HostFrame) GetChunk() *BodyChunk {
+	if x != nil {
+		if x, ok := x.Body.(*HostFrame_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *HostFrame) GetCredit() *Credit {
+	if x != nil {
+		if x, ok := x.Body.(*HostFrame_Credit); ok {
+			return x.Credit
+		}
+	}
+	return nil
+}
+
+func (x *HostFrame) GetHook() *HookRequest {
+	if x != nil {
+		if x, ok := x.Body.(*HostFrame_Hook); ok {
+			return x.Hook
+		}
+	}
+	return nil
+}
+
+func (x *HostFrame) GetGate() *GateRequest {
+	if x != nil {
+		if x, ok := x.Body.(*HostFrame_Gate); ok {
+			return x.Gate
+		}
+	}
+	return nil
+}
+
 type isHostFrame_Body interface {
 	isHostFrame_Body()
 }
@@ -471,11 +844,31 @@ type HostFrame_Cancel struct {
 }
 
 type HostFrame_Vet struct {
-	Vet *VetRequest `protobuf:"bytes,4,opt,name=vet,proto3,oneof"`
+	Vet *VetRequest `protobuf:"bytes,4,opt,name=vet,proto3,oneof"` // credential-vender
 }
 
 type HostFrame_Issue struct {
-	Issue *IssueRequest `protobuf:"bytes,5,opt,name=issue,proto3,oneof"`
+	Issue *IssueRequest `protobuf:"bytes,5,opt,name=issue,proto3,oneof"` // credential-vender
+}
+
+type HostFrame_Route struct {
+	Route *RouteRequest `protobuf:"bytes,6,opt,name=route,proto3,oneof"` // extension
+}
+
+type HostFrame_Chunk struct {
+	Chunk *BodyChunk `protobuf:"bytes,7,opt,name=chunk,proto3,oneof"` // of the body of a route's request
+}
+
+type HostFrame_Credit struct {
+	Credit *Credit `protobuf:"bytes,8,opt,name=credit,proto3,oneof"` // for the body of a route's response
+}
+
+type HostFrame_Hook struct {
+	Hook *HookRequest `protobuf:"bytes,9,opt,name=hook,proto3,oneof"` // extension
+}
+
+type HostFrame_Gate struct {
+	Gate *GateRequest `protobuf:"bytes,10,opt,name=gate,proto3,oneof"` // extension
 }
 
 func (*HostFrame_Cancel) isHostFrame_Body() {}
@@ -484,7 +877,17 @@ func (*HostFrame_Vet) isHostFrame_Body() {}
 
 func (*HostFrame_Issue) isHostFrame_Body() {}
 
-// PluginFrame is the answer to the call of its id.
+func (*HostFrame_Route) isHostFrame_Body() {}
+
+func (*HostFrame_Chunk) isHostFrame_Body() {}
+
+func (*HostFrame_Credit) isHostFrame_Body() {}
+
+func (*HostFrame_Hook) isHostFrame_Body() {}
+
+func (*HostFrame_Gate) isHostFrame_Body() {}
+
+// PluginFrame is the answer to the call of its id, or a part of one.
 type PluginFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -493,6 +896,11 @@ type PluginFrame struct {
 	//	*PluginFrame_Refusal
 	//	*PluginFrame_Vet
 	//	*PluginFrame_Issue
+	//	*PluginFrame_Route
+	//	*PluginFrame_Chunk
+	//	*PluginFrame_Credit
+	//	*PluginFrame_Hook
+	//	*PluginFrame_Gate
 	Body          isPluginFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -500,7 +908,7 @@ type PluginFrame struct {
 
 func (x *PluginFrame) Reset() {
 	*x = PluginFrame{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[5]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +920,7 @@ func (x *PluginFrame) String() string {
 func (*PluginFrame) ProtoMessage() {}
 
 func (x *PluginFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[5]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +933,7 @@ func (x *PluginFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginFrame.ProtoReflect.Descriptor instead.
 func (*PluginFrame) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{5}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PluginFrame) GetId() uint64 {
@@ -569,6 +977,51 @@ func (x *PluginFrame) GetIssue() *IssueResponse {
 	return nil
 }
 
+func (x *PluginFrame) GetRoute() *RouteResponse {
+	if x != nil {
+		if x, ok := x.Body.(*PluginFrame_Route); ok {
+			return x.Route
+		}
+	}
+	return nil
+}
+
+func (x *PluginFrame) GetChunk() *BodyChunk {
+	if x != nil {
+		if x, ok := x.Body.(*PluginFrame_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *PluginFrame) GetCredit() *Credit {
+	if x != nil {
+		if x, ok := x.Body.(*PluginFrame_Credit); ok {
+			return x.Credit
+		}
+	}
+	return nil
+}
+
+func (x *PluginFrame) GetHook() *HookResponse {
+	if x != nil {
+		if x, ok := x.Body.(*PluginFrame_Hook); ok {
+			return x.Hook
+		}
+	}
+	return nil
+}
+
+func (x *PluginFrame) GetGate() *GateResponse {
+	if x != nil {
+		if x, ok := x.Body.(*PluginFrame_Gate); ok {
+			return x.Gate
+		}
+	}
+	return nil
+}
+
 type isPluginFrame_Body interface {
 	isPluginFrame_Body()
 }
@@ -585,11 +1038,41 @@ type PluginFrame_Issue struct {
 	Issue *IssueResponse `protobuf:"bytes,4,opt,name=issue,proto3,oneof"`
 }
 
+type PluginFrame_Route struct {
+	Route *RouteResponse `protobuf:"bytes,5,opt,name=route,proto3,oneof"`
+}
+
+type PluginFrame_Chunk struct {
+	Chunk *BodyChunk `protobuf:"bytes,6,opt,name=chunk,proto3,oneof"` // of the body of a route's response
+}
+
+type PluginFrame_Credit struct {
+	Credit *Credit `protobuf:"bytes,7,opt,name=credit,proto3,oneof"` // for the body of a route's request
+}
+
+type PluginFrame_Hook struct {
+	Hook *HookResponse `protobuf:"bytes,8,opt,name=hook,proto3,oneof"`
+}
+
+type PluginFrame_Gate struct {
+	Gate *GateResponse `protobuf:"bytes,9,opt,name=gate,proto3,oneof"`
+}
+
 func (*PluginFrame_Refusal) isPluginFrame_Body() {}
 
 func (*PluginFrame_Vet) isPluginFrame_Body() {}
 
 func (*PluginFrame_Issue) isPluginFrame_Body() {}
+
+func (*PluginFrame_Route) isPluginFrame_Body() {}
+
+func (*PluginFrame_Chunk) isPluginFrame_Body() {}
+
+func (*PluginFrame_Credit) isPluginFrame_Body() {}
+
+func (*PluginFrame_Hook) isPluginFrame_Body() {}
+
+func (*PluginFrame_Gate) isPluginFrame_Body() {}
 
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -599,7 +1082,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[6]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +1094,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[6]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +1107,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{6}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
 }
 
 // Refusal is the answer to a call that was not done.
@@ -639,7 +1122,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +1134,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +1147,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Refusal) GetCode() Code {
@@ -693,7 +1176,7 @@ type Scope struct {
 
 func (x *Scope) Reset() {
 	*x = Scope{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +1188,7 @@ func (x *Scope) String() string {
 func (*Scope) ProtoMessage() {}
 
 func (x *Scope) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +1201,7 @@ func (x *Scope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scope.ProtoReflect.Descriptor instead.
 func (*Scope) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Scope) GetKind() string {
@@ -755,7 +1238,7 @@ type Bounds struct {
 
 func (x *Bounds) Reset() {
 	*x = Bounds{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +1250,7 @@ func (x *Bounds) String() string {
 func (*Bounds) ProtoMessage() {}
 
 func (x *Bounds) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +1263,7 @@ func (x *Bounds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bounds.ProtoReflect.Descriptor instead.
 func (*Bounds) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Bounds) GetKind() string {
@@ -814,7 +1297,7 @@ type VetRequest struct {
 
 func (x *VetRequest) Reset() {
 	*x = VetRequest{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1309,7 @@ func (x *VetRequest) String() string {
 func (*VetRequest) ProtoMessage() {}
 
 func (x *VetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1322,7 @@ func (x *VetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VetRequest.ProtoReflect.Descriptor instead.
 func (*VetRequest) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VetRequest) GetScope() *Scope {
@@ -857,7 +1340,7 @@ type VetResponse struct {
 
 func (x *VetResponse) Reset() {
 	*x = VetResponse{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1352,7 @@ func (x *VetResponse) String() string {
 func (*VetResponse) ProtoMessage() {}
 
 func (x *VetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1365,7 @@ func (x *VetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VetResponse.ProtoReflect.Descriptor instead.
 func (*VetResponse) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 // IssueRequest asks for all stages at once: validate, narrow to the bounds,
@@ -898,7 +1381,7 @@ type IssueRequest struct {
 
 func (x *IssueRequest) Reset() {
 	*x = IssueRequest{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1393,7 @@ func (x *IssueRequest) String() string {
 func (*IssueRequest) ProtoMessage() {}
 
 func (x *IssueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1406,7 @@ func (x *IssueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueRequest.ProtoReflect.Descriptor instead.
 func (*IssueRequest) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *IssueRequest) GetRequested() *Scope {
@@ -959,7 +1442,7 @@ type IssueResponse struct {
 
 func (x *IssueResponse) Reset() {
 	*x = IssueResponse{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1454,7 @@ func (x *IssueResponse) String() string {
 func (*IssueResponse) ProtoMessage() {}
 
 func (x *IssueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1467,7 @@ func (x *IssueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueResponse.ProtoReflect.Descriptor instead.
 func (*IssueResponse) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IssueResponse) GetScope() *Scope {
@@ -1035,7 +1518,7 @@ type Anomaly struct {
 
 func (x *Anomaly) Reset() {
 	*x = Anomaly{}
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1530,7 @@ func (x *Anomaly) String() string {
 func (*Anomaly) ProtoMessage() {}
 
 func (x *Anomaly) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1543,7 @@ func (x *Anomaly) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Anomaly.ProtoReflect.Descriptor instead.
 func (*Anomaly) Descriptor() ([]byte, []int) {
-	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Anomaly) GetLevel() Level {
@@ -1084,35 +1567,3142 @@ func (x *Anomaly) GetMessage() string {
 	return ""
 }
 
+// SupportsRevocationRequest asks about one kind of the manifest.
+type SupportsRevocationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SupportsRevocationRequest) Reset() {
+	*x = SupportsRevocationRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SupportsRevocationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SupportsRevocationRequest) ProtoMessage() {}
+
+func (x *SupportsRevocationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SupportsRevocationRequest.ProtoReflect.Descriptor instead.
+func (*SupportsRevocationRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SupportsRevocationRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+type SupportsRevocationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Supported     bool                   `protobuf:"varint,1,opt,name=supported,proto3" json:"supported,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SupportsRevocationResponse) Reset() {
+	*x = SupportsRevocationResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SupportsRevocationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SupportsRevocationResponse) ProtoMessage() {}
+
+func (x *SupportsRevocationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SupportsRevocationResponse.ProtoReflect.Descriptor instead.
+func (*SupportsRevocationResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SupportsRevocationResponse) GetSupported() bool {
+	if x != nil {
+		return x.Supported
+	}
+	return false
+}
+
+// RevokeRequest names one credential by what the manifest's revocation.needs
+// says: its handle, or its value.
+type RevokeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// handle is what the vender answered as IssueResponse.handle. Where issuing was
+	// broken off before an answer it is the grant's id, which the vender knew as
+	// host.grant.
+	Handle string `protobuf:"bytes,2,opt,name=handle,proto3" json:"handle,omitempty"`
+	// value is the credential, only if the manifest says that it is needed.
+	Value  []byte `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// idempotency_id is the same in every repetition of this revocation.
+	IdempotencyId string `protobuf:"bytes,5,opt,name=idempotency_id,json=idempotencyId,proto3" json:"idempotency_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRequest) Reset() {
+	*x = RevokeRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRequest) ProtoMessage() {}
+
+func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RevokeRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RevokeRequest) GetHandle() string {
+	if x != nil {
+		return x.Handle
+	}
+	return ""
+}
+
+func (x *RevokeRequest) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *RevokeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RevokeRequest) GetIdempotencyId() string {
+	if x != nil {
+		return x.IdempotencyId
+	}
+	return ""
+}
+
+type RevokeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// refusal is absent if the credential is revoked, or was already. With
+	// CODE_UNIMPLEMENTED a person must do it by hand; all else is repeated.
+	Refusal       *Refusal `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeResponse) Reset() {
+	*x = RevokeResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeResponse) ProtoMessage() {}
+
+func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
+func (*RevokeResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RevokeResponse) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+// NotifyRequest is one message to people. It holds no secret. Texts may come from
+// whoever reported something: they are data, not markup.
+type NotifyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EventId       string                 `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // of event: grant.revoked, grant.manual, ...
+	Urgency       Urgency                `protobuf:"varint,3,opt,name=urgency,proto3,enum=sallyport.plugin.v1.Urgency" json:"urgency,omitempty"`
+	Title         string                 `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`                                                                               // several lines of what is known, for receivers that show text
+	Fields        map[string]string      `protobuf:"bytes,6,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // the same as data: subject, grant, address, tags, ...
+	AtUnixMs      int64                  `protobuf:"varint,7,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyRequest) Reset() {
+	*x = NotifyRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyRequest) ProtoMessage() {}
+
+func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyRequest.ProtoReflect.Descriptor instead.
+func (*NotifyRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *NotifyRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *NotifyRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *NotifyRequest) GetUrgency() Urgency {
+	if x != nil {
+		return x.Urgency
+	}
+	return Urgency_URGENCY_UNSPECIFIED
+}
+
+func (x *NotifyRequest) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *NotifyRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *NotifyRequest) GetFields() map[string]string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
+type NotifyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// refusal is absent if the notification is delivered. CODE_INVALID and
+	// CODE_DENIED give it up; all else is repeated.
+	Refusal       *Refusal `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyResponse) Reset() {
+	*x = NotifyResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyResponse) ProtoMessage() {}
+
+func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyResponse.ProtoReflect.Descriptor instead.
+func (*NotifyResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *NotifyResponse) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+// JudgeRequest asks about one piece of evidence.
+type JudgeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is the kind of evidence: one of the manifest's list `evidence`.
+	Name     string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Evidence []byte `protobuf:"bytes,2,opt,name=evidence,proto3" json:"evidence,omitempty"` // JSON, as the workload sent it
+	// report_data and init_data are what the evidence must be bound to. Empty
+	// init_data: the workload sent none.
+	ReportData []byte `protobuf:"bytes,3,opt,name=report_data,json=reportData,proto3" json:"report_data,omitempty"`
+	InitData   []byte `protobuf:"bytes,4,opt,name=init_data,json=initData,proto3" json:"init_data,omitempty"`
+	// unbound leaves the two checks out, for somebody who looks at evidence offline;
+	// a server never sets it.
+	Unbound       bool  `protobuf:"varint,5,opt,name=unbound,proto3" json:"unbound,omitempty"`
+	AtUnixMs      int64 `protobuf:"varint,6,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"` // the time for which to judge
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JudgeRequest) Reset() {
+	*x = JudgeRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JudgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JudgeRequest) ProtoMessage() {}
+
+func (x *JudgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JudgeRequest.ProtoReflect.Descriptor instead.
+func (*JudgeRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *JudgeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JudgeRequest) GetEvidence() []byte {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *JudgeRequest) GetReportData() []byte {
+	if x != nil {
+		return x.ReportData
+	}
+	return nil
+}
+
+func (x *JudgeRequest) GetInitData() []byte {
+	if x != nil {
+		return x.InitData
+	}
+	return nil
+}
+
+func (x *JudgeRequest) GetUnbound() bool {
+	if x != nil {
+		return x.Unbound
+	}
+	return false
+}
+
+func (x *JudgeRequest) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
+// Check is one thing that the verifier looked at. None of it is secret.
+type Check struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // stable, for machines: report-signature
+	Expected      string                 `protobuf:"bytes,2,opt,name=expected,proto3" json:"expected,omitempty"`
+	Seen          string                 `protobuf:"bytes,3,opt,name=seen,proto3" json:"seen,omitempty"`
+	Result        Result                 `protobuf:"varint,4,opt,name=result,proto3,enum=sallyport.plugin.v1.Result" json:"result,omitempty"`
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`   // of a failure or a skip: what to do
+	Section       string                 `protobuf:"bytes,6,opt,name=section,proto3" json:"section,omitempty"` // of a specification
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Check) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Check) GetExpected() string {
+	if x != nil {
+		return x.Expected
+	}
+	return ""
+}
+
+func (x *Check) GetSeen() string {
+	if x != nil {
+		return x.Seen
+	}
+	return ""
+}
+
+func (x *Check) GetResult() Result {
+	if x != nil {
+		return x.Result
+	}
+	return Result_RESULT_UNSPECIFIED
+}
+
+func (x *Check) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Check) GetSection() string {
+	if x != nil {
+		return x.Section
+	}
+	return ""
+}
+
+type JudgeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// refusal is absent if the evidence is genuine and bound. CODE_INVALID: it is
+	// malformed; CODE_DENIED: not genuine or not bound; CODE_UNAVAILABLE: reference
+	// material is missing.
+	Refusal     *Refusal `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	DeviceClass Class    `protobuf:"varint,2,opt,name=device_class,json=deviceClass,proto3,enum=sallyport.plugin.v1.Class" json:"device_class,omitempty"`
+	Claims      []byte   `protobuf:"bytes,3,opt,name=claims,proto3" json:"claims,omitempty"` // a JSON object in UTF-8, for the appraisal policy
+	// report_data is the bound value as the evidence shows it. The host compares it
+	// with what it asked for.
+	ReportData []byte `protobuf:"bytes,4,opt,name=report_data,json=reportData,proto3" json:"report_data,omitempty"`
+	// init_data is set only if the evidence proves it.
+	InitData []byte `protobuf:"bytes,5,opt,name=init_data,json=initData,proto3" json:"init_data,omitempty"`
+	// checks are all that were made, in order. One that failed refuses the evidence,
+	// whatever else is said; so does an empty list.
+	Checks        []*Check `protobuf:"bytes,6,rep,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JudgeResponse) Reset() {
+	*x = JudgeResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JudgeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JudgeResponse) ProtoMessage() {}
+
+func (x *JudgeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JudgeResponse.ProtoReflect.Descriptor instead.
+func (*JudgeResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *JudgeResponse) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+func (x *JudgeResponse) GetDeviceClass() Class {
+	if x != nil {
+		return x.DeviceClass
+	}
+	return Class_CLASS_UNSPECIFIED
+}
+
+func (x *JudgeResponse) GetClaims() []byte {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *JudgeResponse) GetReportData() []byte {
+	if x != nil {
+		return x.ReportData
+	}
+	return nil
+}
+
+func (x *JudgeResponse) GetInitData() []byte {
+	if x != nil {
+		return x.InitData
+	}
+	return nil
+}
+
+func (x *JudgeResponse) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+type StartRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRequest) Reset() {
+	*x = StartRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRequest) ProtoMessage() {}
+
+func (x *StartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
+func (*StartRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{26}
+}
+
+type StartResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// error is empty, or says why the extension cannot work.
+	Error         string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartResponse) Reset() {
+	*x = StartResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartResponse) ProtoMessage() {}
+
+func (x *StartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
+func (*StartResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *StartResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type StopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopRequest) Reset() {
+	*x = StopRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopRequest) ProtoMessage() {}
+
+func (x *StopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
+func (*StopRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
+}
+
+type StopResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopResponse) Reset() {
+	*x = StopResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopResponse) ProtoMessage() {}
+
+func (x *StopResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
+func (*StopResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
+}
+
+// Header is one header of HTTP. Names are in lower case.
+type Header struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Header) Reset() {
+	*x = Header{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Header) ProtoMessage() {}
+
+func (x *Header) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Header.ProtoReflect.Descriptor instead.
+func (*Header) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Header) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Header) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Principal is who calls, after the host has authenticated it.
+type Principal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // agent, operator, workload, machine
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Principal) Reset() {
+	*x = Principal{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Principal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Principal) ProtoMessage() {}
+
+func (x *Principal) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Principal.ProtoReflect.Descriptor instead.
+func (*Principal) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Principal) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Principal) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Principal) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Principal) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+// RouteRequest is one HTTP request below the extension's prefix, authenticated and
+// authorised by the host. It never has Authorization or Cookie.
+type RouteRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Method    string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	Path      string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // below the prefix, as it came, escapes included; begins with /
+	Query     string                 `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	Headers   []*Header              `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	Principal *Principal             `protobuf:"bytes,5,opt,name=principal,proto3" json:"principal,omitempty"`
+	Body      []byte                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"` // all of it, or its beginning
+	// more: the body goes on in BodyChunk frames.
+	More          bool   `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`
+	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteRequest) Reset() {
+	*x = RouteRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteRequest) ProtoMessage() {}
+
+func (x *RouteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteRequest.ProtoReflect.Descriptor instead.
+func (*RouteRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RouteRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *RouteRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *RouteRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *RouteRequest) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *RouteRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// RouteResponse is the head of an answer and the beginning of its body.
+type RouteResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Status  uint32                 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"` // 200 to 599
+	Headers []*Header              `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
+	Body    []byte                 `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	// more: the body goes on in BodyChunk frames.
+	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteResponse) Reset() {
+	*x = RouteResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteResponse) ProtoMessage() {}
+
+func (x *RouteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteResponse.ProtoReflect.Descriptor instead.
+func (*RouteResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RouteResponse) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *RouteResponse) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *RouteResponse) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *RouteResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// BodyChunk is the next part of a body. A Refusal in its place breaks the answer
+// off.
+type BodyChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // false in the last one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BodyChunk) Reset() {
+	*x = BodyChunk{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BodyChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BodyChunk) ProtoMessage() {}
+
+func (x *BodyChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BodyChunk.ProtoReflect.Descriptor instead.
+func (*BodyChunk) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *BodyChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *BodyChunk) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Credit lets the other side send that many bytes more of the body. For each body
+// it may send 256 KiB without; what it sends beyond its credit breaks the call off.
+type Credit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bytes         uint32                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credit) Reset() {
+	*x = Credit{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credit) ProtoMessage() {}
+
+func (x *Credit) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credit.ProtoReflect.Descriptor instead.
+func (*Credit) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Credit) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// HookRequest tells an extension of an event that has happened. It comes at least
+// once, and for one subject in order.
+type HookRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // the same in every repetition
+	Position      uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"` // in the ledger
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`          // grant.issued, subject.revoked, ...
+	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`    // id of the subject that it concerns; may be empty
+	AtUnixMs      int64                  `protobuf:"varint,5,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	Data          []byte                 `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"` // a JSON object in UTF-8; never has a secret
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookRequest) Reset() {
+	*x = HookRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookRequest) ProtoMessage() {}
+
+func (x *HookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookRequest.ProtoReflect.Descriptor instead.
+func (*HookRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *HookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HookRequest) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *HookRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *HookRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *HookRequest) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
+func (x *HookRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type HookResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookResponse) Reset() {
+	*x = HookResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookResponse) ProtoMessage() {}
+
+func (x *HookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookResponse.ProtoReflect.Descriptor instead.
+func (*HookResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{37}
+}
+
+// GateRequest asks before something is decided. An allowance allows nothing that
+// policy did not; no answer in time is a denial.
+type GateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`         // release, ...
+	Question      []byte                 `protobuf:"bytes,2,opt,name=question,proto3" json:"question,omitempty"` // a JSON object in UTF-8: what policy was asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateRequest) Reset() {
+	*x = GateRequest{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateRequest) ProtoMessage() {}
+
+func (x *GateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateRequest.ProtoReflect.Descriptor instead.
+func (*GateRequest) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GateRequest) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *GateRequest) GetQuestion() []byte {
+	if x != nil {
+		return x.Question
+	}
+	return nil
+}
+
+type GateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Allow         bool                   `protobuf:"varint,1,opt,name=allow,proto3" json:"allow,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // shown to the caller: short, without secrets
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateResponse) Reset() {
+	*x = GateResponse{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateResponse) ProtoMessage() {}
+
+func (x *GateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateResponse.ProtoReflect.Descriptor instead.
+func (*GateResponse) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *GateResponse) GetAllow() bool {
+	if x != nil {
+		return x.Allow
+	}
+	return false
+}
+
+func (x *GateResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// HostAnswer is the host's side of Services.
+type HostAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // that of the call; 0 in the Welcome
+	// Types that are valid to be assigned to Body:
+	//
+	//	*HostAnswer_Welcome
+	//	*HostAnswer_Refusal
+	//	*HostAnswer_Done
+	//	*HostAnswer_KvValue
+	//	*HostAnswer_KvKeys
+	//	*HostAnswer_Rows
+	//	*HostAnswer_Affected
+	//	*HostAnswer_Raised
+	//	*HostAnswer_Vended
+	Body          isHostAnswer_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostAnswer) Reset() {
+	*x = HostAnswer{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostAnswer) ProtoMessage() {}
+
+func (x *HostAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostAnswer.ProtoReflect.Descriptor instead.
+func (*HostAnswer) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *HostAnswer) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *HostAnswer) GetBody() isHostAnswer_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetWelcome() *Welcome {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_Welcome); ok {
+			return x.Welcome
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetRefusal() *Refusal {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_Refusal); ok {
+			return x.Refusal
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetDone() *Done {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_Done); ok {
+			return x.Done
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetKvValue() *KvValue {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_KvValue); ok {
+			return x.KvValue
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetKvKeys() *KvKeys {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_KvKeys); ok {
+			return x.KvKeys
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetRows() *Rows {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_Rows); ok {
+			return x.Rows
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetAffected() *Affected {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_Affected); ok {
+			return x.Affected
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetRaised() *Raised {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_Raised); ok {
+			return x.Raised
+		}
+	}
+	return nil
+}
+
+func (x *HostAnswer) GetVended() *Vended {
+	if x != nil {
+		if x, ok := x.Body.(*HostAnswer_Vended); ok {
+			return x.Vended
+		}
+	}
+	return nil
+}
+
+type isHostAnswer_Body interface {
+	isHostAnswer_Body()
+}
+
+type HostAnswer_Welcome struct {
+	Welcome *Welcome `protobuf:"bytes,2,opt,name=welcome,proto3,oneof"` // the first message, and only that
+}
+
+type HostAnswer_Refusal struct {
+	// refusal: CODE_DENIED if the service was not granted.
+	Refusal *Refusal `protobuf:"bytes,3,opt,name=refusal,proto3,oneof"`
+}
+
+type HostAnswer_Done struct {
+	Done *Done `protobuf:"bytes,4,opt,name=done,proto3,oneof"` // log, kv_delete, emit
+}
+
+type HostAnswer_KvValue struct {
+	KvValue *KvValue `protobuf:"bytes,5,opt,name=kv_value,json=kvValue,proto3,oneof"` // kv_get, kv_put
+}
+
+type HostAnswer_KvKeys struct {
+	KvKeys *KvKeys `protobuf:"bytes,6,opt,name=kv_keys,json=kvKeys,proto3,oneof"`
+}
+
+type HostAnswer_Rows struct {
+	Rows *Rows `protobuf:"bytes,7,opt,name=rows,proto3,oneof"` // query
+}
+
+type HostAnswer_Affected struct {
+	Affected *Affected `protobuf:"bytes,8,opt,name=affected,proto3,oneof"` // exec
+}
+
+type HostAnswer_Raised struct {
+	Raised *Raised `protobuf:"bytes,9,opt,name=raised,proto3,oneof"`
+}
+
+type HostAnswer_Vended struct {
+	Vended *Vended `protobuf:"bytes,10,opt,name=vended,proto3,oneof"`
+}
+
+func (*HostAnswer_Welcome) isHostAnswer_Body() {}
+
+func (*HostAnswer_Refusal) isHostAnswer_Body() {}
+
+func (*HostAnswer_Done) isHostAnswer_Body() {}
+
+func (*HostAnswer_KvValue) isHostAnswer_Body() {}
+
+func (*HostAnswer_KvKeys) isHostAnswer_Body() {}
+
+func (*HostAnswer_Rows) isHostAnswer_Body() {}
+
+func (*HostAnswer_Affected) isHostAnswer_Body() {}
+
+func (*HostAnswer_Raised) isHostAnswer_Body() {}
+
+func (*HostAnswer_Vended) isHostAnswer_Body() {}
+
+// HostCall is one call of the plugin to the host.
+type HostCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id names the call on this stream: not zero, never used twice.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Body:
+	//
+	//	*HostCall_Log
+	//	*HostCall_KvGet
+	//	*HostCall_KvPut
+	//	*HostCall_KvDelete
+	//	*HostCall_KvList
+	//	*HostCall_Query
+	//	*HostCall_Exec
+	//	*HostCall_Emit
+	//	*HostCall_Raise
+	//	*HostCall_Vend
+	Body          isHostCall_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostCall) Reset() {
+	*x = HostCall{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostCall) ProtoMessage() {}
+
+func (x *HostCall) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostCall.ProtoReflect.Descriptor instead.
+func (*HostCall) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *HostCall) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *HostCall) GetBody() isHostCall_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *HostCall) GetLog() *Log {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_Log); ok {
+			return x.Log
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetKvGet() *KvGet {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_KvGet); ok {
+			return x.KvGet
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetKvPut() *KvPut {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_KvPut); ok {
+			return x.KvPut
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetKvDelete() *KvDelete {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_KvDelete); ok {
+			return x.KvDelete
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetKvList() *KvList {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_KvList); ok {
+			return x.KvList
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetQuery() *Query {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_Query); ok {
+			return x.Query
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetExec() *Exec {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_Exec); ok {
+			return x.Exec
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetEmit() *Emit {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_Emit); ok {
+			return x.Emit
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetRaise() *Raise {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_Raise); ok {
+			return x.Raise
+		}
+	}
+	return nil
+}
+
+func (x *HostCall) GetVend() *Vend {
+	if x != nil {
+		if x, ok := x.Body.(*HostCall_Vend); ok {
+			return x.Vend
+		}
+	}
+	return nil
+}
+
+type isHostCall_Body interface {
+	isHostCall_Body()
+}
+
+type HostCall_Log struct {
+	Log *Log `protobuf:"bytes,2,opt,name=log,proto3,oneof"` // service log
+}
+
+type HostCall_KvGet struct {
+	KvGet *KvGet `protobuf:"bytes,3,opt,name=kv_get,json=kvGet,proto3,oneof"` // service kv
+}
+
+type HostCall_KvPut struct {
+	KvPut *KvPut `protobuf:"bytes,4,opt,name=kv_put,json=kvPut,proto3,oneof"`
+}
+
+type HostCall_KvDelete struct {
+	KvDelete *KvDelete `protobuf:"bytes,5,opt,name=kv_delete,json=kvDelete,proto3,oneof"`
+}
+
+type HostCall_KvList struct {
+	KvList *KvList `protobuf:"bytes,6,opt,name=kv_list,json=kvList,proto3,oneof"`
+}
+
+type HostCall_Query struct {
+	Query *Query `protobuf:"bytes,7,opt,name=query,proto3,oneof"` // service database
+}
+
+type HostCall_Exec struct {
+	Exec *Exec `protobuf:"bytes,8,opt,name=exec,proto3,oneof"`
+}
+
+type HostCall_Emit struct {
+	Emit *Emit `protobuf:"bytes,9,opt,name=emit,proto3,oneof"` // service events
+}
+
+type HostCall_Raise struct {
+	Raise *Raise `protobuf:"bytes,10,opt,name=raise,proto3,oneof"` // service signals
+}
+
+type HostCall_Vend struct {
+	Vend *Vend `protobuf:"bytes,11,opt,name=vend,proto3,oneof"` // service vend, for the kinds that were granted
+}
+
+func (*HostCall_Log) isHostCall_Body() {}
+
+func (*HostCall_KvGet) isHostCall_Body() {}
+
+func (*HostCall_KvPut) isHostCall_Body() {}
+
+func (*HostCall_KvDelete) isHostCall_Body() {}
+
+func (*HostCall_KvList) isHostCall_Body() {}
+
+func (*HostCall_Query) isHostCall_Body() {}
+
+func (*HostCall_Exec) isHostCall_Body() {}
+
+func (*HostCall_Emit) isHostCall_Body() {}
+
+func (*HostCall_Raise) isHostCall_Body() {}
+
+func (*HostCall_Vend) isHostCall_Body() {}
+
+// Welcome says what was granted.
+type Welcome struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Services       []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"` // log, kv, database, events, signals, vend
+	VendKinds      []string               `protobuf:"bytes,2,rep,name=vend_kinds,json=vendKinds,proto3" json:"vend_kinds,omitempty"`
+	MaxOutstanding uint32                 `protobuf:"varint,3,opt,name=max_outstanding,json=maxOutstanding,proto3" json:"max_outstanding,omitempty"` // calls at a time; further ones are refused with CODE_EXHAUSTED
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Welcome) Reset() {
+	*x = Welcome{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Welcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Welcome) ProtoMessage() {}
+
+func (x *Welcome) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
+func (*Welcome) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Welcome) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *Welcome) GetVendKinds() []string {
+	if x != nil {
+		return x.VendKinds
+	}
+	return nil
+}
+
+func (x *Welcome) GetMaxOutstanding() uint32 {
+	if x != nil {
+		return x.MaxOutstanding
+	}
+	return 0
+}
+
+type Done struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Done) Reset() {
+	*x = Done{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Done) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Done) ProtoMessage() {}
+
+func (x *Done) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Done.ProtoReflect.Descriptor instead.
+func (*Done) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{43}
+}
+
+// Log writes a line to the host's log, under the plugin's name. Lines beyond the
+// host's rate are dropped, and counted.
+type Log struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         Log_Level              `protobuf:"varint,1,opt,name=level,proto3,enum=sallyport.plugin.v1.Log_Level" json:"level,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Fields        map[string]string      `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Log) Reset() {
+	*x = Log{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Log) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Log) ProtoMessage() {}
+
+func (x *Log) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Log.ProtoReflect.Descriptor instead.
+func (*Log) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Log) GetLevel() Log_Level {
+	if x != nil {
+		return x.Level
+	}
+	return Log_LEVEL_UNSPECIFIED
+}
+
+func (x *Log) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Log) GetFields() map[string]string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// KvGet reads a key of the plugin's own space. A key that is not there has
+// version 0.
+type KvGet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KvGet) Reset() {
+	*x = KvGet{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KvGet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KvGet) ProtoMessage() {}
+
+func (x *KvGet) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KvGet.ProtoReflect.Descriptor instead.
+func (*KvGet) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *KvGet) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// KvPut writes one, and answers with its new version. With if_version it does so
+// only if the key has that version now (0: is not there); else the answer is
+// CODE_CONFLICT.
+type KvPut struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`     // 1 to 256 bytes of UTF-8
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // at most 64 KiB
+	IfVersion     *uint64                `protobuf:"varint,3,opt,name=if_version,json=ifVersion,proto3,oneof" json:"if_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KvPut) Reset() {
+	*x = KvPut{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KvPut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KvPut) ProtoMessage() {}
+
+func (x *KvPut) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KvPut.ProtoReflect.Descriptor instead.
+func (*KvPut) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *KvPut) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *KvPut) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *KvPut) GetIfVersion() uint64 {
+	if x != nil && x.IfVersion != nil {
+		return *x.IfVersion
+	}
+	return 0
+}
+
+type KvDelete struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	IfVersion     *uint64                `protobuf:"varint,2,opt,name=if_version,json=ifVersion,proto3,oneof" json:"if_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KvDelete) Reset() {
+	*x = KvDelete{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KvDelete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KvDelete) ProtoMessage() {}
+
+func (x *KvDelete) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KvDelete.ProtoReflect.Descriptor instead.
+func (*KvDelete) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *KvDelete) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *KvDelete) GetIfVersion() uint64 {
+	if x != nil && x.IfVersion != nil {
+		return *x.IfVersion
+	}
+	return 0
+}
+
+// KvList lists keys with a prefix after a key, sorted by bytes.
+type KvList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0 and more than 1000 are 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KvList) Reset() {
+	*x = KvList{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KvList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KvList) ProtoMessage() {}
+
+func (x *KvList) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KvList.ProtoReflect.Descriptor instead.
+func (*KvList) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *KvList) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *KvList) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *KvList) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type KvValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         []byte                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"` // of kv_get
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KvValue) Reset() {
+	*x = KvValue{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KvValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KvValue) ProtoMessage() {}
+
+func (x *KvValue) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KvValue.ProtoReflect.Descriptor instead.
+func (*KvValue) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *KvValue) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *KvValue) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type KvKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []string               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KvKeys) Reset() {
+	*x = KvKeys{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KvKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KvKeys) ProtoMessage() {}
+
+func (x *KvKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KvKeys.ProtoReflect.Descriptor instead.
+func (*KvKeys) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *KvKeys) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *KvKeys) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Value is one value of the database.
+type Value struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Value:
+	//
+	//	*Value_Integer
+	//	*Value_Real
+	//	*Value_Text
+	//	*Value_Blob
+	Value         isValue_Value `protobuf_oneof:"value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Value) Reset() {
+	*x = Value{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Value) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Value) ProtoMessage() {}
+
+func (x *Value) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Value.ProtoReflect.Descriptor instead.
+func (*Value) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Value) GetValue() isValue_Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Value) GetInteger() int64 {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Integer); ok {
+			return x.Integer
+		}
+	}
+	return 0
+}
+
+func (x *Value) GetReal() float64 {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Real); ok {
+			return x.Real
+		}
+	}
+	return 0
+}
+
+func (x *Value) GetText() string {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *Value) GetBlob() []byte {
+	if x != nil {
+		if x, ok := x.Value.(*Value_Blob); ok {
+			return x.Blob
+		}
+	}
+	return nil
+}
+
+type isValue_Value interface {
+	isValue_Value()
+}
+
+type Value_Integer struct {
+	Integer int64 `protobuf:"varint,1,opt,name=integer,proto3,oneof"`
+}
+
+type Value_Real struct {
+	Real float64 `protobuf:"fixed64,2,opt,name=real,proto3,oneof"`
+}
+
+type Value_Text struct {
+	Text string `protobuf:"bytes,3,opt,name=text,proto3,oneof"`
+}
+
+type Value_Blob struct {
+	Blob []byte `protobuf:"bytes,4,opt,name=blob,proto3,oneof"`
+}
+
+func (*Value_Integer) isValue_Value() {}
+
+func (*Value_Real) isValue_Value() {}
+
+func (*Value_Text) isValue_Value() {}
+
+func (*Value_Blob) isValue_Value() {}
+
+// Statement is one SQL statement with its arguments, $1 and so on.
+type Statement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sql           string                 `protobuf:"bytes,1,opt,name=sql,proto3" json:"sql,omitempty"`
+	Arguments     []*Value               `protobuf:"bytes,2,rep,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Statement) Reset() {
+	*x = Statement{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Statement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Statement) ProtoMessage() {}
+
+func (x *Statement) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Statement.ProtoReflect.Descriptor instead.
+func (*Statement) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Statement) GetSql() string {
+	if x != nil {
+		return x.Sql
+	}
+	return ""
+}
+
+func (x *Statement) GetArguments() []*Value {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+// Query reads rows of the plugin's own database.
+type Query struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Statement     *Statement             `protobuf:"bytes,1,opt,name=statement,proto3" json:"statement,omitempty"`
+	MaxRows       uint32                 `protobuf:"varint,2,opt,name=max_rows,json=maxRows,proto3" json:"max_rows,omitempty"` // 0 and more than 10000 are 10000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Query) Reset() {
+	*x = Query{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Query) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Query) ProtoMessage() {}
+
+func (x *Query) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Query.ProtoReflect.Descriptor instead.
+func (*Query) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Query) GetStatement() *Statement {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+func (x *Query) GetMaxRows() uint32 {
+	if x != nil {
+		return x.MaxRows
+	}
+	return 0
+}
+
+type Row struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []*Value               `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Row) Reset() {
+	*x = Row{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Row) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Row) ProtoMessage() {}
+
+func (x *Row) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Row.ProtoReflect.Descriptor instead.
+func (*Row) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *Row) GetValues() []*Value {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+type Rows struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Columns       []string               `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	Rows          []*Row                 `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"` // there are more than max_rows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rows) Reset() {
+	*x = Rows{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rows) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rows) ProtoMessage() {}
+
+func (x *Rows) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rows.ProtoReflect.Descriptor instead.
+func (*Rows) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *Rows) GetColumns() []string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *Rows) GetRows() []*Row {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *Rows) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Exec runs statements in one transaction: all of them, or none.
+type Exec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Statements    []*Statement           `protobuf:"bytes,1,rep,name=statements,proto3" json:"statements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exec) Reset() {
+	*x = Exec{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exec) ProtoMessage() {}
+
+func (x *Exec) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exec.ProtoReflect.Descriptor instead.
+func (*Exec) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Exec) GetStatements() []*Statement {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+type Affected struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rows          []int64                `protobuf:"varint,1,rep,packed,name=rows,proto3" json:"rows,omitempty"` // of each statement
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Affected) Reset() {
+	*x = Affected{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Affected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Affected) ProtoMessage() {}
+
+func (x *Affected) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Affected.ProtoReflect.Descriptor instead.
+func (*Affected) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Affected) GetRows() []int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+// Emit records an event of type plugin.NAME.TYPE in the ledger.
+type Emit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`                                                                           // lower-case letters, digits, hyphens and dots, at most 64
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                                                                     // id of a subject, may be empty
+	Data          map[string]string      `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // at most 32 entries, 4 KiB together; no secrets
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Emit) Reset() {
+	*x = Emit{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Emit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Emit) ProtoMessage() {}
+
+func (x *Emit) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Emit.ProtoReflect.Descriptor instead.
+func (*Emit) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *Emit) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Emit) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Emit) GetData() map[string]string {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Raise reports a leaked credential: whatever matches is revoked.
+type Raise struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*Raise_Value
+	//	*Raise_Sha256
+	What     isRaise_What `protobuf_oneof:"what"`
+	Source   string       `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`     // what found it
+	Location string       `protobuf:"bytes,4,opt,name=location,proto3" json:"location,omitempty"` // where it was found
+	Reason   string       `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// idempotency_key: the same report under the same key is one report.
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Raise) Reset() {
+	*x = Raise{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Raise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Raise) ProtoMessage() {}
+
+func (x *Raise) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Raise.ProtoReflect.Descriptor instead.
+func (*Raise) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *Raise) GetWhat() isRaise_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *Raise) GetValue() []byte {
+	if x != nil {
+		if x, ok := x.What.(*Raise_Value); ok {
+			return x.Value
+		}
+	}
+	return nil
+}
+
+func (x *Raise) GetSha256() []byte {
+	if x != nil {
+		if x, ok := x.What.(*Raise_Sha256); ok {
+			return x.Sha256
+		}
+	}
+	return nil
+}
+
+func (x *Raise) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Raise) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *Raise) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Raise) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type isRaise_What interface {
+	isRaise_What()
+}
+
+type Raise_Value struct {
+	Value []byte `protobuf:"bytes,1,opt,name=value,proto3,oneof"`
+}
+
+type Raise_Sha256 struct {
+	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3,oneof"` // of the trimmed value
+}
+
+func (*Raise_Value) isRaise_What() {}
+
+func (*Raise_Sha256) isRaise_What() {}
+
+type Raised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        string                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"` // of the ledger
+	Matches       uint32                 `protobuf:"varint,2,opt,name=matches,proto3" json:"matches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Raised) Reset() {
+	*x = Raised{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Raised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Raised) ProtoMessage() {}
+
+func (x *Raised) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Raised.ProtoReflect.Descriptor instead.
+func (*Raised) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *Raised) GetRecord() string {
+	if x != nil {
+		return x.Record
+	}
+	return ""
+}
+
+func (x *Raised) GetMatches() uint32 {
+	if x != nil {
+		return x.Matches
+	}
+	return 0
+}
+
+// Vend asks for a credential, as a subject of the plugin's own; policy decides.
+type Vend struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Kind           string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Params         []byte                 `protobuf:"bytes,2,opt,name=params,proto3" json:"params,omitempty"` // a JSON object in UTF-8; empty means {}
+	TtlSeconds     int64                  `protobuf:"varint,3,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
+	IdempotencyKey string                 `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Vend) Reset() {
+	*x = Vend{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vend) ProtoMessage() {}
+
+func (x *Vend) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vend.ProtoReflect.Descriptor instead.
+func (*Vend) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *Vend) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Vend) GetParams() []byte {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *Vend) GetTtlSeconds() int64 {
+	if x != nil {
+		return x.TtlSeconds
+	}
+	return 0
+}
+
+func (x *Vend) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type Vended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grant         string                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	Scope         *Scope                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	Value         []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	ExpiresAtUnix int64                  `protobuf:"varint,4,opt,name=expires_at_unix,json=expiresAtUnix,proto3" json:"expires_at_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Vended) Reset() {
+	*x = Vended{}
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vended) ProtoMessage() {}
+
+func (x *Vended) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sallyport_plugin_v1_plugin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vended.ProtoReflect.Descriptor instead.
+func (*Vended) Descriptor() ([]byte, []int) {
+	return file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *Vended) GetGrant() string {
+	if x != nil {
+		return x.Grant
+	}
+	return ""
+}
+
+func (x *Vended) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *Vended) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Vended) GetExpiresAtUnix() int64 {
+	if x != nil {
+		return x.ExpiresAtUnix
+	}
+	return 0
+}
+
 var File_api_sallyport_plugin_v1_plugin_proto protoreflect.FileDescriptor
 
 const file_api_sallyport_plugin_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	"$api/sallyport/plugin/v1/plugin.proto\x12\x13sallyport.plugin.v1\"\r\n" +
-	"\vInfoRequest\"v\n" +
+	"\vInfoRequest\"\x8c\x01\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
 	"\x05kinds\x18\x03 \x03(\tR\x05kinds\x12\"\n" +
-	"\fcapabilities\x18\x04 \x03(\tR\fcapabilities\"W\n" +
+	"\fcapabilities\x18\x04 \x03(\tR\fcapabilities\x12\x14\n" +
+	"\x05roles\x18\x05 \x03(\tR\x05roles\"W\n" +
 	"\x10ConfigureRequest\x12\x16\n" +
 	"\x06config\x18\x01 \x01(\fR\x06config\x12+\n" +
 	"\x11host_capabilities\x18\x02 \x03(\tR\x10hostCapabilities\")\n" +
 	"\x11ConfigureResponse\x12\x14\n" +
-	"\x05error\x18\x01 \x01(\tR\x05error\"\xe9\x01\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\"D\n" +
+	"\n" +
+	"HostFrames\x126\n" +
+	"\x06frames\x18\x01 \x03(\v2\x1e.sallyport.plugin.v1.HostFrameR\x06frames\"H\n" +
+	"\fPluginFrames\x128\n" +
+	"\x06frames\x18\x01 \x03(\v2 .sallyport.plugin.v1.PluginFrameR\x06frames\"\x83\x04\n" +
 	"\tHostFrame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x02 \x01(\rR\ttimeoutMs\x125\n" +
 	"\x06cancel\x18\x03 \x01(\v2\x1b.sallyport.plugin.v1.CancelH\x00R\x06cancel\x123\n" +
 	"\x03vet\x18\x04 \x01(\v2\x1f.sallyport.plugin.v1.VetRequestH\x00R\x03vet\x129\n" +
-	"\x05issue\x18\x05 \x01(\v2!.sallyport.plugin.v1.IssueRequestH\x00R\x05issueB\x06\n" +
-	"\x04body\"\xd1\x01\n" +
+	"\x05issue\x18\x05 \x01(\v2!.sallyport.plugin.v1.IssueRequestH\x00R\x05issue\x129\n" +
+	"\x05route\x18\x06 \x01(\v2!.sallyport.plugin.v1.RouteRequestH\x00R\x05route\x126\n" +
+	"\x05chunk\x18\a \x01(\v2\x1e.sallyport.plugin.v1.BodyChunkH\x00R\x05chunk\x125\n" +
+	"\x06credit\x18\b \x01(\v2\x1b.sallyport.plugin.v1.CreditH\x00R\x06credit\x126\n" +
+	"\x04hook\x18\t \x01(\v2 .sallyport.plugin.v1.HookRequestH\x00R\x04hook\x126\n" +
+	"\x04gate\x18\n" +
+	" \x01(\v2 .sallyport.plugin.v1.GateRequestH\x00R\x04gateB\x06\n" +
+	"\x04body\"\xee\x03\n" +
 	"\vPluginFrame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x128\n" +
 	"\arefusal\x18\x02 \x01(\v2\x1c.sallyport.plugin.v1.RefusalH\x00R\arefusal\x124\n" +
 	"\x03vet\x18\x03 \x01(\v2 .sallyport.plugin.v1.VetResponseH\x00R\x03vet\x12:\n" +
-	"\x05issue\x18\x04 \x01(\v2\".sallyport.plugin.v1.IssueResponseH\x00R\x05issueB\x06\n" +
+	"\x05issue\x18\x04 \x01(\v2\".sallyport.plugin.v1.IssueResponseH\x00R\x05issue\x12:\n" +
+	"\x05route\x18\x05 \x01(\v2\".sallyport.plugin.v1.RouteResponseH\x00R\x05route\x126\n" +
+	"\x05chunk\x18\x06 \x01(\v2\x1e.sallyport.plugin.v1.BodyChunkH\x00R\x05chunk\x125\n" +
+	"\x06credit\x18\a \x01(\v2\x1b.sallyport.plugin.v1.CreditH\x00R\x06credit\x127\n" +
+	"\x04hook\x18\b \x01(\v2!.sallyport.plugin.v1.HookResponseH\x00R\x04hook\x127\n" +
+	"\x04gate\x18\t \x01(\v2!.sallyport.plugin.v1.GateResponseH\x00R\x04gateB\x06\n" +
 	"\x04body\"\b\n" +
 	"\x06Cancel\"P\n" +
 	"\aRefusal\x12-\n" +
@@ -1144,26 +4734,276 @@ const file_api_sallyport_plugin_v1_plugin_proto_rawDesc = "" +
 	"\aAnomaly\x120\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x1a.sallyport.plugin.v1.LevelR\x05level\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage*\x81\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"/\n" +
+	"\x19SupportsRevocationRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\":\n" +
+	"\x1aSupportsRevocationResponse\x12\x1c\n" +
+	"\tsupported\x18\x01 \x01(\bR\tsupported\"\x90\x01\n" +
+	"\rRevokeRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06handle\x18\x02 \x01(\tR\x06handle\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12%\n" +
+	"\x0eidempotency_id\x18\x05 \x01(\tR\ridempotencyId\"H\n" +
+	"\x0eRevokeResponse\x126\n" +
+	"\arefusal\x18\x01 \x01(\v2\x1c.sallyport.plugin.v1.RefusalR\arefusal\"\xc1\x02\n" +
+	"\rNotifyRequest\x12\x19\n" +
+	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x126\n" +
+	"\aurgency\x18\x03 \x01(\x0e2\x1c.sallyport.plugin.v1.UrgencyR\aurgency\x12\x14\n" +
+	"\x05title\x18\x04 \x01(\tR\x05title\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12F\n" +
+	"\x06fields\x18\x06 \x03(\v2..sallyport.plugin.v1.NotifyRequest.FieldsEntryR\x06fields\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\a \x01(\x03R\batUnixMs\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x0eNotifyResponse\x126\n" +
+	"\arefusal\x18\x01 \x01(\v2\x1c.sallyport.plugin.v1.RefusalR\arefusal\"\xb4\x01\n" +
+	"\fJudgeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bevidence\x18\x02 \x01(\fR\bevidence\x12\x1f\n" +
+	"\vreport_data\x18\x03 \x01(\fR\n" +
+	"reportData\x12\x1b\n" +
+	"\tinit_data\x18\x04 \x01(\fR\binitData\x12\x18\n" +
+	"\aunbound\x18\x05 \x01(\bR\aunbound\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\x06 \x01(\x03R\batUnixMs\"\xb2\x01\n" +
+	"\x05Check\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bexpected\x18\x02 \x01(\tR\bexpected\x12\x12\n" +
+	"\x04seen\x18\x03 \x01(\tR\x04seen\x123\n" +
+	"\x06result\x18\x04 \x01(\x0e2\x1b.sallyport.plugin.v1.ResultR\x06result\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\asection\x18\x06 \x01(\tR\asection\"\x90\x02\n" +
+	"\rJudgeResponse\x126\n" +
+	"\arefusal\x18\x01 \x01(\v2\x1c.sallyport.plugin.v1.RefusalR\arefusal\x12=\n" +
+	"\fdevice_class\x18\x02 \x01(\x0e2\x1a.sallyport.plugin.v1.ClassR\vdeviceClass\x12\x16\n" +
+	"\x06claims\x18\x03 \x01(\fR\x06claims\x12\x1f\n" +
+	"\vreport_data\x18\x04 \x01(\fR\n" +
+	"reportData\x12\x1b\n" +
+	"\tinit_data\x18\x05 \x01(\fR\binitData\x122\n" +
+	"\x06checks\x18\x06 \x03(\v2\x1a.sallyport.plugin.v1.CheckR\x06checks\"\x0e\n" +
+	"\fStartRequest\"%\n" +
+	"\rStartResponse\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\"\r\n" +
+	"\vStopRequest\"\x0e\n" +
+	"\fStopResponse\"2\n" +
+	"\x06Header\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"W\n" +
+	"\tPrincipal\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\"\x8c\x02\n" +
+	"\fRouteRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
+	"\x05query\x18\x03 \x01(\tR\x05query\x125\n" +
+	"\aheaders\x18\x04 \x03(\v2\x1b.sallyport.plugin.v1.HeaderR\aheaders\x12<\n" +
+	"\tprincipal\x18\x05 \x01(\v2\x1e.sallyport.plugin.v1.PrincipalR\tprincipal\x12\x12\n" +
+	"\x04body\x18\x06 \x01(\fR\x04body\x12\x12\n" +
+	"\x04more\x18\a \x01(\bR\x04more\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\b \x01(\tR\trequestId\"\x86\x01\n" +
+	"\rRouteResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x125\n" +
+	"\aheaders\x18\x02 \x03(\v2\x1b.sallyport.plugin.v1.HeaderR\aheaders\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"3\n" +
+	"\tBodyChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\x1e\n" +
+	"\x06Credit\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\rR\x05bytes\"\x99\x01\n" +
+	"\vHookRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x18\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\x05 \x01(\x03R\batUnixMs\x12\x12\n" +
+	"\x04data\x18\x06 \x01(\fR\x04data\"\x0e\n" +
+	"\fHookResponse\"=\n" +
+	"\vGateRequest\x12\x12\n" +
+	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x1a\n" +
+	"\bquestion\x18\x02 \x01(\fR\bquestion\"<\n" +
+	"\fGateResponse\x12\x14\n" +
+	"\x05allow\x18\x01 \x01(\bR\x05allow\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x98\x04\n" +
+	"\n" +
+	"HostAnswer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x128\n" +
+	"\awelcome\x18\x02 \x01(\v2\x1c.sallyport.plugin.v1.WelcomeH\x00R\awelcome\x128\n" +
+	"\arefusal\x18\x03 \x01(\v2\x1c.sallyport.plugin.v1.RefusalH\x00R\arefusal\x12/\n" +
+	"\x04done\x18\x04 \x01(\v2\x19.sallyport.plugin.v1.DoneH\x00R\x04done\x129\n" +
+	"\bkv_value\x18\x05 \x01(\v2\x1c.sallyport.plugin.v1.KvValueH\x00R\akvValue\x126\n" +
+	"\akv_keys\x18\x06 \x01(\v2\x1b.sallyport.plugin.v1.KvKeysH\x00R\x06kvKeys\x12/\n" +
+	"\x04rows\x18\a \x01(\v2\x19.sallyport.plugin.v1.RowsH\x00R\x04rows\x12;\n" +
+	"\baffected\x18\b \x01(\v2\x1d.sallyport.plugin.v1.AffectedH\x00R\baffected\x125\n" +
+	"\x06raised\x18\t \x01(\v2\x1b.sallyport.plugin.v1.RaisedH\x00R\x06raised\x125\n" +
+	"\x06vended\x18\n" +
+	" \x01(\v2\x1b.sallyport.plugin.v1.VendedH\x00R\x06vendedB\x06\n" +
+	"\x04body\"\xab\x04\n" +
+	"\bHostCall\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
+	"\x03log\x18\x02 \x01(\v2\x18.sallyport.plugin.v1.LogH\x00R\x03log\x123\n" +
+	"\x06kv_get\x18\x03 \x01(\v2\x1a.sallyport.plugin.v1.KvGetH\x00R\x05kvGet\x123\n" +
+	"\x06kv_put\x18\x04 \x01(\v2\x1a.sallyport.plugin.v1.KvPutH\x00R\x05kvPut\x12<\n" +
+	"\tkv_delete\x18\x05 \x01(\v2\x1d.sallyport.plugin.v1.KvDeleteH\x00R\bkvDelete\x126\n" +
+	"\akv_list\x18\x06 \x01(\v2\x1b.sallyport.plugin.v1.KvListH\x00R\x06kvList\x122\n" +
+	"\x05query\x18\a \x01(\v2\x1a.sallyport.plugin.v1.QueryH\x00R\x05query\x12/\n" +
+	"\x04exec\x18\b \x01(\v2\x19.sallyport.plugin.v1.ExecH\x00R\x04exec\x12/\n" +
+	"\x04emit\x18\t \x01(\v2\x19.sallyport.plugin.v1.EmitH\x00R\x04emit\x122\n" +
+	"\x05raise\x18\n" +
+	" \x01(\v2\x1a.sallyport.plugin.v1.RaiseH\x00R\x05raise\x12/\n" +
+	"\x04vend\x18\v \x01(\v2\x19.sallyport.plugin.v1.VendH\x00R\x04vendB\x06\n" +
+	"\x04body\"m\n" +
+	"\aWelcome\x12\x1a\n" +
+	"\bservices\x18\x01 \x03(\tR\bservices\x12\x1d\n" +
+	"\n" +
+	"vend_kinds\x18\x02 \x03(\tR\tvendKinds\x12'\n" +
+	"\x0fmax_outstanding\x18\x03 \x01(\rR\x0emaxOutstanding\"\x06\n" +
+	"\x04Done\"\xb0\x02\n" +
+	"\x03Log\x124\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x1e.sallyport.plugin.v1.Log.LevelR\x05level\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12<\n" +
+	"\x06fields\x18\x03 \x03(\v2$.sallyport.plugin.v1.Log.FieldsEntryR\x06fields\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
+	"\x05Level\x12\x15\n" +
+	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vLEVEL_DEBUG\x10\x01\x12\x0e\n" +
+	"\n" +
+	"LEVEL_INFO\x10\x02\x12\x0e\n" +
+	"\n" +
+	"LEVEL_WARN\x10\x03\x12\x0f\n" +
+	"\vLEVEL_ERROR\x10\x04\"\x19\n" +
+	"\x05KvGet\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\"b\n" +
+	"\x05KvPut\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\"\n" +
+	"\n" +
+	"if_version\x18\x03 \x01(\x04H\x00R\tifVersion\x88\x01\x01B\r\n" +
+	"\v_if_version\"O\n" +
+	"\bKvDelete\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\"\n" +
+	"\n" +
+	"if_version\x18\x02 \x01(\x04H\x00R\tifVersion\x88\x01\x01B\r\n" +
+	"\v_if_version\"L\n" +
+	"\x06KvList\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"9\n" +
+	"\aKvValue\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\fR\x05value\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"0\n" +
+	"\x06KvKeys\x12\x12\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"n\n" +
+	"\x05Value\x12\x1a\n" +
+	"\ainteger\x18\x01 \x01(\x03H\x00R\ainteger\x12\x14\n" +
+	"\x04real\x18\x02 \x01(\x01H\x00R\x04real\x12\x14\n" +
+	"\x04text\x18\x03 \x01(\tH\x00R\x04text\x12\x14\n" +
+	"\x04blob\x18\x04 \x01(\fH\x00R\x04blobB\a\n" +
+	"\x05value\"W\n" +
+	"\tStatement\x12\x10\n" +
+	"\x03sql\x18\x01 \x01(\tR\x03sql\x128\n" +
+	"\targuments\x18\x02 \x03(\v2\x1a.sallyport.plugin.v1.ValueR\targuments\"`\n" +
+	"\x05Query\x12<\n" +
+	"\tstatement\x18\x01 \x01(\v2\x1e.sallyport.plugin.v1.StatementR\tstatement\x12\x19\n" +
+	"\bmax_rows\x18\x02 \x01(\rR\amaxRows\"9\n" +
+	"\x03Row\x122\n" +
+	"\x06values\x18\x01 \x03(\v2\x1a.sallyport.plugin.v1.ValueR\x06values\"b\n" +
+	"\x04Rows\x12\x18\n" +
+	"\acolumns\x18\x01 \x03(\tR\acolumns\x12,\n" +
+	"\x04rows\x18\x02 \x03(\v2\x18.sallyport.plugin.v1.RowR\x04rows\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"F\n" +
+	"\x04Exec\x12>\n" +
+	"\n" +
+	"statements\x18\x01 \x03(\v2\x1e.sallyport.plugin.v1.StatementR\n" +
+	"statements\"\x1e\n" +
+	"\bAffected\x12\x12\n" +
+	"\x04rows\x18\x01 \x03(\x03R\x04rows\"\xa6\x01\n" +
+	"\x04Emit\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x127\n" +
+	"\x04data\x18\x03 \x03(\v2#.sallyport.plugin.v1.Emit.DataEntryR\x04data\x1a7\n" +
+	"\tDataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x01\n" +
+	"\x05Raise\x12\x16\n" +
+	"\x05value\x18\x01 \x01(\fH\x00R\x05value\x12\x18\n" +
+	"\x06sha256\x18\x02 \x01(\fH\x00R\x06sha256\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x1a\n" +
+	"\blocation\x18\x04 \x01(\tR\blocation\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKeyB\x06\n" +
+	"\x04what\":\n" +
+	"\x06Raised\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\tR\x06record\x12\x18\n" +
+	"\amatches\x18\x02 \x01(\rR\amatches\"|\n" +
+	"\x04Vend\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06params\x18\x02 \x01(\fR\x06params\x12\x1f\n" +
+	"\vttl_seconds\x18\x03 \x01(\x03R\n" +
+	"ttlSeconds\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"\x8e\x01\n" +
+	"\x06Vended\x12\x14\n" +
+	"\x05grant\x18\x01 \x01(\tR\x05grant\x120\n" +
+	"\x05scope\x18\x02 \x01(\v2\x1a.sallyport.plugin.v1.ScopeR\x05scope\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x12&\n" +
+	"\x0fexpires_at_unix\x18\x04 \x01(\x03R\rexpiresAtUnix*\xa8\x01\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fCODE_INVALID\x10\x01\x12\x0f\n" +
 	"\vCODE_DENIED\x10\x02\x12\x14\n" +
 	"\x10CODE_UNAVAILABLE\x10\x03\x12\x12\n" +
 	"\x0eCODE_EXHAUSTED\x10\x04\x12\x16\n" +
-	"\x12CODE_UNIMPLEMENTED\x10\x05*O\n" +
+	"\x12CODE_UNIMPLEMENTED\x10\x05\x12\x11\n" +
+	"\rCODE_CONFLICT\x10\x06\x12\x12\n" +
+	"\x0eCODE_NOT_FOUND\x10\a*O\n" +
 	"\x05Level\x12\x15\n" +
 	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"LEVEL_INFO\x10\x01\x12\x0e\n" +
 	"\n" +
 	"LEVEL_WARN\x10\x02\x12\x0f\n" +
-	"\vLEVEL_ALERT\x10\x032\xb1\x01\n" +
+	"\vLEVEL_ALERT\x10\x03*[\n" +
+	"\aUrgency\x12\x17\n" +
+	"\x13URGENCY_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vURGENCY_LOW\x10\x01\x12\x14\n" +
+	"\x10URGENCY_ELEVATED\x10\x02\x12\x10\n" +
+	"\fURGENCY_HIGH\x10\x03*N\n" +
+	"\x05Class\x12\x15\n" +
+	"\x11CLASS_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tCLASS_CPU\x10\x01\x12\r\n" +
+	"\tCLASS_GPU\x10\x02\x12\x10\n" +
+	"\fCLASS_SWITCH\x10\x03*S\n" +
+	"\x06Result\x12\x16\n" +
+	"\x12RESULT_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRESULT_PASS\x10\x01\x12\x0f\n" +
+	"\vRESULT_FAIL\x10\x02\x12\x0f\n" +
+	"\vRESULT_SKIP\x10\x032\xd2\x02\n" +
 	"\x06Plugin\x12K\n" +
 	"\x04Info\x12 .sallyport.plugin.v1.InfoRequest\x1a!.sallyport.plugin.v1.InfoResponse\x12Z\n" +
-	"\tConfigure\x12%.sallyport.plugin.v1.ConfigureRequest\x1a&.sallyport.plugin.v1.ConfigureResponse2W\n" +
-	"\x06Vender\x12M\n" +
-	"\x05Calls\x12\x1e.sallyport.plugin.v1.HostFrame\x1a .sallyport.plugin.v1.PluginFrame(\x010\x01BIZGgithub.com/sallyport-project/sallyport/api/sallyport/plugin/v1;pluginv1b\x06proto3"
+	"\tConfigure\x12%.sallyport.plugin.v1.ConfigureRequest\x1a&.sallyport.plugin.v1.ConfigureResponse\x12O\n" +
+	"\x05Calls\x12\x1f.sallyport.plugin.v1.HostFrames\x1a!.sallyport.plugin.v1.PluginFrames(\x010\x01\x12N\n" +
+	"\bServices\x12\x1f.sallyport.plugin.v1.HostAnswer\x1a\x1d.sallyport.plugin.v1.HostCall(\x010\x012\xd3\x01\n" +
+	"\aRevoker\x12u\n" +
+	"\x12SupportsRevocation\x12..sallyport.plugin.v1.SupportsRevocationRequest\x1a/.sallyport.plugin.v1.SupportsRevocationResponse\x12Q\n" +
+	"\x06Revoke\x12\".sallyport.plugin.v1.RevokeRequest\x1a#.sallyport.plugin.v1.RevokeResponse2]\n" +
+	"\bNotifier\x12Q\n" +
+	"\x06Notify\x12\".sallyport.plugin.v1.NotifyRequest\x1a#.sallyport.plugin.v1.NotifyResponse2Z\n" +
+	"\bVerifier\x12N\n" +
+	"\x05Judge\x12!.sallyport.plugin.v1.JudgeRequest\x1a\".sallyport.plugin.v1.JudgeResponse2\xa8\x01\n" +
+	"\tExtension\x12N\n" +
+	"\x05Start\x12!.sallyport.plugin.v1.StartRequest\x1a\".sallyport.plugin.v1.StartResponse\x12K\n" +
+	"\x04Stop\x12 .sallyport.plugin.v1.StopRequest\x1a!.sallyport.plugin.v1.StopResponseBIZGgithub.com/sallyport-project/sallyport/api/sallyport/plugin/v1;pluginv1b\x06proto3"
 
 var (
 	file_api_sallyport_plugin_v1_plugin_proto_rawDescOnce sync.Once
@@ -1177,52 +5017,172 @@ func file_api_sallyport_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 	return file_api_sallyport_plugin_v1_plugin_proto_rawDescData
 }
 
-var file_api_sallyport_plugin_v1_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_sallyport_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_api_sallyport_plugin_v1_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_api_sallyport_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_api_sallyport_plugin_v1_plugin_proto_goTypes = []any{
-	(Code)(0),                 // 0: sallyport.plugin.v1.Code
-	(Level)(0),                // 1: sallyport.plugin.v1.Level
-	(*InfoRequest)(nil),       // 2: sallyport.plugin.v1.InfoRequest
-	(*InfoResponse)(nil),      // 3: sallyport.plugin.v1.InfoResponse
-	(*ConfigureRequest)(nil),  // 4: sallyport.plugin.v1.ConfigureRequest
-	(*ConfigureResponse)(nil), // 5: sallyport.plugin.v1.ConfigureResponse
-	(*HostFrame)(nil),         // 6: sallyport.plugin.v1.HostFrame
-	(*PluginFrame)(nil),       // 7: sallyport.plugin.v1.PluginFrame
-	(*Cancel)(nil),            // 8: sallyport.plugin.v1.Cancel
-	(*Refusal)(nil),           // 9: sallyport.plugin.v1.Refusal
-	(*Scope)(nil),             // 10: sallyport.plugin.v1.Scope
-	(*Bounds)(nil),            // 11: sallyport.plugin.v1.Bounds
-	(*VetRequest)(nil),        // 12: sallyport.plugin.v1.VetRequest
-	(*VetResponse)(nil),       // 13: sallyport.plugin.v1.VetResponse
-	(*IssueRequest)(nil),      // 14: sallyport.plugin.v1.IssueRequest
-	(*IssueResponse)(nil),     // 15: sallyport.plugin.v1.IssueResponse
-	(*Anomaly)(nil),           // 16: sallyport.plugin.v1.Anomaly
+	(Code)(0),                          // 0: sallyport.plugin.v1.Code
+	(Level)(0),                         // 1: sallyport.plugin.v1.Level
+	(Urgency)(0),                       // 2: sallyport.plugin.v1.Urgency
+	(Class)(0),                         // 3: sallyport.plugin.v1.Class
+	(Result)(0),                        // 4: sallyport.plugin.v1.Result
+	(Log_Level)(0),                     // 5: sallyport.plugin.v1.Log.Level
+	(*InfoRequest)(nil),                // 6: sallyport.plugin.v1.InfoRequest
+	(*InfoResponse)(nil),               // 7: sallyport.plugin.v1.InfoResponse
+	(*ConfigureRequest)(nil),           // 8: sallyport.plugin.v1.ConfigureRequest
+	(*ConfigureResponse)(nil),          // 9: sallyport.plugin.v1.ConfigureResponse
+	(*HostFrames)(nil),                 // 10: sallyport.plugin.v1.HostFrames
+	(*PluginFrames)(nil),               // 11: sallyport.plugin.v1.PluginFrames
+	(*HostFrame)(nil),                  // 12: sallyport.plugin.v1.HostFrame
+	(*PluginFrame)(nil),                // 13: sallyport.plugin.v1.PluginFrame
+	(*Cancel)(nil),                     // 14: sallyport.plugin.v1.Cancel
+	(*Refusal)(nil),                    // 15: sallyport.plugin.v1.Refusal
+	(*Scope)(nil),                      // 16: sallyport.plugin.v1.Scope
+	(*Bounds)(nil),                     // 17: sallyport.plugin.v1.Bounds
+	(*VetRequest)(nil),                 // 18: sallyport.plugin.v1.VetRequest
+	(*VetResponse)(nil),                // 19: sallyport.plugin.v1.VetResponse
+	(*IssueRequest)(nil),               // 20: sallyport.plugin.v1.IssueRequest
+	(*IssueResponse)(nil),              // 21: sallyport.plugin.v1.IssueResponse
+	(*Anomaly)(nil),                    // 22: sallyport.plugin.v1.Anomaly
+	(*SupportsRevocationRequest)(nil),  // 23: sallyport.plugin.v1.SupportsRevocationRequest
+	(*SupportsRevocationResponse)(nil), // 24: sallyport.plugin.v1.SupportsRevocationResponse
+	(*RevokeRequest)(nil),              // 25: sallyport.plugin.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 26: sallyport.plugin.v1.RevokeResponse
+	(*NotifyRequest)(nil),              // 27: sallyport.plugin.v1.NotifyRequest
+	(*NotifyResponse)(nil),             // 28: sallyport.plugin.v1.NotifyResponse
+	(*JudgeRequest)(nil),               // 29: sallyport.plugin.v1.JudgeRequest
+	(*Check)(nil),                      // 30: sallyport.plugin.v1.Check
+	(*JudgeResponse)(nil),              // 31: sallyport.plugin.v1.JudgeResponse
+	(*StartRequest)(nil),               // 32: sallyport.plugin.v1.StartRequest
+	(*StartResponse)(nil),              // 33: sallyport.plugin.v1.StartResponse
+	(*StopRequest)(nil),                // 34: sallyport.plugin.v1.StopRequest
+	(*StopResponse)(nil),               // 35: sallyport.plugin.v1.StopResponse
+	(*Header)(nil),                     // 36: sallyport.plugin.v1.Header
+	(*Principal)(nil),                  // 37: sallyport.plugin.v1.Principal
+	(*RouteRequest)(nil),               // 38: sallyport.plugin.v1.RouteRequest
+	(*RouteResponse)(nil),              // 39: sallyport.plugin.v1.RouteResponse
+	(*BodyChunk)(nil),                  // 40: sallyport.plugin.v1.BodyChunk
+	(*Credit)(nil),                     // 41: sallyport.plugin.v1.Credit
+	(*HookRequest)(nil),                // 42: sallyport.plugin.v1.HookRequest
+	(*HookResponse)(nil),               // 43: sallyport.plugin.v1.HookResponse
+	(*GateRequest)(nil),                // 44: sallyport.plugin.v1.GateRequest
+	(*GateResponse)(nil),               // 45: sallyport.plugin.v1.GateResponse
+	(*HostAnswer)(nil),                 // 46: sallyport.plugin.v1.HostAnswer
+	(*HostCall)(nil),                   // 47: sallyport.plugin.v1.HostCall
+	(*Welcome)(nil),                    // 48: sallyport.plugin.v1.Welcome
+	(*Done)(nil),                       // 49: sallyport.plugin.v1.Done
+	(*Log)(nil),                        // 50: sallyport.plugin.v1.Log
+	(*KvGet)(nil),                      // 51: sallyport.plugin.v1.KvGet
+	(*KvPut)(nil),                      // 52: sallyport.plugin.v1.KvPut
+	(*KvDelete)(nil),                   // 53: sallyport.plugin.v1.KvDelete
+	(*KvList)(nil),                     // 54: sallyport.plugin.v1.KvList
+	(*KvValue)(nil),                    // 55: sallyport.plugin.v1.KvValue
+	(*KvKeys)(nil),                     // 56: sallyport.plugin.v1.KvKeys
+	(*Value)(nil),                      // 57: sallyport.plugin.v1.Value
+	(*Statement)(nil),                  // 58: sallyport.plugin.v1.Statement
+	(*Query)(nil),                      // 59: sallyport.plugin.v1.Query
+	(*Row)(nil),                        // 60: sallyport.plugin.v1.Row
+	(*Rows)(nil),                       // 61: sallyport.plugin.v1.Rows
+	(*Exec)(nil),                       // 62: sallyport.plugin.v1.Exec
+	(*Affected)(nil),                   // 63: sallyport.plugin.v1.Affected
+	(*Emit)(nil),                       // 64: sallyport.plugin.v1.Emit
+	(*Raise)(nil),                      // 65: sallyport.plugin.v1.Raise
+	(*Raised)(nil),                     // 66: sallyport.plugin.v1.Raised
+	(*Vend)(nil),                       // 67: sallyport.plugin.v1.Vend
+	(*Vended)(nil),                     // 68: sallyport.plugin.v1.Vended
+	nil,                                // 69: sallyport.plugin.v1.NotifyRequest.FieldsEntry
+	nil,                                // 70: sallyport.plugin.v1.Log.FieldsEntry
+	nil,                                // 71: sallyport.plugin.v1.Emit.DataEntry
 }
 var file_api_sallyport_plugin_v1_plugin_proto_depIdxs = []int32{
-	8,  // 0: sallyport.plugin.v1.HostFrame.cancel:type_name -> sallyport.plugin.v1.Cancel
-	12, // 1: sallyport.plugin.v1.HostFrame.vet:type_name -> sallyport.plugin.v1.VetRequest
-	14, // 2: sallyport.plugin.v1.HostFrame.issue:type_name -> sallyport.plugin.v1.IssueRequest
-	9,  // 3: sallyport.plugin.v1.PluginFrame.refusal:type_name -> sallyport.plugin.v1.Refusal
-	13, // 4: sallyport.plugin.v1.PluginFrame.vet:type_name -> sallyport.plugin.v1.VetResponse
-	15, // 5: sallyport.plugin.v1.PluginFrame.issue:type_name -> sallyport.plugin.v1.IssueResponse
-	0,  // 6: sallyport.plugin.v1.Refusal.code:type_name -> sallyport.plugin.v1.Code
-	10, // 7: sallyport.plugin.v1.VetRequest.scope:type_name -> sallyport.plugin.v1.Scope
-	10, // 8: sallyport.plugin.v1.IssueRequest.requested:type_name -> sallyport.plugin.v1.Scope
-	11, // 9: sallyport.plugin.v1.IssueRequest.bounds:type_name -> sallyport.plugin.v1.Bounds
-	10, // 10: sallyport.plugin.v1.IssueResponse.scope:type_name -> sallyport.plugin.v1.Scope
-	16, // 11: sallyport.plugin.v1.IssueResponse.anomalies:type_name -> sallyport.plugin.v1.Anomaly
-	1,  // 12: sallyport.plugin.v1.Anomaly.level:type_name -> sallyport.plugin.v1.Level
-	2,  // 13: sallyport.plugin.v1.Plugin.Info:input_type -> sallyport.plugin.v1.InfoRequest
-	4,  // 14: sallyport.plugin.v1.Plugin.Configure:input_type -> sallyport.plugin.v1.ConfigureRequest
-	6,  // 15: sallyport.plugin.v1.Vender.Calls:input_type -> sallyport.plugin.v1.HostFrame
-	3,  // 16: sallyport.plugin.v1.Plugin.Info:output_type -> sallyport.plugin.v1.InfoResponse
-	5,  // 17: sallyport.plugin.v1.Plugin.Configure:output_type -> sallyport.plugin.v1.ConfigureResponse
-	7,  // 18: sallyport.plugin.v1.Vender.Calls:output_type -> sallyport.plugin.v1.PluginFrame
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 0: sallyport.plugin.v1.HostFrames.frames:type_name -> sallyport.plugin.v1.HostFrame
+	13, // 1: sallyport.plugin.v1.PluginFrames.frames:type_name -> sallyport.plugin.v1.PluginFrame
+	14, // 2: sallyport.plugin.v1.HostFrame.cancel:type_name -> sallyport.plugin.v1.Cancel
+	18, // 3: sallyport.plugin.v1.HostFrame.vet:type_name -> sallyport.plugin.v1.VetRequest
+	20, // 4: sallyport.plugin.v1.HostFrame.issue:type_name -> sallyport.plugin.v1.IssueRequest
+	38, // 5: sallyport.plugin.v1.HostFrame.route:type_name -> sallyport.plugin.v1.RouteRequest
+	40, // 6: sallyport.plugin.v1.HostFrame.chunk:type_name -> sallyport.plugin.v1.BodyChunk
+	41, // 7: sallyport.plugin.v1.HostFrame.credit:type_name -> sallyport.plugin.v1.Credit
+	42, // 8: sallyport.plugin.v1.HostFrame.hook:type_name -> sallyport.plugin.v1.HookRequest
+	44, // 9: sallyport.plugin.v1.HostFrame.gate:type_name -> sallyport.plugin.v1.GateRequest
+	15, // 10: sallyport.plugin.v1.PluginFrame.refusal:type_name -> sallyport.plugin.v1.Refusal
+	19, // 11: sallyport.plugin.v1.PluginFrame.vet:type_name -> sallyport.plugin.v1.VetResponse
+	21, // 12: sallyport.plugin.v1.PluginFrame.issue:type_name -> sallyport.plugin.v1.IssueResponse
+	39, // 13: sallyport.plugin.v1.PluginFrame.route:type_name -> sallyport.plugin.v1.RouteResponse
+	40, // 14: sallyport.plugin.v1.PluginFrame.chunk:type_name -> sallyport.plugin.v1.BodyChunk
+	41, // 15: sallyport.plugin.v1.PluginFrame.credit:type_name -> sallyport.plugin.v1.Credit
+	43, // 16: sallyport.plugin.v1.PluginFrame.hook:type_name -> sallyport.plugin.v1.HookResponse
+	45, // 17: sallyport.plugin.v1.PluginFrame.gate:type_name -> sallyport.plugin.v1.GateResponse
+	0,  // 18: sallyport.plugin.v1.Refusal.code:type_name -> sallyport.plugin.v1.Code
+	16, // 19: sallyport.plugin.v1.VetRequest.scope:type_name -> sallyport.plugin.v1.Scope
+	16, // 20: sallyport.plugin.v1.IssueRequest.requested:type_name -> sallyport.plugin.v1.Scope
+	17, // 21: sallyport.plugin.v1.IssueRequest.bounds:type_name -> sallyport.plugin.v1.Bounds
+	16, // 22: sallyport.plugin.v1.IssueResponse.scope:type_name -> sallyport.plugin.v1.Scope
+	22, // 23: sallyport.plugin.v1.IssueResponse.anomalies:type_name -> sallyport.plugin.v1.Anomaly
+	1,  // 24: sallyport.plugin.v1.Anomaly.level:type_name -> sallyport.plugin.v1.Level
+	15, // 25: sallyport.plugin.v1.RevokeResponse.refusal:type_name -> sallyport.plugin.v1.Refusal
+	2,  // 26: sallyport.plugin.v1.NotifyRequest.urgency:type_name -> sallyport.plugin.v1.Urgency
+	69, // 27: sallyport.plugin.v1.NotifyRequest.fields:type_name -> sallyport.plugin.v1.NotifyRequest.FieldsEntry
+	15, // 28: sallyport.plugin.v1.NotifyResponse.refusal:type_name -> sallyport.plugin.v1.Refusal
+	4,  // 29: sallyport.plugin.v1.Check.result:type_name -> sallyport.plugin.v1.Result
+	15, // 30: sallyport.plugin.v1.JudgeResponse.refusal:type_name -> sallyport.plugin.v1.Refusal
+	3,  // 31: sallyport.plugin.v1.JudgeResponse.device_class:type_name -> sallyport.plugin.v1.Class
+	30, // 32: sallyport.plugin.v1.JudgeResponse.checks:type_name -> sallyport.plugin.v1.Check
+	36, // 33: sallyport.plugin.v1.RouteRequest.headers:type_name -> sallyport.plugin.v1.Header
+	37, // 34: sallyport.plugin.v1.RouteRequest.principal:type_name -> sallyport.plugin.v1.Principal
+	36, // 35: sallyport.plugin.v1.RouteResponse.headers:type_name -> sallyport.plugin.v1.Header
+	48, // 36: sallyport.plugin.v1.HostAnswer.welcome:type_name -> sallyport.plugin.v1.Welcome
+	15, // 37: sallyport.plugin.v1.HostAnswer.refusal:type_name -> sallyport.plugin.v1.Refusal
+	49, // 38: sallyport.plugin.v1.HostAnswer.done:type_name -> sallyport.plugin.v1.Done
+	55, // 39: sallyport.plugin.v1.HostAnswer.kv_value:type_name -> sallyport.plugin.v1.KvValue
+	56, // 40: sallyport.plugin.v1.HostAnswer.kv_keys:type_name -> sallyport.plugin.v1.KvKeys
+	61, // 41: sallyport.plugin.v1.HostAnswer.rows:type_name -> sallyport.plugin.v1.Rows
+	63, // 42: sallyport.plugin.v1.HostAnswer.affected:type_name -> sallyport.plugin.v1.Affected
+	66, // 43: sallyport.plugin.v1.HostAnswer.raised:type_name -> sallyport.plugin.v1.Raised
+	68, // 44: sallyport.plugin.v1.HostAnswer.vended:type_name -> sallyport.plugin.v1.Vended
+	50, // 45: sallyport.plugin.v1.HostCall.log:type_name -> sallyport.plugin.v1.Log
+	51, // 46: sallyport.plugin.v1.HostCall.kv_get:type_name -> sallyport.plugin.v1.KvGet
+	52, // 47: sallyport.plugin.v1.HostCall.kv_put:type_name -> sallyport.plugin.v1.KvPut
+	53, // 48: sallyport.plugin.v1.HostCall.kv_delete:type_name -> sallyport.plugin.v1.KvDelete
+	54, // 49: sallyport.plugin.v1.HostCall.kv_list:type_name -> sallyport.plugin.v1.KvList
+	59, // 50: sallyport.plugin.v1.HostCall.query:type_name -> sallyport.plugin.v1.Query
+	62, // 51: sallyport.plugin.v1.HostCall.exec:type_name -> sallyport.plugin.v1.Exec
+	64, // 52: sallyport.plugin.v1.HostCall.emit:type_name -> sallyport.plugin.v1.Emit
+	65, // 53: sallyport.plugin.v1.HostCall.raise:type_name -> sallyport.plugin.v1.Raise
+	67, // 54: sallyport.plugin.v1.HostCall.vend:type_name -> sallyport.plugin.v1.Vend
+	5,  // 55: sallyport.plugin.v1.Log.level:type_name -> sallyport.plugin.v1.Log.Level
+	70, // 56: sallyport.plugin.v1.Log.fields:type_name -> sallyport.plugin.v1.Log.FieldsEntry
+	57, // 57: sallyport.plugin.v1.Statement.arguments:type_name -> sallyport.plugin.v1.Value
+	58, // 58: sallyport.plugin.v1.Query.statement:type_name -> sallyport.plugin.v1.Statement
+	57, // 59: sallyport.plugin.v1.Row.values:type_name -> sallyport.plugin.v1.Value
+	60, // 60: sallyport.plugin.v1.Rows.rows:type_name -> sallyport.plugin.v1.Row
+	58, // 61: sallyport.plugin.v1.Exec.statements:type_name -> sallyport.plugin.v1.Statement
+	71, // 62: sallyport.plugin.v1.Emit.data:type_name -> sallyport.plugin.v1.Emit.DataEntry
+	16, // 63: sallyport.plugin.v1.Vended.scope:type_name -> sallyport.plugin.v1.Scope
+	6,  // 64: sallyport.plugin.v1.Plugin.Info:input_type -> sallyport.plugin.v1.InfoRequest
+	8,  // 65: sallyport.plugin.v1.Plugin.Configure:input_type -> sallyport.plugin.v1.ConfigureRequest
+	10, // 66: sallyport.plugin.v1.Plugin.Calls:input_type -> sallyport.plugin.v1.HostFrames
+	46, // 67: sallyport.plugin.v1.Plugin.Services:input_type -> sallyport.plugin.v1.HostAnswer
+	23, // 68: sallyport.plugin.v1.Revoker.SupportsRevocation:input_type -> sallyport.plugin.v1.SupportsRevocationRequest
+	25, // 69: sallyport.plugin.v1.Revoker.Revoke:input_type -> sallyport.plugin.v1.RevokeRequest
+	27, // 70: sallyport.plugin.v1.Notifier.Notify:input_type -> sallyport.plugin.v1.NotifyRequest
+	29, // 71: sallyport.plugin.v1.Verifier.Judge:input_type -> sallyport.plugin.v1.JudgeRequest
+	32, // 72: sallyport.plugin.v1.Extension.Start:input_type -> sallyport.plugin.v1.StartRequest
+	34, // 73: sallyport.plugin.v1.Extension.Stop:input_type -> sallyport.plugin.v1.StopRequest
+	7,  // 74: sallyport.plugin.v1.Plugin.Info:output_type -> sallyport.plugin.v1.InfoResponse
+	9,  // 75: sallyport.plugin.v1.Plugin.Configure:output_type -> sallyport.plugin.v1.ConfigureResponse
+	11, // 76: sallyport.plugin.v1.Plugin.Calls:output_type -> sallyport.plugin.v1.PluginFrames
+	47, // 77: sallyport.plugin.v1.Plugin.Services:output_type -> sallyport.plugin.v1.HostCall
+	24, // 78: sallyport.plugin.v1.Revoker.SupportsRevocation:output_type -> sallyport.plugin.v1.SupportsRevocationResponse
+	26, // 79: sallyport.plugin.v1.Revoker.Revoke:output_type -> sallyport.plugin.v1.RevokeResponse
+	28, // 80: sallyport.plugin.v1.Notifier.Notify:output_type -> sallyport.plugin.v1.NotifyResponse
+	31, // 81: sallyport.plugin.v1.Verifier.Judge:output_type -> sallyport.plugin.v1.JudgeResponse
+	33, // 82: sallyport.plugin.v1.Extension.Start:output_type -> sallyport.plugin.v1.StartResponse
+	35, // 83: sallyport.plugin.v1.Extension.Stop:output_type -> sallyport.plugin.v1.StopResponse
+	74, // [74:84] is the sub-list for method output_type
+	64, // [64:74] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_api_sallyport_plugin_v1_plugin_proto_init() }
@@ -1230,25 +5190,70 @@ func file_api_sallyport_plugin_v1_plugin_proto_init() {
 	if File_api_sallyport_plugin_v1_plugin_proto != nil {
 		return
 	}
-	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[4].OneofWrappers = []any{
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[6].OneofWrappers = []any{
 		(*HostFrame_Cancel)(nil),
 		(*HostFrame_Vet)(nil),
 		(*HostFrame_Issue)(nil),
+		(*HostFrame_Route)(nil),
+		(*HostFrame_Chunk)(nil),
+		(*HostFrame_Credit)(nil),
+		(*HostFrame_Hook)(nil),
+		(*HostFrame_Gate)(nil),
 	}
-	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[5].OneofWrappers = []any{
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[7].OneofWrappers = []any{
 		(*PluginFrame_Refusal)(nil),
 		(*PluginFrame_Vet)(nil),
 		(*PluginFrame_Issue)(nil),
+		(*PluginFrame_Route)(nil),
+		(*PluginFrame_Chunk)(nil),
+		(*PluginFrame_Credit)(nil),
+		(*PluginFrame_Hook)(nil),
+		(*PluginFrame_Gate)(nil),
+	}
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[40].OneofWrappers = []any{
+		(*HostAnswer_Welcome)(nil),
+		(*HostAnswer_Refusal)(nil),
+		(*HostAnswer_Done)(nil),
+		(*HostAnswer_KvValue)(nil),
+		(*HostAnswer_KvKeys)(nil),
+		(*HostAnswer_Rows)(nil),
+		(*HostAnswer_Affected)(nil),
+		(*HostAnswer_Raised)(nil),
+		(*HostAnswer_Vended)(nil),
+	}
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[41].OneofWrappers = []any{
+		(*HostCall_Log)(nil),
+		(*HostCall_KvGet)(nil),
+		(*HostCall_KvPut)(nil),
+		(*HostCall_KvDelete)(nil),
+		(*HostCall_KvList)(nil),
+		(*HostCall_Query)(nil),
+		(*HostCall_Exec)(nil),
+		(*HostCall_Emit)(nil),
+		(*HostCall_Raise)(nil),
+		(*HostCall_Vend)(nil),
+	}
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[46].OneofWrappers = []any{}
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[47].OneofWrappers = []any{}
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[51].OneofWrappers = []any{
+		(*Value_Integer)(nil),
+		(*Value_Real)(nil),
+		(*Value_Text)(nil),
+		(*Value_Blob)(nil),
+	}
+	file_api_sallyport_plugin_v1_plugin_proto_msgTypes[59].OneofWrappers = []any{
+		(*Raise_Value)(nil),
+		(*Raise_Sha256)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_sallyport_plugin_v1_plugin_proto_rawDesc), len(file_api_sallyport_plugin_v1_plugin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   15,
+			NumEnums:      6,
+			NumMessages:   66,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   5,
 		},
 		GoTypes:           file_api_sallyport_plugin_v1_plugin_proto_goTypes,
 		DependencyIndexes: file_api_sallyport_plugin_v1_plugin_proto_depIdxs,

@@ -11,11 +11,12 @@
 //      reused and never change meaning. What goes is marked `reserved`.
 //   2. New fields, RPCs and oneof cases may come at any time. Both sides
 //      tolerate unknown fields. A plugin answers a frame whose body it does not
-//      know with a Refusal of code CODE_UNIMPLEMENTED; a host drops a frame
-//      whose id it does not know, and treats a body it does not know as a
-//      broken plugin.
+//      know with a Refusal of code CODE_UNIMPLEMENTED, and so does a host a call
+//      for a service that it does not know. A host drops a frame whose id it
+//      does not know, and treats a body it does not know as a broken plugin.
 //   3. A peer uses what is optional only after the other one announced it:
-//      InfoResponse.capabilities and ConfigureRequest.host_capabilities.
+//      InfoResponse.capabilities, ConfigureRequest.host_capabilities and
+//      HostAnswer.welcome.
 //   4. An RPC that a plugin does not implement (UNIMPLEMENTED) is absent, not
 //      broken.
 //   5. A change that cannot be made this way is a new package,
@@ -26,7 +27,8 @@
 // 64-bit integer travels as a decimal string, also inside parameters.
 //
 // Sizes: a message is at most 4 MiB in either direction unless the host was
-// configured otherwise.
+// configured otherwise. Frames travel in batches: a sender adds to a message
+// what waits to be sent, and begins a new one at 64 KiB.
 
 package pluginv1
 
@@ -45,6 +47,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Plugin_Info_FullMethodName      = "/sallyport.plugin.v1.Plugin/Info"
 	Plugin_Configure_FullMethodName = "/sallyport.plugin.v1.Plugin/Configure"
+	Plugin_Calls_FullMethodName     = "/sallyport.plugin.v1.Plugin/Calls"
+	Plugin_Services_FullMethodName  = "/sallyport.plugin.v1.Plugin/Services"
 )
 
 // PluginClient is the client API for Plugin service.
@@ -58,8 +62,26 @@ type PluginClient interface {
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
 	// Configure hands over the plugin's configuration, which may contain secrets:
 	// this private channel is the only way for them into a plugin. It is called
-	// at most once, after Info and before any other call.
+	// at most once, after Info and before any other call, and not at all if there
+	// is no configuration.
 	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
+	// Calls carries the calls of the roles credential-vender and extension: any
+	// number of them over one long-lived stream, which the host opens once per
+	// process. Each message has one frame or more, and frames of different calls
+	// come in any order. A call is one HostFrame, and its answer one PluginFrame of
+	// the same id; the body of a route goes on in BodyChunk frames of that id, in
+	// both directions. The host closes its sending side to drain: the plugin
+	// answers what is in flight and returns.
+	Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostFrames, PluginFrames], error)
+	// Services carries calls of the plugin to the host, for what its manifest asked
+	// for in capabilities.services. The host opens it once per process, after
+	// Configure and before the first call, if the manifest asks for any; its first
+	// message is a Welcome. The plugin may begin to call with that and sends a
+	// HostCall per call; the host answers each with exactly one HostAnswer of the
+	// same id, in any order. The plugin keeps the stream open for as long as it
+	// runs: its end is the end of the services, and calls that have no answer yet
+	// have an unknown outcome.
+	Services(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostAnswer, HostCall], error)
 }
 
 type pluginClient struct {
@@ -90,6 +112,32 @@ func (c *pluginClient) Configure(ctx context.Context, in *ConfigureRequest, opts
 	return out, nil
 }
 
+func (c *pluginClient) Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostFrames, PluginFrames], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[0], Plugin_Calls_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HostFrames, PluginFrames]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_CallsClient = grpc.BidiStreamingClient[HostFrames, PluginFrames]
+
+func (c *pluginClient) Services(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostAnswer, HostCall], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[1], Plugin_Services_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HostAnswer, HostCall]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_ServicesClient = grpc.BidiStreamingClient[HostAnswer, HostCall]
+
 // PluginServer is the server API for Plugin service.
 // All implementations must embed UnimplementedPluginServer
 // for forward compatibility.
@@ -101,8 +149,26 @@ type PluginServer interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	// Configure hands over the plugin's configuration, which may contain secrets:
 	// this private channel is the only way for them into a plugin. It is called
-	// at most once, after Info and before any other call.
+	// at most once, after Info and before any other call, and not at all if there
+	// is no configuration.
 	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
+	// Calls carries the calls of the roles credential-vender and extension: any
+	// number of them over one long-lived stream, which the host opens once per
+	// process. Each message has one frame or more, and frames of different calls
+	// come in any order. A call is one HostFrame, and its answer one PluginFrame of
+	// the same id; the body of a route goes on in BodyChunk frames of that id, in
+	// both directions. The host closes its sending side to drain: the plugin
+	// answers what is in flight and returns.
+	Calls(grpc.BidiStreamingServer[HostFrames, PluginFrames]) error
+	// Services carries calls of the plugin to the host, for what its manifest asked
+	// for in capabilities.services. The host opens it once per process, after
+	// Configure and before the first call, if the manifest asks for any; its first
+	// message is a Welcome. The plugin may begin to call with that and sends a
+	// HostCall per call; the host answers each with exactly one HostAnswer of the
+	// same id, in any order. The plugin keeps the stream open for as long as it
+	// runs: its end is the end of the services, and calls that have no answer yet
+	// have an unknown outcome.
+	Services(grpc.BidiStreamingServer[HostAnswer, HostCall]) error
 	mustEmbedUnimplementedPluginServer()
 }
 
@@ -118,6 +184,12 @@ func (UnimplementedPluginServer) Info(context.Context, *InfoRequest) (*InfoRespo
 }
 func (UnimplementedPluginServer) Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Configure not implemented")
+}
+func (UnimplementedPluginServer) Calls(grpc.BidiStreamingServer[HostFrames, PluginFrames]) error {
+	return status.Error(codes.Unimplemented, "method Calls not implemented")
+}
+func (UnimplementedPluginServer) Services(grpc.BidiStreamingServer[HostAnswer, HostCall]) error {
+	return status.Error(codes.Unimplemented, "method Services not implemented")
 }
 func (UnimplementedPluginServer) mustEmbedUnimplementedPluginServer() {}
 func (UnimplementedPluginServer) testEmbeddedByValue()                {}
@@ -176,6 +248,20 @@ func _Plugin_Configure_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Plugin_Calls_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PluginServer).Calls(&grpc.GenericServerStream[HostFrames, PluginFrames]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_CallsServer = grpc.BidiStreamingServer[HostFrames, PluginFrames]
+
+func _Plugin_Services_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PluginServer).Services(&grpc.GenericServerStream[HostAnswer, HostCall]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_ServicesServer = grpc.BidiStreamingServer[HostAnswer, HostCall]
+
 // Plugin_ServiceDesc is the grpc.ServiceDesc for Plugin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -192,116 +278,551 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Plugin_Configure_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Calls",
+			Handler:       _Plugin_Calls_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Services",
+			Handler:       _Plugin_Services_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "api/sallyport/plugin/v1/plugin.proto",
 }
 
 const (
-	Vender_Calls_FullMethodName = "/sallyport.plugin.v1.Vender/Calls"
+	Revoker_SupportsRevocation_FullMethodName = "/sallyport.plugin.v1.Revoker/SupportsRevocation"
+	Revoker_Revoke_FullMethodName             = "/sallyport.plugin.v1.Revoker/Revoke"
 )
 
-// VenderClient is the client API for Vender service.
+// RevokerClient is the client API for Revoker service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Vender issues credentials.
-type VenderClient interface {
-	// Calls carries any number of calls over one long-lived stream. The host
-	// opens it once per process and sends a HostFrame per call; the plugin
-	// answers each with exactly one PluginFrame of the same id, in any order. The
-	// host closes its sending side to drain: the plugin answers what is in flight
-	// and returns.
-	Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostFrame, PluginFrame], error)
+// Revoker takes credentials back (role revoker).
+type RevokerClient interface {
+	// SupportsRevocation says whether credentials of a kind can be taken back at
+	// all. Where not, a person is told where to do it by hand.
+	SupportsRevocation(ctx context.Context, in *SupportsRevocationRequest, opts ...grpc.CallOption) (*SupportsRevocationResponse, error)
+	// Revoke takes one credential back. It is repeated, also by another process,
+	// until it answers without a refusal: a credential that is gone already is
+	// revoked.
+	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
 }
 
-type venderClient struct {
+type revokerClient struct {
 	cc grpc.ClientConnInterface
 }
 
-func NewVenderClient(cc grpc.ClientConnInterface) VenderClient {
-	return &venderClient{cc}
+func NewRevokerClient(cc grpc.ClientConnInterface) RevokerClient {
+	return &revokerClient{cc}
 }
 
-func (c *venderClient) Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HostFrame, PluginFrame], error) {
+func (c *revokerClient) SupportsRevocation(ctx context.Context, in *SupportsRevocationRequest, opts ...grpc.CallOption) (*SupportsRevocationResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Vender_ServiceDesc.Streams[0], Vender_Calls_FullMethodName, cOpts...)
+	out := new(SupportsRevocationResponse)
+	err := c.cc.Invoke(ctx, Revoker_SupportsRevocation_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[HostFrame, PluginFrame]{ClientStream: stream}
-	return x, nil
+	return out, nil
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Vender_CallsClient = grpc.BidiStreamingClient[HostFrame, PluginFrame]
+func (c *revokerClient) Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeResponse)
+	err := c.cc.Invoke(ctx, Revoker_Revoke_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
-// VenderServer is the server API for Vender service.
-// All implementations must embed UnimplementedVenderServer
+// RevokerServer is the server API for Revoker service.
+// All implementations must embed UnimplementedRevokerServer
 // for forward compatibility.
 //
-// Vender issues credentials.
-type VenderServer interface {
-	// Calls carries any number of calls over one long-lived stream. The host
-	// opens it once per process and sends a HostFrame per call; the plugin
-	// answers each with exactly one PluginFrame of the same id, in any order. The
-	// host closes its sending side to drain: the plugin answers what is in flight
-	// and returns.
-	Calls(grpc.BidiStreamingServer[HostFrame, PluginFrame]) error
-	mustEmbedUnimplementedVenderServer()
+// Revoker takes credentials back (role revoker).
+type RevokerServer interface {
+	// SupportsRevocation says whether credentials of a kind can be taken back at
+	// all. Where not, a person is told where to do it by hand.
+	SupportsRevocation(context.Context, *SupportsRevocationRequest) (*SupportsRevocationResponse, error)
+	// Revoke takes one credential back. It is repeated, also by another process,
+	// until it answers without a refusal: a credential that is gone already is
+	// revoked.
+	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
+	mustEmbedUnimplementedRevokerServer()
 }
 
-// UnimplementedVenderServer must be embedded to have
+// UnimplementedRevokerServer must be embedded to have
 // forward compatible implementations.
 //
 // NOTE: this should be embedded by value instead of pointer to avoid a nil
 // pointer dereference when methods are called.
-type UnimplementedVenderServer struct{}
+type UnimplementedRevokerServer struct{}
 
-func (UnimplementedVenderServer) Calls(grpc.BidiStreamingServer[HostFrame, PluginFrame]) error {
-	return status.Error(codes.Unimplemented, "method Calls not implemented")
+func (UnimplementedRevokerServer) SupportsRevocation(context.Context, *SupportsRevocationRequest) (*SupportsRevocationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SupportsRevocation not implemented")
 }
-func (UnimplementedVenderServer) mustEmbedUnimplementedVenderServer() {}
-func (UnimplementedVenderServer) testEmbeddedByValue()                {}
+func (UnimplementedRevokerServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
+}
+func (UnimplementedRevokerServer) mustEmbedUnimplementedRevokerServer() {}
+func (UnimplementedRevokerServer) testEmbeddedByValue()                 {}
 
-// UnsafeVenderServer may be embedded to opt out of forward compatibility for this service.
-// Use of this interface is not recommended, as added methods to VenderServer will
+// UnsafeRevokerServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to RevokerServer will
 // result in compilation errors.
-type UnsafeVenderServer interface {
-	mustEmbedUnimplementedVenderServer()
+type UnsafeRevokerServer interface {
+	mustEmbedUnimplementedRevokerServer()
 }
 
-func RegisterVenderServer(s grpc.ServiceRegistrar, srv VenderServer) {
-	// If the following call panics, it indicates UnimplementedVenderServer was
+func RegisterRevokerServer(s grpc.ServiceRegistrar, srv RevokerServer) {
+	// If the following call panics, it indicates UnimplementedRevokerServer was
 	// embedded by pointer and is nil.  This will cause panics if an
 	// unimplemented method is ever invoked, so we test this at initialization
 	// time to prevent it from happening at runtime later due to I/O.
 	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
 		t.testEmbeddedByValue()
 	}
-	s.RegisterService(&Vender_ServiceDesc, srv)
+	s.RegisterService(&Revoker_ServiceDesc, srv)
 }
 
-func _Vender_Calls_Handler(srv interface{}, stream grpc.ServerStream) error {
-	return srv.(VenderServer).Calls(&grpc.GenericServerStream[HostFrame, PluginFrame]{ServerStream: stream})
+func _Revoker_SupportsRevocation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SupportsRevocationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevokerServer).SupportsRevocation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Revoker_SupportsRevocation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevokerServer).SupportsRevocation(ctx, req.(*SupportsRevocationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Vender_CallsServer = grpc.BidiStreamingServer[HostFrame, PluginFrame]
+func _Revoker_Revoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevokerServer).Revoke(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Revoker_Revoke_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevokerServer).Revoke(ctx, req.(*RevokeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
-// Vender_ServiceDesc is the grpc.ServiceDesc for Vender service.
+// Revoker_ServiceDesc is the grpc.ServiceDesc for Revoker service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
-var Vender_ServiceDesc = grpc.ServiceDesc{
-	ServiceName: "sallyport.plugin.v1.Vender",
-	HandlerType: (*VenderServer)(nil),
-	Methods:     []grpc.MethodDesc{},
-	Streams: []grpc.StreamDesc{
+var Revoker_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "sallyport.plugin.v1.Revoker",
+	HandlerType: (*RevokerServer)(nil),
+	Methods: []grpc.MethodDesc{
 		{
-			StreamName:    "Calls",
-			Handler:       _Vender_Calls_Handler,
-			ServerStreams: true,
-			ClientStreams: true,
+			MethodName: "SupportsRevocation",
+			Handler:    _Revoker_SupportsRevocation_Handler,
+		},
+		{
+			MethodName: "Revoke",
+			Handler:    _Revoker_Revoke_Handler,
 		},
 	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "api/sallyport/plugin/v1/plugin.proto",
+}
+
+const (
+	Notifier_Notify_FullMethodName = "/sallyport.plugin.v1.Notifier/Notify"
+)
+
+// NotifierClient is the client API for Notifier service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Notifier tells people (role notifier).
+type NotifierClient interface {
+	// Notify tells of one event. It is repeated after a failure: the event's id
+	// stays the same, and receivers drop repeats by it.
+	Notify(ctx context.Context, in *NotifyRequest, opts ...grpc.CallOption) (*NotifyResponse, error)
+}
+
+type notifierClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewNotifierClient(cc grpc.ClientConnInterface) NotifierClient {
+	return &notifierClient{cc}
+}
+
+func (c *notifierClient) Notify(ctx context.Context, in *NotifyRequest, opts ...grpc.CallOption) (*NotifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NotifyResponse)
+	err := c.cc.Invoke(ctx, Notifier_Notify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NotifierServer is the server API for Notifier service.
+// All implementations must embed UnimplementedNotifierServer
+// for forward compatibility.
+//
+// Notifier tells people (role notifier).
+type NotifierServer interface {
+	// Notify tells of one event. It is repeated after a failure: the event's id
+	// stays the same, and receivers drop repeats by it.
+	Notify(context.Context, *NotifyRequest) (*NotifyResponse, error)
+	mustEmbedUnimplementedNotifierServer()
+}
+
+// UnimplementedNotifierServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedNotifierServer struct{}
+
+func (UnimplementedNotifierServer) Notify(context.Context, *NotifyRequest) (*NotifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Notify not implemented")
+}
+func (UnimplementedNotifierServer) mustEmbedUnimplementedNotifierServer() {}
+func (UnimplementedNotifierServer) testEmbeddedByValue()                  {}
+
+// UnsafeNotifierServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to NotifierServer will
+// result in compilation errors.
+type UnsafeNotifierServer interface {
+	mustEmbedUnimplementedNotifierServer()
+}
+
+func RegisterNotifierServer(s grpc.ServiceRegistrar, srv NotifierServer) {
+	// If the following call panics, it indicates UnimplementedNotifierServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Notifier_ServiceDesc, srv)
+}
+
+func _Notifier_Notify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NotifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotifierServer).Notify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Notifier_Notify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotifierServer).Notify(ctx, req.(*NotifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Notifier_ServiceDesc is the grpc.ServiceDesc for Notifier service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Notifier_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "sallyport.plugin.v1.Notifier",
+	HandlerType: (*NotifierServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Notify",
+			Handler:    _Notifier_Notify_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "api/sallyport/plugin/v1/plugin.proto",
+}
+
+const (
+	Verifier_Judge_FullMethodName = "/sallyport.plugin.v1.Verifier/Judge"
+)
+
+// VerifierClient is the client API for Verifier service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Verifier judges evidence of TEEs that the host does not know itself (role
+// verifier).
+type VerifierClient interface {
+	// Judge checks that evidence is genuine and bound to what was expected, and
+	// reports what it says. It is a pure function of its request: it decides
+	// nothing, policy does that with its claims.
+	Judge(ctx context.Context, in *JudgeRequest, opts ...grpc.CallOption) (*JudgeResponse, error)
+}
+
+type verifierClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewVerifierClient(cc grpc.ClientConnInterface) VerifierClient {
+	return &verifierClient{cc}
+}
+
+func (c *verifierClient) Judge(ctx context.Context, in *JudgeRequest, opts ...grpc.CallOption) (*JudgeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JudgeResponse)
+	err := c.cc.Invoke(ctx, Verifier_Judge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// VerifierServer is the server API for Verifier service.
+// All implementations must embed UnimplementedVerifierServer
+// for forward compatibility.
+//
+// Verifier judges evidence of TEEs that the host does not know itself (role
+// verifier).
+type VerifierServer interface {
+	// Judge checks that evidence is genuine and bound to what was expected, and
+	// reports what it says. It is a pure function of its request: it decides
+	// nothing, policy does that with its claims.
+	Judge(context.Context, *JudgeRequest) (*JudgeResponse, error)
+	mustEmbedUnimplementedVerifierServer()
+}
+
+// UnimplementedVerifierServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedVerifierServer struct{}
+
+func (UnimplementedVerifierServer) Judge(context.Context, *JudgeRequest) (*JudgeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Judge not implemented")
+}
+func (UnimplementedVerifierServer) mustEmbedUnimplementedVerifierServer() {}
+func (UnimplementedVerifierServer) testEmbeddedByValue()                  {}
+
+// UnsafeVerifierServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to VerifierServer will
+// result in compilation errors.
+type UnsafeVerifierServer interface {
+	mustEmbedUnimplementedVerifierServer()
+}
+
+func RegisterVerifierServer(s grpc.ServiceRegistrar, srv VerifierServer) {
+	// If the following call panics, it indicates UnimplementedVerifierServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Verifier_ServiceDesc, srv)
+}
+
+func _Verifier_Judge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JudgeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VerifierServer).Judge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Verifier_Judge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VerifierServer).Judge(ctx, req.(*JudgeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Verifier_ServiceDesc is the grpc.ServiceDesc for Verifier service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Verifier_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "sallyport.plugin.v1.Verifier",
+	HandlerType: (*VerifierServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Judge",
+			Handler:    _Verifier_Judge_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "api/sallyport/plugin/v1/plugin.proto",
+}
+
+const (
+	Extension_Start_FullMethodName = "/sallyport.plugin.v1.Extension/Start"
+	Extension_Stop_FullMethodName  = "/sallyport.plugin.v1.Extension/Stop"
+)
+
+// ExtensionClient is the client API for Extension service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Extension has routes, hooks and gates, which are called over Plugin.Calls (role
+// extension). Its RPCs are optional.
+type ExtensionClient interface {
+	// Start is called once per process, after Configure, with Services open and the
+	// migrations done, before the first route, hook or gate. Repeating it in a new
+	// process must do no harm.
+	Start(ctx context.Context, in *StartRequest, opts ...grpc.CallOption) (*StartResponse, error)
+	// Stop is called before the process is ended in good order.
+	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopResponse, error)
+}
+
+type extensionClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewExtensionClient(cc grpc.ClientConnInterface) ExtensionClient {
+	return &extensionClient{cc}
+}
+
+func (c *extensionClient) Start(ctx context.Context, in *StartRequest, opts ...grpc.CallOption) (*StartResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartResponse)
+	err := c.cc.Invoke(ctx, Extension_Start_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *extensionClient) Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StopResponse)
+	err := c.cc.Invoke(ctx, Extension_Stop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ExtensionServer is the server API for Extension service.
+// All implementations must embed UnimplementedExtensionServer
+// for forward compatibility.
+//
+// Extension has routes, hooks and gates, which are called over Plugin.Calls (role
+// extension). Its RPCs are optional.
+type ExtensionServer interface {
+	// Start is called once per process, after Configure, with Services open and the
+	// migrations done, before the first route, hook or gate. Repeating it in a new
+	// process must do no harm.
+	Start(context.Context, *StartRequest) (*StartResponse, error)
+	// Stop is called before the process is ended in good order.
+	Stop(context.Context, *StopRequest) (*StopResponse, error)
+	mustEmbedUnimplementedExtensionServer()
+}
+
+// UnimplementedExtensionServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedExtensionServer struct{}
+
+func (UnimplementedExtensionServer) Start(context.Context, *StartRequest) (*StartResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Start not implemented")
+}
+func (UnimplementedExtensionServer) Stop(context.Context, *StopRequest) (*StopResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stop not implemented")
+}
+func (UnimplementedExtensionServer) mustEmbedUnimplementedExtensionServer() {}
+func (UnimplementedExtensionServer) testEmbeddedByValue()                   {}
+
+// UnsafeExtensionServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ExtensionServer will
+// result in compilation errors.
+type UnsafeExtensionServer interface {
+	mustEmbedUnimplementedExtensionServer()
+}
+
+func RegisterExtensionServer(s grpc.ServiceRegistrar, srv ExtensionServer) {
+	// If the following call panics, it indicates UnimplementedExtensionServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Extension_ServiceDesc, srv)
+}
+
+func _Extension_Start_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExtensionServer).Start(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Extension_Start_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExtensionServer).Start(ctx, req.(*StartRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Extension_Stop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExtensionServer).Stop(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Extension_Stop_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExtensionServer).Stop(ctx, req.(*StopRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Extension_ServiceDesc is the grpc.ServiceDesc for Extension service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Extension_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "sallyport.plugin.v1.Extension",
+	HandlerType: (*ExtensionServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Start",
+			Handler:    _Extension_Start_Handler,
+		},
+		{
+			MethodName: "Stop",
+			Handler:    _Extension_Stop_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "api/sallyport/plugin/v1/plugin.proto",
 }

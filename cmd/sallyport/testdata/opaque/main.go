@@ -13,8 +13,8 @@ import (
 var version = "1.0.0"
 
 func main() {
-	plugin.Serve(plugin.Vender{
-		Name: "opaque", Version: version, Kinds: []string{"opaque-token"},
+	about := plugin.About{Name: "opaque", Version: version, Kinds: []string{"opaque-token"}}
+	plugin.Serve(about, plugin.Vender{
 		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 			return plugin.Issued{Scope: r.Scope, Value: []byte("opaque-" + rand.Text())}, nil
 		},

@@ -9,8 +9,8 @@ import (
 )
 
 func main() {
-	plugin.Serve(plugin.Vender{
-		Name: "hello", Version: "1.0.0", Kinds: []string{"greeting"},
+	about := plugin.About{Name: "hello", Version: "1.0.0", Kinds: []string{"greeting"}}
+	plugin.Serve(about, plugin.Vender{
 		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 			name, ok := r.Scope.Params["name"].(string)
 			if !ok || name == "" {

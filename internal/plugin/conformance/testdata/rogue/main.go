@@ -35,10 +35,10 @@ func main() {
 }
 
 func serve(as string) {
-	plugin.Serve(plugin.Vender{
-		Name: as, Version: "1.0.0", Kinds: []string{"rogue"}, Issue: issue,
+	plugin.Serve(plugin.About{
+		Name: as, Version: "1.0.0", Kinds: []string{"rogue"},
 		Configure: func(_ context.Context, c []byte) error { config = string(c); return nil },
-	})
+	}, plugin.Vender{Issue: issue})
 }
 
 func issue(ctx context.Context, r plugin.Request) (plugin.Issued, error) {
@@ -79,11 +79,10 @@ func issue(ctx context.Context, r plugin.Request) (plugin.Issued, error) {
 // bareServer speaks the contract from the proto alone.
 type bareServer struct {
 	own.UnimplementedPluginServer
-	own.UnimplementedVenderServer
 }
 
 func (bareServer) Info(context.Context, *own.InfoRequest) (*own.InfoResponse, error) {
-	return &own.InfoResponse{Name: name, Version: "1.0.0", Kinds: []string{"rogue"}}, nil
+	return &own.InfoResponse{Name: name, Version: "1.0.0", Kinds: []string{"rogue"}, Roles: []string{"credential-vender"}}, nil
 }
 
 // bare asks for no cookie, and ends when it is killed.
@@ -95,7 +94,6 @@ func bare() {
 	}
 	g := grpc.NewServer()
 	own.RegisterPluginServer(g, bareServer{})
-	own.RegisterVenderServer(g, bareServer{})
 	fmt.Printf("1|1|unix|%s|grpc\n", l.Addr())
 	_ = g.Serve(l)
 	os.Exit(0)

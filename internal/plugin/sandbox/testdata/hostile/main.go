@@ -14,8 +14,7 @@ import (
 
 func main() {
 	name := os.Args[0]
-	plugin.Serve(plugin.Vender{
-		Name: name, Version: "1.0.0", Kinds: []string{"hostile-" + name},
+	plugin.Serve(plugin.About{Name: name, Version: "1.0.0", Kinds: []string{"hostile-" + name}}, plugin.Vender{
 		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 			do, _ := r.Scope.Params["do"].(string)
 			arg, _ := r.Scope.Params["arg"].(string)
