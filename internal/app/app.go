@@ -28,6 +28,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/obs"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/external"
 	"github.com/sallyport-project/sallyport/internal/plugin/repository"
 	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 	"github.com/sallyport-project/sallyport/internal/secret"
@@ -38,20 +39,21 @@ import (
 // App is a server with everything plugged in. Make it with [New], run it with
 // [App.Run].
 type App struct {
-	cfg     Config
-	version string
-	log     *slog.Logger
-	metrics *obs.Metrics
-	store   *store.Store
-	host    *plugin.Host
-	sandbox *sandbox.Sandbox
-	gate    *flow.Gate
-	depot   *repository.Depot    // nil for none
-	files   map[string]*ca.Files // by listener name
-	rest    http.Handler
-	kbs     http.Handler
-	weak    []string     // switches that weaken, for status and start-up
-	lock    *plugin.Lock // nil for none
+	cfg      Config
+	version  string
+	log      *slog.Logger
+	metrics  *obs.Metrics
+	store    *store.Store
+	host     *plugin.Host
+	sandbox  *sandbox.Sandbox
+	external *external.Gateway
+	gate     *flow.Gate
+	depot    *repository.Depot    // nil for none
+	files    map[string]*ca.Files // by listener name
+	rest     http.Handler
+	kbs      http.Handler
+	weak     []string     // switches that weaken, for status and start-up
+	lock     *plugin.Lock // nil for none
 
 	unlisted atomic.Pointer[error] // why a plugin of the configuration is missing
 
@@ -127,6 +129,9 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 	}
 	packages, err := a.openPlugins(ctx)
 	if err != nil {
+		return err
+	}
+	if a.external, err = a.openExternal(ctx); err != nil {
 		return err
 	}
 	if a.gate, err = a.wireGate(ctx, packages, console); err != nil {
@@ -322,7 +327,7 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 		Envelope: a.keys().vault, Pepper: pepper{a}, Authority: a.authority, Keyring: keeper{a}, KeyPeriods: a.cfg.Keys.periods(),
 		Sessions: sessions, Providers: a.host, Packages: p, Repositories: repositories{}, Depot: own,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
-		Channels: channels, Guests: guests, Log: a.log, Now: time.Now,
+		Channels: channels, Guests: guests, Backends: a.external, Log: a.log, Now: time.Now,
 		LeafLife: agentLife, OperatorLife: operatorLife,
 	})
 }

@@ -35,6 +35,7 @@ type Config struct {
 	// Keys says how the keys of the house are looked after.
 	Keys    Keys    `yaml:"keys"`
 	Plugins Plugins `yaml:"plugins"`
+	KBS     KBS     `yaml:"kbs"`
 	Notify  Notify  `yaml:"notify"`
 	Log     Log     `yaml:"log"`
 }
@@ -207,6 +208,7 @@ func (c *Config) paths() []*string {
 	for i := range c.KEK.Old {
 		paths = append(paths, &c.KEK.Old[i])
 	}
+	paths = append(paths, c.KBS.External.paths()...)
 	listeners := []*Listener{&c.Listen.Main}
 	for i := range c.Listen.Further {
 		listeners = append(listeners, &c.Listen.Further[i])
@@ -260,6 +262,9 @@ func (c Config) Validate() error {
 		return fault.Invalidf("listen.operations has no authentication and must be on loopback, for example 127.0.0.1:9090, or off")
 	}
 	if err := c.Plugins.validate(); err != nil {
+		return err
+	}
+	if err := c.KBS.External.validate(); err != nil {
 		return err
 	}
 	return c.Notify.validate()

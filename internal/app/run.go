@@ -79,6 +79,9 @@ func (a *App) close(ctx context.Context) {
 			a.log.WarnContext(ctx, "plugins did not stop in time", slog.Any("err", err))
 		}
 	}
+	if a.external != nil {
+		a.external.Close()
+	}
 	if a.sandbox != nil {
 		if err := a.sandbox.Close(); err != nil {
 			a.log.WarnContext(ctx, "the sandbox left something behind", slog.Any("err", err))

@@ -4,6 +4,7 @@ package arch
 // and tests, with the reason. Nothing that is read may turn a check off.
 var environment = map[string]string{
 	"sdk/plugin/cli": "which descriptor the command line has handed over: a process knows that from its environment alone",
+	"sdk/plugin/kbs": "a plugin learns from a variable whether a host has started it, or a person",
 }
 
 // clocks lists which packages of flow and the nouns may ask for the time

@@ -164,8 +164,8 @@ func hiddenStarts(t tree) (bad []string) {
 // hiddenInputs: only app and cli read the environment.
 func hiddenInputs(t tree) (bad []string) {
 	for _, f := range t {
-		r, home, _ := place(f.pkg)
-		if _, listed := environment[home]; listed || f.test || double(f.pkg) || r == app || r == cli || r == command || r == proof {
+		r, _, _ := place(f.pkg)
+		if _, listed := environment[f.pkg]; listed || f.test || double(f.pkg) || r == app || r == cli || r == command || r == proof {
 			continue
 		}
 		where := f.quotes("os", "Getenv", "LookupEnv", "Environ", "ExpandEnv")

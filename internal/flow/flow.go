@@ -51,6 +51,8 @@ type Config struct {
 	// Channels carry notifications. At least the console should be there.
 	Channels []notify.Channel
 	Guests   Guests
+	// Backends are the external plugins of the key broker; nil for none.
+	Backends Backends
 	Packages Packages
 	// Development accepts packages that are signed for development.
 	Development bool

@@ -3,6 +3,7 @@ package plugin
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 )
@@ -19,6 +20,7 @@ func Asks(m manifest.Manifest) []string {
 	}
 	add("role", m.Roles...)
 	add("kind", m.Kinds...)
+	add("kbs", kbsAsks(m.KBS)...)
 	add("network", m.Capabilities.Network...)
 	add("files", m.Capabilities.Files...)
 	add("environment", m.Capabilities.Environment...)
@@ -49,6 +51,25 @@ func Asks(m manifest.Manifest) []string {
 		add("interpreter", m.Run.Interpreter)
 	}
 	slices.Sort(out)
+	return out
+}
+
+// kbsAsks are the floors of a package with role kbs.
+func kbsAsks(k *manifest.KBS) []string {
+	if k == nil {
+		return nil
+	}
+	var out []string
+	for _, r := range k.Routes {
+		methods := "every method"
+		if len(r.Methods) > 0 {
+			methods = strings.Join(r.Methods, ",")
+		}
+		out = append(out, r.Floor+" "+methods+" /"+r.Path)
+	}
+	if k.Encrypt != "" {
+		out = append(out, "encrypt "+k.Encrypt)
+	}
 	return out
 }
 

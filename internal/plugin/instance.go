@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	akms "github.com/sallyport-project/sallyport/api/agentkms/plugin/v1"
+	kbsplugin "github.com/sallyport-project/sallyport/api/kbs/plugin/v1"
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -100,7 +101,7 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 	if i.run, err = h.program(ctx, e, img, i.dir); err != nil {
 		return nil, err
 	}
-	private := privateChannel && m.Contract == manifest.ContractSallyport
+	private := privateChannel && m.Contract != manifest.ContractAgentKMS
 	i.proc = h.process(i, private)
 	if how.made != nil {
 		how.made(i.proc)
@@ -149,6 +150,11 @@ func handshake(m manifest.Manifest) goplugin.HandshakeConfig {
 	if m.Contract == manifest.ContractAgentKMS {
 		return goplugin.HandshakeConfig{
 			ProtocolVersion: akms.ProtocolVersion, MagicCookieKey: akms.CookieKey, MagicCookieValue: akms.CookieValue,
+		}
+	}
+	if m.Contract == manifest.ContractKBS {
+		return goplugin.HandshakeConfig{
+			ProtocolVersion: kbsplugin.ProtocolVersion, MagicCookieKey: kbsplugin.CookieKey, MagicCookieValue: kbsplugin.CookieValue,
 		}
 	}
 	return goplugin.HandshakeConfig{
@@ -211,8 +217,11 @@ func withoutBroker(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientCon
 // introduce compares what the plugin says of itself with its manifest: the
 // manifest is what was signed and recorded.
 func (i *instance) introduce(ctx context.Context, settings func(context.Context, string) ([]byte, error)) error {
-	if i.m.Contract == manifest.ContractAgentKMS {
+	switch i.m.Contract {
+	case manifest.ContractAgentKMS:
 		return i.kinds(ctx)
+	case manifest.ContractKBS:
+		return i.answers(ctx)
 	}
 	client := own.NewPluginClient(i.conn)
 	info, err := client.Info(ctx, &own.InfoRequest{})
@@ -294,6 +303,9 @@ func (i *instance) fail() { i.failed.Do(func() { close(i.over) }) }
 func (i *instance) check(ctx context.Context) error {
 	if err := i.run.unchanged(); err != nil {
 		return err
+	}
+	if i.m.Contract == manifest.ContractKBS {
+		return i.healthy(ctx)
 	}
 	r, err := grpc_health_v1.NewHealthClient(i.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: goplugin.GRPCServiceName})
 	switch status.Code(err) {

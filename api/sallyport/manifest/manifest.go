@@ -55,7 +55,8 @@ type Manifest struct {
 	MinSecureVersion string `json:"min_secure_version,omitempty"`
 	Publisher        string `json:"publisher"`
 	Summary          string `json:"summary,omitempty"`
-	// Contract is the wire contract, sallyport.plugin.v1 or agentkms.plugin.v1.
+	// Contract is the wire contract: sallyport.plugin.v1, agentkms.plugin.v1 or
+	// kbs.plugin.v1.
 	Contract string `json:"contract"`
 	// HostAPI is the range of host versions that the package works with.
 	HostAPI Range    `json:"host_api"`
@@ -84,6 +85,8 @@ type Manifest struct {
 	// Commands are what role cli adds to the command line. A package that has
 	// nothing but entry points may leave them out; see [Manifest.CommandList].
 	Commands []Command `json:"commands,omitempty"`
+	// KBS says how requests reach a plugin of role kbs.
+	KBS *KBS `json:"kbs,omitempty"`
 	// EntryPoints are Python entry points by group, name and object reference.
 	EntryPoints map[string]map[string]string `json:"entry_points,omitempty"`
 	// Extension is what role extension adds.
@@ -142,6 +145,7 @@ const (
 const (
 	ContractSallyport = "sallyport.plugin.v1"
 	ContractAgentKMS  = "agentkms.plugin.v1"
+	ContractKBS       = "kbs.plugin.v1" // of role kbs, and of no other
 )
 
 var (
@@ -191,7 +195,7 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("revocation.needs must be none, handle or value")
 	}
 	for _, check := range []func() error{
-		m.Capabilities.validate, m.validateOffer, m.validateEntryPoints, m.validateCommands, m.Extension.validate,
+		m.Capabilities.validate, m.validateOffer, m.validateKBS, m.validateEntryPoints, m.validateCommands, m.Extension.validate,
 		m.Provenance.validate, m.validateFiles, m.validateRun,
 	} {
 		if err := check(); err != nil {

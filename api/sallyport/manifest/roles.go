@@ -60,8 +60,8 @@ func (m Manifest) validateOffer() error {
 	if twice(m.Roles) || twice(m.Kinds) {
 		return fmt.Errorf("roles and kinds must not repeat a name")
 	}
-	if m.Contract != ContractSallyport && m.Contract != ContractAgentKMS {
-		return fmt.Errorf("contract must be %s or %s", ContractSallyport, ContractAgentKMS)
+	if m.Contract != ContractSallyport && m.Contract != ContractAgentKMS && m.Contract != ContractKBS {
+		return fmt.Errorf("contract must be %s, %s or %s", ContractSallyport, ContractAgentKMS, ContractKBS)
 	}
 	for _, r := range m.Roles {
 		if err := m.validateRole(r); err != nil {

@@ -91,6 +91,8 @@ func (d door) serve(w http.ResponseWriter, r *http.Request) {
 		d.listPolicies(w, r)
 	case len(segments) == 1 && segments[0] == "attestation-policy" && r.Method == http.MethodPost:
 		d.setPolicy(w, r, attestationPolicy)
+	case segments[0] == "external":
+		d.external(w, r, segments[1:])
 	case segments[0] == "resource":
 		d.fail(w, r, refused(evidence.PluginInternalError, "resources are read, stored and deleted by GET, POST and DELETE"))
 	default:

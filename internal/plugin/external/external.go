@@ -1,0 +1,80 @@
+// Package external is about what answers below /kbs/v0/external/NAME/: plugins
+// that speak kbs.plugin.v1, at an address that an operator has configured, or
+// installed as packages.
+//
+// It knows how to ask them and which floors they have. Who is let pass, and what
+// becomes of an answer, is flow's.
+package external
+
+import (
+	"context"
+	"unicode/utf8"
+
+	pluginv1 "github.com/sallyport-project/sallyport/api/kbs/plugin/v1"
+	"github.com/sallyport-project/sallyport/internal/fault"
+)
+
+// MaxBody bounds the body of a request, in bytes. It is judged before anything
+// is asked.
+const MaxBody = pluginv1.MaxBodyBytes
+
+// Request is a request below a backend's name.
+type Request struct {
+	Method string
+	Path   []string // segments after the name
+	Query  map[string]string
+	Body   []byte
+}
+
+// Check refuses (Invalid) what the contract cannot carry: text that is not
+// UTF-8, which its strings must be.
+func (r Request) Check() error {
+	for _, s := range r.Path {
+		if !utf8.ValidString(s) {
+			return fault.Invalidf("the path is not UTF-8")
+		}
+	}
+	for k, v := range r.Query {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return fault.Invalidf("the query is not UTF-8")
+		}
+	}
+	return nil
+}
+
+// Response is what a plugin answered, as it came.
+type Response struct {
+	Body        []byte
+	Status      int
+	ContentType string
+}
+
+// Success reports whether a broker takes the answer as one: no status, or one of
+// the two hundreds.
+func (r Response) Success() bool { return r.Status == 0 || r.Status >= 200 && r.Status <= 299 }
+
+// Refusal reports whether the status is one by which HTTP says no.
+func (r Response) Refusal() bool { return r.Status >= 400 && r.Status <= 599 }
+
+// Backend is one plugin. Its calls end within the time that its operator has set,
+// five seconds otherwise, and no more run at once than it was given. Faults are
+// Unavailable and Exhausted; their public texts say nothing of what the plugin
+// said. Safe for concurrent use.
+type Backend interface {
+	// About says which it is.
+	About() About
+	// ValidateAuth asks whether a request is for administrators.
+	ValidateAuth(ctx context.Context, r Request) (bool, error)
+	// Handle has the request answered. A statement about the guest is sent along,
+	// if there is one.
+	Handle(ctx context.Context, r Request, statement string) (Response, error)
+	// NeedsEncryption asks whether the answer is sealed.
+	NeedsEncryption(ctx context.Context, r Request) (bool, error)
+}
+
+// About describes a backend.
+type About struct {
+	Name   string
+	Source string // what answers: a package with its digest, or an address; for records
+	Rules  Rules
+}
