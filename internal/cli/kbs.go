@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,20 +64,27 @@ func kbsGet(s *shell) *cobra.Command {
 	var o guestOptions
 	c := &cobra.Command{
 		Use: "get PATH", Short: "Attest, then fetch and open a secret", Args: cobra.ExactArgs(1),
-		Long: `Attest, fetch the resource REPOSITORY/TYPE/TAG, and open it with the guest's key. The
-value goes to standard output byte for byte, or to --out with mode 0600.
+		Long: `Attest, fetch the resource REPOSITORY/TYPE/TAG (or kbs:///REPOSITORY/TYPE/TAG), and
+open it with the guest's key. kbs+external:///PLUGIN/PATH?QUERY asks an external plugin
+instead. The value goes to standard output byte for byte, or to --out with mode 0600.
 --show-jwe prints the sealed answer instead, as it came over the network.`,
-		Example: "  sallyport kbs get default/key/1 > disk.key\n  sallyport kbs get default/key/1 --show-jwe --tee-key-file guest.pem",
+		Example: "  sallyport kbs get default/key/1 > disk.key\n  sallyport kbs get kbs+external:///hello/greeting/bob\n  sallyport kbs get default/key/1 --show-jwe --tee-key-file guest.pem",
 		RunE: func(c *cobra.Command, args []string) error {
 			g, err := s.guest(o)
 			if err != nil {
 				return err
 			}
-			value, sealed, err := g.Resource(c.Context(), args[0])
+			value, sealed, err := fetch(c.Context(), g, args[0])
 			if err != nil {
 				return err
 			}
 			defer value.Wipe()
+			if sealed == (seal.JWE{}) {
+				if o.showJWE {
+					return fault.Invalidf("the answer was not sealed, so there is no JWE")
+				}
+				s.warn("the answer was not sealed: it is whatever came over the connection")
+			}
 			if o.showJWE {
 				return s.print(sealed, func() error {
 					s.output = "json"
@@ -97,6 +107,21 @@ value goes to standard output byte for byte, or to --out with mode 0600.
 	c.Flags().StringVar(&o.out, "out", "", "file for the value (default: standard output)")
 	c.Flags().BoolVar(&o.showJWE, "show-jwe", false, "print the sealed answer instead of the value")
 	return c
+}
+
+// fetch reads what a path or a URI of existing guests names.
+func fetch(ctx context.Context, g *guest.Client, path string) (secret.Bytes, seal.JWE, error) {
+	if rest, ok := strings.CutPrefix(path, "kbs:///"); ok {
+		path = rest
+	}
+	if !strings.Contains(path, "://") {
+		return g.Resource(ctx, path)
+	}
+	u, err := url.Parse(path)
+	if err != nil || u.Scheme != "kbs+external" || u.Host != "" || u.Fragment != "" {
+		return secret.Bytes{}, seal.JWE{}, fault.Invalidf("the path must be REPOSITORY/TYPE/TAG, or like kbs+external:///PLUGIN/PATH")
+	}
+	return g.External(ctx, u.Path, u.Query())
 }
 
 // guest makes the guest client. It shows no certificate and no session: a guest

@@ -150,16 +150,7 @@ func (c *Client) devices(ctx context.Context, a *evidence.Attestation, b evidenc
 // Resource fetches repository/type/tag and opens it. Without a handshake before
 // it, it attests first.
 func (c *Client) Resource(ctx context.Context, path string) (secret.Bytes, seal.JWE, error) {
-	if c.token == "" {
-		if _, err := c.Attest(ctx); err != nil {
-			return secret.Bytes{}, seal.JWE{}, err
-		}
-	}
-	segments := strings.Split(strings.Trim(path, "/"), "/")
-	for i, s := range segments {
-		segments[i] = url.PathEscape(s)
-	}
-	body, err := c.call(ctx, http.MethodGet, "resource/"+strings.Join(segments, "/"), nil, 4<<20)
+	body, err := c.get(ctx, "resource/"+escaped(strings.Trim(path, "/")))
 	if err != nil {
 		return secret.Bytes{}, seal.JWE{}, err
 	}
@@ -169,6 +160,44 @@ func (c *Client) Resource(ctx context.Context, path string) (secret.Bytes, seal.
 	}
 	plain, err := seal.Open(c.Key, sealed)
 	return plain, sealed, err
+}
+
+// External asks an external plugin, by its name, a path below it and a query, and
+// opens the answer. One that is not sealed is returned as it is, with a JWE that is
+// zero: whoever was on the way may have read or made it.
+func (c *Client) External(ctx context.Context, path string, query url.Values) (secret.Bytes, seal.JWE, error) {
+	target := "external/" + escaped(strings.TrimPrefix(path, "/"))
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	body, err := c.get(ctx, target)
+	if err != nil {
+		return secret.Bytes{}, seal.JWE{}, err
+	}
+	sealed, err := seal.ParseJWE(body)
+	if err != nil {
+		return secret.New(body), seal.JWE{}, nil
+	}
+	plain, err := seal.Open(c.Key, sealed)
+	return plain, sealed, err
+}
+
+func escaped(path string) string {
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		segments[i] = url.PathEscape(s)
+	}
+	return strings.Join(segments, "/")
+}
+
+// get fetches what is for attested guests, after a handshake if there was none.
+func (c *Client) get(ctx context.Context, target string) ([]byte, error) {
+	if c.token == "" {
+		if _, err := c.Attest(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c.call(ctx, http.MethodGet, target, nil, 6<<20)
 }
 
 // call sends one request and reads an answer of at most limit bytes. Failures
