@@ -41,8 +41,6 @@ type ExternalBackend struct {
 	Encrypt string `yaml:"encrypt"`
 	// Rich passes the plugin's status and content type on.
 	Rich bool `yaml:"rich"`
-	// Context tells the plugin about the attested guest.
-	Context bool `yaml:"context"`
 }
 
 // ExternalRoute is a floor; see [manifest.Route].
@@ -85,7 +83,7 @@ func (e *External) validate() error {
 		case b.Concurrency < 0 || b.Concurrency > 16<<10:
 			return fault.Invalidf("kbs.external: concurrency of %s must be 1 to %d", b.Name, 16<<10)
 		case b.Endpoint == "" && (b.CACertPath != "" || b.ClientCertPath != "" || b.ClientKeyPath != "" || b.TimeoutMS != 0 || b.Concurrency != 0):
-			return fault.Invalidf("kbs.external: %s has settings of an address and no endpoint; an installed package needs routes, encrypt, rich and context alone", b.Name)
+			return fault.Invalidf("kbs.external: %s has settings of an address and no endpoint; an installed package needs routes, encrypt and rich alone", b.Name)
 		}
 		seen[b.Name] = true
 		if err := b.rules().Configured.Validate(); err != nil {
@@ -100,7 +98,7 @@ func (b ExternalBackend) rules() external.Rules {
 	for _, r := range b.Routes {
 		k.Routes = append(k.Routes, manifest.Route(r))
 	}
-	return external.Rules{Configured: k, Rich: b.Rich, Context: b.Context}
+	return external.Rules{Configured: k, Rich: b.Rich}
 }
 
 // openExternal makes the gateway. It waits for nobody: a plugin that is down is

@@ -128,7 +128,7 @@ func (x *externalCall) run(ctx context.Context) (ExternalAnswer, error) {
 	if err := x.permit(ctx, "external.called", nil); err != nil {
 		return ExternalAnswer{}, err
 	}
-	answer, err := x.backend.Handle(ctx, r, x.statement())
+	answer, err := x.backend.Handle(ctx, r)
 	if err == nil && !answer.Success() && !(rules.Rich && answer.Refusal()) {
 		err = fault.Unavailablef("the plugin did not serve the request")
 	}
@@ -287,7 +287,3 @@ func (x *externalCall) failed(ctx context.Context, answer external.Response, cau
 }
 
 const failedWithin = 5 * time.Second
-
-// statement tells the plugin who the attested guest is, where the operator has
-// switched that on; empty otherwise.
-func (x *externalCall) statement() string { return "" }

@@ -70,8 +70,8 @@ func (b backend) About() external.About {
 	return external.About{Name: b.name, Source: m.Name + " " + m.Version + " " + b.r.entry.Digest, Rules: external.Rules{Declared: m.KBS}}
 }
 
-// ask makes one call.
-func ask[T any](ctx context.Context, b backend, repeat bool, f func(context.Context, external.Wire) (T, error)) (T, error) {
+// inquire makes one call.
+func inquire[T any](ctx context.Context, b backend, repeat bool, f func(context.Context, external.Wire) (T, error)) (T, error) {
 	find := func() (*route, error) { return b.host.kbs(b.name) }
 	return call(ctx, b.host, find, repeat, func(ctx context.Context, i *instance) (T, error) {
 		return f(ctx, external.Wire{ClientConnInterface: i.conn})
@@ -80,20 +80,20 @@ func ask[T any](ctx context.Context, b backend, repeat bool, f func(context.Cont
 
 // ValidateAuth asks; see [external.Backend].
 func (b backend) ValidateAuth(ctx context.Context, r external.Request) (bool, error) {
-	return ask(ctx, b, true, func(ctx context.Context, w external.Wire) (bool, error) { return w.ValidateAuth(ctx, r) })
+	return inquire(ctx, b, true, func(ctx context.Context, w external.Wire) (bool, error) { return w.ValidateAuth(ctx, r) })
 }
 
 // Handle asks; see [external.Backend]. Only a GET is repeated when its process
 // was lost.
-func (b backend) Handle(ctx context.Context, r external.Request, statement string) (external.Response, error) {
-	return ask(ctx, b, r.Method == "GET", func(ctx context.Context, w external.Wire) (external.Response, error) {
-		return w.Handle(ctx, r, statement)
+func (b backend) Handle(ctx context.Context, r external.Request) (external.Response, error) {
+	return inquire(ctx, b, r.Method == "GET", func(ctx context.Context, w external.Wire) (external.Response, error) {
+		return w.Handle(ctx, r)
 	})
 }
 
 // NeedsEncryption asks; see [external.Backend].
 func (b backend) NeedsEncryption(ctx context.Context, r external.Request) (bool, error) {
-	return ask(ctx, b, true, func(ctx context.Context, w external.Wire) (bool, error) { return w.NeedsEncryption(ctx, r) })
+	return inquire(ctx, b, true, func(ctx context.Context, w external.Wire) (bool, error) { return w.NeedsEncryption(ctx, r) })
 }
 
 // answers demands that a process which has just started speaks gRPC at all. The

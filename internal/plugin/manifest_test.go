@@ -107,7 +107,7 @@ func TestSupported_SaysWhyNot(t *testing.T) {
 
 func TestSupported_RefusesRolesOfLaterVersions(t *testing.T) {
 	for _, role := range []string{
-		manifest.RoleKBS, manifest.RoleVerifier, manifest.RoleRevoker, manifest.RoleNotifier,
+		manifest.RoleVerifier, manifest.RoleRevoker, manifest.RoleNotifier,
 		manifest.RoleExtension, manifest.RoleObserver, manifest.RoleInterceptor,
 	} {
 		m := withFile(testManifest("x"))
@@ -123,6 +123,48 @@ func TestSupported_RefusesRolesOfLaterVersions(t *testing.T) {
 	m.Roles, m.Commands = append(m.Roles, manifest.RoleCLI), []manifest.Command{{Name: "x", Help: "do x"}}
 	if err := Supported(m); err != nil {
 		t.Errorf("a part for the command line is no server's affair: %v", err)
+	}
+}
+
+func TestManifest_OfRoleKBS(t *testing.T) {
+	good := func() manifest.Manifest {
+		m := withFile(testManifest("x"))
+		m.Contract, m.Roles, m.Kinds, m.Params = manifest.ContractKBS, []string{manifest.RoleKBS}, nil, nil
+		m.KBS = &manifest.KBS{Routes: []manifest.Route{{Path: "models/open", Methods: []string{"GET"}, Floor: manifest.FloorPublic}, {Floor: manifest.FloorAttested}}}
+		return m
+	}
+	if m := good(); m.Validate() != nil || Supported(m) != nil {
+		t.Fatal(m.Validate(), Supported(m))
+	}
+	want := []string{"kbs attested every method /", "kbs public GET /models/open"}
+	if asks := Asks(good()); len(NewAsks(want, asks)) > 0 {
+		t.Errorf("it asks for %v, without %v", asks, NewAsks(want, asks))
+	}
+	for name, change := range map[string]func(*manifest.Manifest){
+		"another contract":      func(m *manifest.Manifest) { m.Contract = manifest.ContractSallyport },
+		"another role":          func(m *manifest.Manifest) { m.Roles = []string{manifest.RoleVerifier}; m.KBS = nil },
+		"a further role":        func(m *manifest.Manifest) { m.Roles = append(m.Roles, manifest.RoleVerifier) },
+		"kinds":                 func(m *manifest.Manifest) { m.Kinds = []string{"k"} },
+		"an unknown floor":      func(m *manifest.Manifest) { m.KBS.Routes[0].Floor = "open" },
+		"no floor":              func(m *manifest.Manifest) { m.KBS.Routes[0].Floor = "" },
+		"a small method":        func(m *manifest.Manifest) { m.KBS.Routes[0].Methods[0] = "get" },
+		"a method not passed":   func(m *manifest.Manifest) { m.KBS.Routes[0].Methods[0] = "PATCH" },
+		"a slash before":        func(m *manifest.Manifest) { m.KBS.Routes[0].Path = "/models" },
+		"a slash after":         func(m *manifest.Manifest) { m.KBS.Routes[0].Path = "models/" },
+		"two slashes":           func(m *manifest.Manifest) { m.KBS.Routes[0].Path = "a//b" },
+		"an unknown encryption": func(m *manifest.Manifest) { m.KBS.Encrypt = "never" },
+		"sealed for nobody":     func(m *manifest.Manifest) { m.KBS.Encrypt = manifest.EncryptAlways },
+	} {
+		m := good()
+		change(&m)
+		if err := m.Validate(); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	m := withFile(testManifest("x"))
+	m.KBS = &manifest.KBS{}
+	if m.Validate() == nil {
+		t.Error("kbs without the role is accepted")
 	}
 }
 

@@ -147,8 +147,8 @@ func (a *address) ValidateAuth(ctx context.Context, r Request) (bool, error) {
 }
 
 // Handle asks; see [Backend].
-func (a *address) Handle(ctx context.Context, r Request, statement string) (Response, error) {
-	return within(ctx, a, func(ctx context.Context) (Response, error) { return Wire{a.conn}.Handle(ctx, r, statement) })
+func (a *address) Handle(ctx context.Context, r Request) (Response, error) {
+	return within(ctx, a, func(ctx context.Context) (Response, error) { return Wire{a.conn}.Handle(ctx, r) })
 }
 
 // NeedsEncryption asks; see [Backend].

@@ -65,9 +65,8 @@ type Backend interface {
 	About() About
 	// ValidateAuth asks whether a request is for administrators.
 	ValidateAuth(ctx context.Context, r Request) (bool, error)
-	// Handle has the request answered. A statement about the guest is sent along,
-	// if there is one.
-	Handle(ctx context.Context, r Request, statement string) (Response, error)
+	// Handle has the request answered.
+	Handle(ctx context.Context, r Request) (Response, error)
 	// NeedsEncryption asks whether the answer is sealed.
 	NeedsEncryption(ctx context.Context, r Request) (bool, error)
 }

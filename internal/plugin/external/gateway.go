@@ -73,7 +73,7 @@ func (g *Gateway) Find(name string) (Backend, error) {
 	}
 	about := b.About()
 	own := g.cfg.Rules[name]
-	about.Rules.Configured, about.Rules.Rich, about.Rules.Context = own.Configured, own.Rich, own.Context
+	about.Rules.Configured, about.Rules.Rich = own.Configured, own.Rich
 	return g.counted(b, about), nil
 }
 
@@ -108,9 +108,9 @@ func (c counted) ValidateAuth(ctx context.Context, r Request) (bool, error) {
 }
 
 // Handle asks; see [Backend].
-func (c counted) Handle(ctx context.Context, r Request, statement string) (Response, error) {
+func (c counted) Handle(ctx context.Context, r Request) (Response, error) {
 	done := c.begin(callHandle)
-	a, err := c.Backend.Handle(ctx, r, statement)
+	a, err := c.Backend.Handle(ctx, r)
 	done(err, a.Success())
 	return a, err
 }

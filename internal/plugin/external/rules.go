@@ -10,8 +10,6 @@ type Rules struct {
 	// Rich passes the plugin's status and content type on. Without it every
 	// failure is the same to guests, as in existing brokers.
 	Rich bool
-	// Context tells the plugin about the guest; see flow.
-	Context bool
 }
 
 // Needs is who must have been let pass for a request.

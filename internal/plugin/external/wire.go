@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -27,12 +26,8 @@ func (w Wire) ValidateAuth(ctx context.Context, r Request) (bool, error) {
 	return a.GetRequiresAdminAuth(), genuine(a)
 }
 
-// Handle is the second. A statement travels as metadata, which plugins that know
-// nothing of it never see.
-func (w Wire) Handle(ctx context.Context, r Request, statement string) (Response, error) {
-	if statement != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, pluginv1.ContextMetadata, statement)
-	}
+// Handle is the second.
+func (w Wire) Handle(ctx context.Context, r Request) (Response, error) {
 	a, err := pluginv1.NewKbsPluginClient(w).Handle(ctx, &pluginv1.PluginRequest{
 		Body: r.Body, Query: r.Query, Path: r.Path, Method: r.Method,
 	})

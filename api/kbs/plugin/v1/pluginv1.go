@@ -31,8 +31,3 @@ const (
 	MaxBodyBytes    = 2 << 20
 	MaxMessageBytes = 4 << 20
 )
-
-// The metadata that a host adds to Handle where its operator has switched it on:
-// a signed statement about the attested guest (see docs/plugins/kbs.md). Others
-// add none.
-const ContextMetadata = "sallyport-attestation-context"
