@@ -35,7 +35,6 @@ type Config struct {
 	// Keys says how the keys of the house are looked after.
 	Keys    Keys    `yaml:"keys"`
 	Plugins Plugins `yaml:"plugins"`
-	KBS     KBS     `yaml:"kbs"`
 	Notify  Notify  `yaml:"notify"`
 	Log     Log     `yaml:"log"`
 }

@@ -10,13 +10,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/plugin/external"
 )
 
-// KBS is the key broker.
-type KBS struct {
-	// External are the plugins below /kbs/v0/external that others run, and the
-	// operator's rules for those that are installed.
-	External *External `yaml:"external"`
-}
-
 // External lists backends, in the words of existing brokers.
 type External struct {
 	Backends []ExternalBackend `yaml:"backends"`
@@ -43,7 +36,7 @@ type ExternalBackend struct {
 	Rich bool `yaml:"rich"`
 }
 
-// ExternalRoute is a floor; see [manifest.Route].
+// ExternalRoute is a floor; see [manifest.KBSRoute].
 type ExternalRoute struct {
 	Path    string   `yaml:"path"`
 	Methods []string `yaml:"methods"`
@@ -96,7 +89,7 @@ func (e *External) validate() error {
 func (b ExternalBackend) rules() external.Rules {
 	k := &manifest.KBS{Encrypt: b.Encrypt}
 	for _, r := range b.Routes {
-		k.Routes = append(k.Routes, manifest.Route(r))
+		k.Routes = append(k.Routes, manifest.KBSRoute(r))
 	}
 	return external.Rules{Configured: k, Rich: b.Rich}
 }

@@ -29,6 +29,9 @@ type KBS struct {
 	AllowRSA15       bool             `yaml:"allow_rsa1_5"`
 	AttestationToken AttestationToken `yaml:"attestation_token"`
 	Admin            KBSAdmin         `yaml:"admin"`
+	// External are the plugins below /kbs/v0/external that others run, and the
+	// operator's rules for those that are installed.
+	External *External `yaml:"external"`
 	// KeySetCA is a PEM file with the authorities of the https sources of keys; the
 	// system's if it is empty.
 	KeySetCA string `yaml:"key_set_ca"`

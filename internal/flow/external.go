@@ -41,6 +41,7 @@ type ExternalAnswer struct {
 	Sealed   *seal.JWE
 	Response external.Response // without body if it was sealed
 	Rich     bool              // status and content type are the caller's to see
+	Judged   bool              // the resource policy has allowed it
 }
 
 // Step is a part of an external call in which it can fail.
@@ -139,6 +140,7 @@ func (x *externalCall) run(ctx context.Context) (ExternalAnswer, error) {
 	if err != nil {
 		return ExternalAnswer{}, x.failed(ctx, answer, err)
 	}
+	out.Judged = needs.Guest
 	return out, x.permit(ctx, "external.answered", map[string]string{
 		"status": strconv.Itoa(answer.Status), "sealed": strconv.FormatBool(out.Sealed != nil),
 	})
@@ -231,7 +233,9 @@ func (x *externalCall) permitGuest(ctx context.Context, record audit.Record) err
 			return unit.Unit{}, fault.Unauthenticatedf("the workload is %s", holder.State)
 		}
 		d, err := patiently(ctx, func() (policy.Decision, error) {
-			return under.set.ResourceAllowed(ctx, "external", path, x.call.Request.Query, policy.Claims{Token: x.attested.ID, Members: x.attested.Claims})
+			return under.set.ResourceAllowed(ctx, policy.ResourceRequest{
+				Plugin: "external", Path: path, Query: x.call.Request.Query, Method: x.call.Request.Method,
+			}, policy.Claims{Token: x.attested.ID, Members: x.attested.Claims})
 		})
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "decide external call")
@@ -258,7 +262,7 @@ func (x *externalCall) dress(ctx context.Context, needs external.Needs, answer e
 	}
 	plain := secret.New(answer.Body)
 	defer plain.Wipe()
-	jwe, err := seal.Seal(x.attested.Key, plain, nil)
+	jwe, err := x.gate.sealTo(x.attested.Key, plain)
 	if err != nil {
 		return ExternalAnswer{}, &StepError{Step: StepSeal, Err: err}
 	}

@@ -99,7 +99,7 @@ func externalHouse(t *testing.T) (*house, *backend, *guest) {
 }
 
 func floor(f string, methods ...string) external.Rules {
-	return external.Rules{Declared: &manifest.KBS{Routes: []manifest.Route{{Methods: methods, Floor: f}}}}
+	return external.Rules{Declared: &manifest.KBS{Routes: []manifest.KBSRoute{{Methods: methods, Floor: f}}}}
 }
 
 // The order in which things happen, call by call: golden transcripts.

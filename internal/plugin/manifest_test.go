@@ -130,7 +130,7 @@ func TestManifest_OfRoleKBS(t *testing.T) {
 	good := func() manifest.Manifest {
 		m := withFile(testManifest("x"))
 		m.Contract, m.Roles, m.Kinds, m.Params = manifest.ContractKBS, []string{manifest.RoleKBS}, nil, nil
-		m.KBS = &manifest.KBS{Routes: []manifest.Route{{Path: "models/open", Methods: []string{"GET"}, Floor: manifest.FloorPublic}, {Floor: manifest.FloorAttested}}}
+		m.KBS = &manifest.KBS{Routes: []manifest.KBSRoute{{Path: "models/open", Methods: []string{"GET"}, Floor: manifest.FloorPublic}, {Floor: manifest.FloorAttested}}}
 		return m
 	}
 	if m := good(); m.Validate() != nil || Supported(m) != nil {

@@ -12,13 +12,13 @@ import (
 type KBS struct {
 	// Routes are judged in order; the first that fits a request counts. A request
 	// that none fits is the plugin's own decision.
-	Routes []Route `json:"routes,omitempty"`
+	Routes []KBSRoute `json:"routes,omitempty"`
 	// Encrypt is [EncryptAlways] or [EncryptAsk]; empty is [EncryptAsk].
 	Encrypt string `json:"encrypt,omitempty"`
 }
 
-// Route gives a part of a plugin's requests a floor.
-type Route struct {
+// KBSRoute gives a part of a plugin's requests a floor.
+type KBSRoute struct {
 	// Path begins the path after the plugin's name, by whole segments; empty is
 	// every path.
 	Path string `json:"path,omitempty"`
@@ -46,7 +46,7 @@ const (
 func KBSMethods() []string { return []string{"GET", "POST", "PUT", "DELETE"} }
 
 // Fits reports whether a request is the route's.
-func (r Route) Fits(method string, path []string) bool {
+func (r KBSRoute) Fits(method string, path []string) bool {
 	if len(r.Methods) > 0 && !slices.Contains(r.Methods, method) {
 		return false
 	}
@@ -79,7 +79,7 @@ func (k *KBS) Validate() error {
 	return nil
 }
 
-func (r Route) validate() error {
+func (r KBSRoute) validate() error {
 	if len(r.Path) > maxText || strings.HasPrefix(r.Path, "/") || strings.HasSuffix(r.Path, "/") || strings.Contains(r.Path, "//") || !plain(r.Path) {
 		return fmt.Errorf("routes: path %q must be segments with one slash between them, without one at its ends", clip(r.Path))
 	}

@@ -58,6 +58,9 @@ func (d door) external(w http.ResponseWriter, r *http.Request, segments []string
 		d.failExternal(w, r, cookie != "" || bearer != "", err)
 		return
 	}
+	if answer.Judged {
+		d.counts.decision(nil)
+	}
 	d.answerExternal(w, r, answer)
 }
 
@@ -81,6 +84,7 @@ func (d door) failExternal(w http.ResponseWriter, r *http.Request, shown bool, e
 		}
 		d.fail(w, r, because(evidence.TokenVerifierError, err))
 	case flow.StepPolicy:
+		d.counts.decision(err)
 		d.fail(w, r, release(err))
 	case flow.StepSeal:
 		d.fail(w, r, because(evidence.JweError, err))

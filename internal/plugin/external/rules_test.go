@@ -13,7 +13,7 @@ func floors(list ...string) *manifest.KBS {
 	k := &manifest.KBS{}
 	for _, f := range list { // path methods floor
 		p := strings.Fields(f)
-		r := manifest.Route{Path: strings.Trim(p[0], "/"), Floor: p[2]}
+		r := manifest.KBSRoute{Path: strings.Trim(p[0], "/"), Floor: p[2]}
 		if p[1] != "*" {
 			r.Methods = strings.Split(p[1], ",")
 		}
@@ -66,7 +66,7 @@ func TestRules_APluginOnlyTightens(t *testing.T) {
 		}
 		k := &manifest.KBS{}
 		for range rapid.IntRange(0, 3).Draw(t, "routes") {
-			k.Routes = append(k.Routes, manifest.Route{
+			k.Routes = append(k.Routes, manifest.KBSRoute{
 				Path: rapid.SampledFrom([]string{"", "a", "a/b"}).Draw(t, "path"), Floor: floor.Draw(t, "floor"),
 				Methods: rapid.SliceOfDistinct(rapid.SampledFrom(manifest.KBSMethods()), rapid.ID).Draw(t, "methods"),
 			})
