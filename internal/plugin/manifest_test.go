@@ -108,7 +108,7 @@ func TestSupported_SaysWhyNot(t *testing.T) {
 func TestSupported_RefusesRolesOfLaterVersions(t *testing.T) {
 	for _, role := range []string{
 		manifest.RoleVerifier, manifest.RoleRevoker, manifest.RoleNotifier,
-		manifest.RoleExtension, manifest.RoleObserver, manifest.RoleInterceptor,
+		manifest.RoleObserver, manifest.RoleInterceptor,
 	} {
 		m := withFile(testManifest("x"))
 		m.Roles = []string{role}
