@@ -43,3 +43,25 @@ class Unimplemented(Refused):
     """The plugin does not know this kind of call."""
 
     code = pb.CODE_UNIMPLEMENTED
+
+
+class Conflict(Refused):
+    """What the call rested on has changed; read it again."""
+
+    code = pb.CODE_CONFLICT
+
+
+class NotFound(Refused):
+    """What the call names does not exist."""
+
+    code = pb.CODE_NOT_FOUND
+
+
+_BY_CODE: dict[int, type[Refused]] = {
+    c.code: c for c in (Invalid, Denied, Unavailable, Exhausted, Unimplemented, Conflict, NotFound)
+}
+
+
+def of_wire(refusal: pb.Refusal) -> Refused:
+    """The exception for a refusal of the host."""
+    return _BY_CODE.get(refusal.code, Unavailable)(refusal.reason)
