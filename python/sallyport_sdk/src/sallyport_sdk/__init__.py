@@ -16,6 +16,7 @@ docs/plugins/python.md is the ten-minute start. Nothing here needs click or Fast
 """
 
 from .errors import Conflict, Denied, Exhausted, Invalid, NotFound, Refused, Unavailable, Unimplemented
+from .extensions import AttestationExtension, CliPlugin
 from .roles import (
     Check,
     Device,
@@ -37,7 +38,7 @@ from .scopes import Anomaly, Bounds, Issued, Level, Request, Scope
 from .serving import serve
 
 __all__ = [
-    "Anomaly", "Bounds", "Check", "Conflict", "Denied", "Device", "Event", "Evidence", "Exhausted", "Extension",
+    "Anomaly", "AttestationExtension", "Bounds", "Check", "CliPlugin", "Conflict", "Denied", "Device", "Event", "Evidence", "Exhausted", "Extension",
     "Invalid", "Issued", "Judgement", "Level", "NotFound", "Notification", "Notifier", "Principal", "Refused", "Request",
     "Result", "Revocation", "Revoker", "Scope", "Unavailable", "Unimplemented", "Urgency", "Vender", "Verifier", "serve",
 ]  # fmt: skip

@@ -24,6 +24,8 @@ from ._calls import Calls
 from .errors import of_wire
 from .host import read_value, write_value
 from .pb import sallyport_pb2 as pb
+from ._platform import as_role
+from .extensions import AttestationExtension
 from .roles import Notification, Principal, Role
 from .scopes import Bounds, Issued, Scope, encode_object, read_scope
 from .serving import Server
@@ -168,14 +170,14 @@ class Harness:
     """A plugin that is being tested. It lives in a thread of its own; use it from one thread."""
 
     def __init__(
-        self, *roles: Role, host: FakeHost | None = None, config: Mapping[str, Any] | None = None, timeout: float = 10
+        self, *roles: Role | AttestationExtension, host: FakeHost | None = None, config: Mapping[str, Any] | None = None, timeout: float = 10
     ) -> None:
         self.host = host or FakeHost()
         self._timeout = timeout
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=_live, args=(self._loop,), daemon=True).start()
-        self._server = Server(*roles, name="test", version="0.0.0", transport=self.host)
+        self._server = Server(*map(as_role, roles), name="test", version="0.0.0", transport=self.host)
         self._wire = _Wire()
         stream = self._do(self._begin())
         self.close = weakref.finalize(self, _close, self._loop, stream)  # also by itself, when the harness goes

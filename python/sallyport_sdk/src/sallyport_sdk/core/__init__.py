@@ -1,0 +1,1 @@
+"""The bus of events under the names of the attestation platform."""

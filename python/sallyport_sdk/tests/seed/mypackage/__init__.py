@@ -1,0 +1,1 @@
+"""The guide for extensions of the attestation platform, with changed imports and nothing else."""
