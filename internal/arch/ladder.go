@@ -85,6 +85,7 @@ var rooms = map[string]room{
 	"internal/toml":   stone,
 
 	"api":            contract,
+	"python":         contract,
 	"sdk":            sdk,
 	"sdk/plugin/cli": sdk, // a home of its own: it reads the environment
 	"plugins/*":      extra,
@@ -113,6 +114,7 @@ var edges = map[string]map[string]string{
 	},
 	"internal/plugin": {
 		"api":             "the host speaks the contracts",
+		"python":          "plugin build packs our SDK into projects in Python",
 		"internal/grant":  "a plugin fills grant's provider port",
 		"internal/notify": "a plugin fills notify's channel port",
 	},

@@ -30,6 +30,7 @@ type Python struct {
 // metadata is what a project or a wheel says of itself.
 type metadata struct {
 	name, version, summary, source string
+	needs                          []string // requirements, as the project writes them
 	groups                         map[string]map[string]string
 }
 
@@ -40,16 +41,16 @@ func IsPython(dir string) bool {
 }
 
 // Pack reads the project: name, version and entry points from pyproject.toml, if
-// there is one, its files, and the wheels of its lock file. Faults are Invalid,
-// or Unavailable if wheels cannot be downloaded.
+// there is one, its files, the wheels of its lock file, and our SDK if the project
+// depends on it. Faults are Invalid, or Unavailable if wheels cannot be downloaded.
 func (p Python) Pack(ctx context.Context) (Content, error) {
+	var about metadata
 	if IsPython(p.Dir) {
 		text, err := readFile(filepath.Join(p.Dir, "pyproject.toml"), maxProjectFile)
 		if err != nil {
 			return Content{}, err
 		}
-		about, err := readPyproject(text)
-		if err != nil {
+		if about, err = readPyproject(text); err != nil {
 			return Content{}, err
 		}
 		if p.Manifest, err = about.into(p.Manifest); err != nil {
@@ -82,9 +83,16 @@ func (p Python) Pack(ctx context.Context) (Content, error) {
 	if err := content.vendor(wheels); err != nil {
 		return Content{}, err
 	}
+	carried, err := content.sdk(about.needs, wheels)
+	if err != nil {
+		return Content{}, err
+	}
+	if err := content.start(); err != nil {
+		return Content{}, err
+	}
 	if len(m.Run.SearchPath) == 0 {
 		m.Run.SearchPath = []string{own}
-		if len(wheels) > 0 {
+		if len(wheels)+len(carried) > 0 {
 			m.Run.SearchPath = append(m.Run.SearchPath, vendorFolder)
 		}
 	}
@@ -122,6 +130,13 @@ func readPyproject(text []byte) (metadata, error) {
 	}
 	if about.name == "" || about.version == "" {
 		return metadata{}, fault.Invalidf("pyproject.toml: project.name and project.version must be written down; values that a build tool computes are not read")
+	}
+	if needs, ok := table["dependencies"].([]any); ok {
+		for _, v := range needs {
+			if need, ok := v.(string); ok {
+				about.needs = append(about.needs, need)
+			}
+		}
 	}
 	groups, _ := table["entry-points"].(map[string]any)
 	for _, group := range []string{manifest.GroupExtensions, manifest.GroupCLI} {

@@ -345,14 +345,24 @@ func (p Python) Wheel(ctx context.Context, file string) (Content, error) {
 	if err != nil {
 		return Content{}, err
 	}
+	c := Content{Spec: plugin.Spec{Manifest: m}}
+	if err := c.vendor(append([]*wheel{w}, locked...)); err != nil {
+		return Content{}, err
+	}
+	carried, err := c.sdk(needs, locked)
+	if err != nil {
+		return Content{}, err
+	}
 	for _, n := range needs {
 		name := plainName(strings.TrimRight(distribution.FindString(n), " "))
+		if slices.Contains(carried, name) {
+			continue
+		}
 		if !slices.ContainsFunc(locked, func(l *wheel) bool { return plainName(l.project) == name }) {
 			return Content{}, fault.Invalidf("%s needs %s: name a lock file that has it, with its hash: --lock FILE", filepath.Base(file), name)
 		}
 	}
-	c := Content{Spec: plugin.Spec{Manifest: m}}
-	if err := c.vendor(append([]*wheel{w}, locked...)); err != nil {
+	if err := c.start(); err != nil {
 		return Content{}, err
 	}
 	if len(run.SearchPath) == 0 {

@@ -180,7 +180,10 @@ class Commands(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("started by it", done.stderr)
 
-    def test_import_without_click(self) -> None:
-        code = "import sys; sys.modules['click'] = None; import sallyport_sdk, sallyport_sdk.cli; print(sallyport_sdk.CliPlugin.__name__)"
-        done = subprocess.run([sys.executable, "-B", "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH", "")])}, capture_output=True, text=True)
+    def test_import_without_click_and_grpc(self) -> None:
+        code = "import sys; sys.modules['click'] = sys.modules['grpc'] = sys.modules['google'] = None; import sallyport_sdk, sallyport_sdk.cli; print(sallyport_sdk.CliPlugin.__name__)"
+        path = os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH", "")])
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60
+        )
         self.assertEqual(done.stdout.strip(), "CliPlugin", done.stderr)
