@@ -34,6 +34,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/token"
+	"github.com/sallyport-project/sallyport/internal/verifier/sample"
 )
 
 // App is a server with everything plugged in. Make it with [New], run it with
@@ -342,15 +343,16 @@ func openWebhook(w Webhook) (notify.Channel, error) {
 
 // wireGuests gives the key broker's door its verifiers and keys.
 func (a *App) wireGuests() (flow.Guests, error) {
-	on, weak, stale, err := a.cfg.Verifiers.open(time.Now())
-	if err != nil {
-		return flow.Guests{}, err
+	g := flow.Guests{Library: library{a.cfg.Verifiers}}
+	if a.cfg.Verifiers.Sample.Insecure {
+		a.weak = append(a.weak, sample.Banner)
 	}
-	if len(stale) > 0 {
-		a.log.Warn("reference material has expired, evidence that needs it is refused", slog.Any("endorsements", stale))
+	var err error
+	if g.Fetcher, err = a.cfg.Verifiers.Fetch.open(); err != nil {
+		return g, err
 	}
-	g := flow.Guests{Verifiers: on, Selectors: a.cfg.KBS.AttestationPolicies, LegacyRSA: a.cfg.KBS.AllowRSA15}
-	a.weak = append(append(a.weak, weak...), a.cfg.KBS.weak()...)
+	g.Selectors, g.LegacyRSA = a.cfg.KBS.AttestationPolicies, a.cfg.KBS.AllowRSA15
+	a.weak = append(a.weak, a.cfg.KBS.weak()...)
 	ring := a.keys()
 	if a.cookies, err = token.NewCookies(token.CookiesConfig{Keys: ring.cookies, Now: time.Now}); err != nil {
 		return g, err

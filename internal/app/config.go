@@ -92,9 +92,16 @@ type Verifiers struct {
 	// Enabled are the kinds of real evidence that are taken, by their names in
 	// the KBS protocol: snp, tdx, az-snp-vtpm, az-tdx-vtpm, tpm.
 	Enabled []string `yaml:"enabled"`
-	// Endorsements is a folder with reference material: certificates, revocation
-	// lists, collateral. It is read at the start.
-	Endorsements string `yaml:"endorsements"`
+	// Fetch says where endorsements that are missing are asked for.
+	Fetch Fetch `yaml:"fetch"`
+}
+
+// Fetch names services that hand endorsements out, by https. Nothing is asked of
+// anybody else; an empty one is not asked.
+type Fetch struct {
+	KDS   string `yaml:"kds"`   // AMD's key distribution service, or a cache of it
+	PCS   string `yaml:"pcs"`   // Intel's provisioning certification service, or a cache of it (PCCS)
+	Roots string `yaml:"roots"` // file with the authorities of their certificates; the system's if empty
 }
 
 // Sample is evidence that proves nothing, for trying the protocol out. It works
@@ -202,7 +209,7 @@ func (c *Config) fill() {
 
 func (c *Config) paths() []*string {
 	paths := []*string{
-		&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Endorsements, &c.Plugins.Repository.Dir, &c.Plugins.Repository.Keys, &c.Plugins.Lock,
+		&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Fetch.Roots, &c.Plugins.Repository.Dir, &c.Plugins.Repository.Keys, &c.Plugins.Lock,
 	}
 	for i := range c.KEK.Old {
 		paths = append(paths, &c.KEK.Old[i])

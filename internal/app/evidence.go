@@ -6,11 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/verifier/azure"
 	"github.com/sallyport-project/sallyport/internal/verifier/sample"
 	"github.com/sallyport-project/sallyport/internal/verifier/snp"
@@ -43,9 +43,6 @@ var hardware = map[evidence.TEE]func(evidence.Endorsements) (evidence.Verifier, 
 	evidence.Tpm: func(evidence.Endorsements) (evidence.Verifier, error) { return tpm.Verifier{}, nil },
 }
 
-// recognisers read reference material, each that of its kinds of evidence.
-var recognisers = []func([]byte) ([]evidence.Endorsement, error){snp.Recognise, tdx.Recognise}
-
 // validate refuses kinds that nobody verifies.
 func (v Verifiers) validate() error {
 	for i, name := range v.Enabled {
@@ -60,52 +57,38 @@ func (v Verifiers) validate() error {
 	return nil
 }
 
-// open makes the verifiers that are switched on. weak says which of them weaken
-// the server; stale names reference material whose time is over.
-func (v Verifiers) open(at time.Time) (on evidence.Verifiers, weak, stale []string, err error) {
-	on = evidence.Verifiers{}
+// open makes the verifiers that are switched on.
+func (v Verifiers) open(from evidence.Shelf) (evidence.Verifiers, error) {
+	on := evidence.Verifiers{}
+	var err error
 	if v.Sample.Insecure {
 		for _, tee := range []evidence.TEE{evidence.Sample, evidence.SampleDevice} {
 			if on[tee], err = sample.New(sample.Config{Insecure: true, TEE: tee}); err != nil {
-				return nil, nil, nil, err
-			}
-		}
-		weak = append(weak, sample.Banner)
-	}
-	shelf := evidence.Shelf{}
-	if v.Endorsements != "" {
-		if err := LoadEndorsements(shelf, v.Endorsements); err != nil {
-			return nil, nil, nil, fault.Wrap(err, "load verifiers.endorsements")
-		}
-		for _, e := range shelf.All() {
-			if !e.NotAfter.IsZero() && at.After(e.NotAfter) {
-				stale = append(stale, strings.TrimSpace(e.Kind+" "+e.Key))
+				return nil, err
 			}
 		}
 	}
 	for _, name := range v.Enabled {
 		tee := evidence.TEE(name)
-		if on[tee], err = hardware[tee](shelf); err != nil {
-			return nil, nil, nil, err
+		if on[tee], err = hardware[tee](from); err != nil {
+			return nil, err
 		}
 	}
-	return on, weak, stale, nil
+	return on, nil
 }
 
 // OfflineVerifier makes the verifier of one kind of evidence for somebody who
 // looks at a file, with the reference material at some paths. It needs no
 // configuration and asks no network. A kind that nobody verifies is Invalid.
-func OfflineVerifier(tee evidence.TEE, endorsements ...string) (evidence.Verifier, error) {
-	shelf := evidence.Shelf{}
-	for _, path := range endorsements {
-		if err := LoadEndorsements(shelf, path); err != nil {
-			return nil, err
-		}
+func OfflineVerifier(tee evidence.TEE, material ...string) (evidence.Verifier, error) {
+	shelf, err := OfflineShelf(material...)
+	if err != nil {
+		return nil, err
 	}
 	if open := hardware[tee]; open != nil {
 		return open(shelf)
 	}
-	all, _, _, err := Verifiers{Sample: Sample{Insecure: true}}.open(time.Time{})
+	all, err := Verifiers{Sample: Sample{Insecure: true}}.open(shelf)
 	if err != nil {
 		return nil, err
 	}
@@ -131,54 +114,80 @@ func WrapEvidence(tee evidence.TEE, body, signer []byte) (json.RawMessage, error
 	return body, nil
 }
 
-// maxEndorsement bounds a file of reference material, in bytes.
-const maxEndorsement = 2 << 20
-
-// LoadEndorsements reads a file of reference material, or all files of a folder
-// and those below it, onto a shelf. A file that no verifier understands, or that
-// its maker did not sign, is Invalid: what is silently left out is missed when
-// it is needed.
-func LoadEndorsements(shelf evidence.Shelf, path string) error {
-	return filepath.WalkDir(path, func(name string, d os.DirEntry, err error) error {
-		if err != nil {
-			return fault.NotFoundf("the reference material at %s cannot be read", name).Because(err)
-		}
-		if d.IsDir() {
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil || !info.Mode().IsRegular() || info.Size() > maxEndorsement {
-			return fault.Invalidf("%s is no file of at most %d bytes", name, maxEndorsement).Because(err)
-		}
-		data, err := os.ReadFile(name) //nolint:gosec // the operator names it
-		if err != nil {
-			return fault.Unavailablef("%s cannot be read", name).Because(err)
-		}
-		list, err := Recognise(data)
-		if err != nil {
-			return fault.Invalidf("%s: %s", name, fault.Public(err)).Because(err)
-		}
-		for _, e := range list {
-			shelf.Put(e)
-		}
-		return nil
-	})
+// OfflineShelf reads the reference material at some paths, and verifies it as an
+// import does.
+func OfflineShelf(material ...string) (evidence.Shelf, error) {
+	files, err := MaterialFiles(material...)
+	if err != nil {
+		return nil, err
+	}
+	found, err := readMaterial(files, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	shelf := evidence.Shelf{}
+	for _, f := range found {
+		shelf.Put(f.Endorsement)
+	}
+	return shelf, nil
 }
 
-// Recognise reads reference material of any kind; Invalid if it is none.
-func Recognise(data []byte) ([]evidence.Endorsement, error) {
-	for _, read := range recognisers {
-		if list, err := read(data); err != nil || len(list) > 0 {
-			return list, err
+// MaterialFiles reads files of reference material, and all files of folders and
+// those below them. What is silently left out is missed when it is needed, so
+// that a file which cannot be read is a fault.
+func MaterialFiles(material ...string) ([]reference.File, error) {
+	var files []reference.File
+	for _, path := range material {
+		err := filepath.WalkDir(path, func(name string, d os.DirEntry, err error) error {
+			if err != nil {
+				return fault.NotFoundf("the reference material at %s cannot be read", name).Because(err)
+			}
+			if d.IsDir() {
+				return nil
+			}
+			info, err := d.Info()
+			if err != nil || !info.Mode().IsRegular() || info.Size() > reference.MaxFile {
+				return fault.Invalidf("%s is no file of at most %d bytes", name, reference.MaxFile).Because(err)
+			}
+			data, err := os.ReadFile(name) //nolint:gosec // the operator names it
+			if err != nil {
+				return fault.Unavailablef("%s cannot be read", name).Because(err)
+			}
+			files = append(files, reference.File{Name: filepath.ToSlash(name), Data: data})
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	return nil, fault.Invalidf("this is no reference material that is known")
+	return files, nil
 }
 
 // JudgeEK judges the certificate of a TPM's endorsement key by bundles of its
-// manufacturers. Files that are not what they should be are Invalid.
-func JudgeEK(certificate []byte, bundles [][]byte, at time.Time) (evidence.Checks, error) {
-	authorities, err := tpm.NewAuthorities(bundles...)
+// manufacturers, and by revocation lists among the reference material. Files that
+// are not what they should be are Invalid.
+func JudgeEK(certificate []byte, bundles []reference.File, material []string, at time.Time) (evidence.Checks, error) {
+	shelf := evidence.Shelf{}
+	trusted, err := readMaterial(bundles, tpm.KindAuthorities, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range trusted {
+		f.Key = f.File // two folders may have files of one name
+		shelf.Put(f.Endorsement)
+	}
+	files, err := MaterialFiles(material...)
+	if err != nil {
+		return nil, err
+	}
+	found, err := readMaterial(files, "", shelf)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range found {
+		shelf.Put(f.Endorsement)
+	}
+	authorities, err := tpm.Bundles(shelf)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ type evidenceOptions struct {
 	kind, at             string
 	reportData, initData string
 	signer               string
-	endorsements         []string
+	reference            []string
 }
 
 func evidenceVerify(s *shell) *cobra.Command {
@@ -56,7 +56,7 @@ fresh. The exit code is 4 when the evidence is refused.`,
 	f.StringVar(&o.at, "at", "", "judge as of this time, RFC 3339 (default: now)")
 	f.StringVar(&o.reportData, "report-data", "", "what it must be bound to, in hex: the digest of nonce and key")
 	f.StringVar(&o.signer, "signer", "", "FILE is a raw SNP report; this file has the certificate of its signer (DER)")
-	f.StringArrayVar(&o.endorsements, "endorsements", nil, "file or folder with reference material; may be given several times")
+	f.StringArrayVar(&o.reference, "reference", nil, "file or folder with reference material; may be given several times")
 	f.StringVar(&o.initData, "init-data", "", "digest of the init-data that it must be bound to, in hex")
 	return c
 }
@@ -93,7 +93,7 @@ func (s *shell) verifyEvidence(ctx context.Context, path string, o evidenceOptio
 	if body, err = s.wrapped(tee, body, o.signer); err != nil {
 		return err
 	}
-	verifier, err := app.OfflineVerifier(tee, o.endorsements...)
+	verifier, err := app.OfflineVerifier(tee, o.reference...)
 	if err != nil {
 		return err
 	}

@@ -85,13 +85,13 @@ func (s *shell) showOffers(list []offer) error {
 	return s.rows([]string{"NAME", "VERSION", "PUBLISHER", "KINDS", "REPOSITORY", "SUMMARY"}, rows)
 }
 
-// reference is NAME or NAME@VERSION.
-var reference = regexp.MustCompile(`^([a-z0-9][a-z0-9-]{0,63})(?:@([0-9A-Za-z.+-]{1,64}))?$`)
+// nameAtVersion is NAME or NAME@VERSION.
+var nameAtVersion = regexp.MustCompile(`^([a-z0-9][a-z0-9-]{0,63})(?:@([0-9A-Za-z.+-]{1,64}))?$`)
 
 // named reads NAME[@VERSION]; false for anything else, such as the name of a
 // file.
 func named(text string) (name, version string, ok bool) {
-	m := reference.FindStringSubmatch(text)
+	m := nameAtVersion.FindStringSubmatch(text)
 	if m == nil || m[2] != "" && !manifest.ValidVersion(m[2]) {
 		return "", "", false
 	}

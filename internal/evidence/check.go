@@ -102,9 +102,9 @@ func (c Checks) Malformed(tee TEE, section, format string, args ...any) error {
 
 // Missing is a *RefusedError of kind Unavailable for evidence that cannot be
 // judged, because reference material for it is not here.
-func (c Checks) Missing(tee TEE, k Check) error {
+func (c Checks) Missing(tee TEE, w Want, k Check) error {
 	c.That(false, k)
-	return &RefusedError{TEE: tee, Checks: c, cause: fault.Unavailablef("the %s evidence cannot be judged: %s", tee, k.Reason)}
+	return &RefusedError{TEE: tee, Checks: c, Want: w, cause: fault.Unavailablef("the %s evidence cannot be judged: %s", tee, k.Reason)}
 }
 
 // RefusedError is what a verifier answers for evidence that it does not accept,
@@ -112,7 +112,10 @@ func (c Checks) Missing(tee TEE, k Check) error {
 type RefusedError struct {
 	TEE    TEE
 	Checks Checks
-	cause  error
+	// Want is the endorsement without which the evidence cannot be judged; zero if
+	// that is not what was wrong.
+	Want  Want
+	cause error
 }
 
 // Error is the cause's text.

@@ -16,9 +16,13 @@ type Endorsement struct {
 	Kind string // of the verifier that understands it: snp-vcek
 	Key  string // what it is about, in the form of its kind
 	Data []byte // exactly as the maker signed it
-	// NotAfter is when the maker's word ends; zero if it does not say.
-	NotAfter time.Time
+	// NotBefore and NotAfter are when the maker's word begins and ends; zero if it
+	// does not say.
+	NotBefore, NotAfter time.Time
 }
+
+// Want names an endorsement that somebody looks for.
+type Want struct{ Kind, Key string }
 
 // Endorsements are where a verifier finds reference material. Find is nil if
 // there is none; the result is not changed. Safe for concurrent use.
@@ -43,13 +47,29 @@ func (s Shelf) Put(e Endorsement) {
 // Find implements Endorsements.
 func (s Shelf) Find(kind, key string) []byte { return s[kind][key].Data }
 
+// Of lists the endorsements of one kind, ordered by key.
+func (s Shelf) Of(kind string) []Endorsement {
+	var out []Endorsement
+	for _, key := range slices.Sorted(maps.Keys(s[kind])) {
+		out = append(out, s[kind][key])
+	}
+	return out
+}
+
+// Clone is a shelf of its own with the same endorsements.
+func (s Shelf) Clone() Shelf {
+	out := make(Shelf, len(s))
+	for kind, all := range s {
+		out[kind] = maps.Clone(all)
+	}
+	return out
+}
+
 // All lists what is on the shelf, ordered by kind and key.
 func (s Shelf) All() []Endorsement {
 	var out []Endorsement
 	for _, kind := range slices.Sorted(maps.Keys(s)) {
-		for _, key := range slices.Sorted(maps.Keys(s[kind])) {
-			out = append(out, s[kind][key])
-		}
+		out = append(out, s.Of(kind)...)
 	}
 	return out
 }

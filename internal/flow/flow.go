@@ -22,12 +22,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/notify"
-	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/token"
 )
 
@@ -75,11 +73,11 @@ type Config struct {
 // Guests is what the key broker's part needs. Its zero value refuses every
 // guest.
 type Guests struct {
-	Verifiers  evidence.Verifiers
-	Cookies    *token.Cookies
-	Results    *token.Minter // makes attestation results (EAR)
-	Trust      *token.Trust  // checks them
-	References policy.ReferenceValues
+	Library Library // makes the verifiers, and reads what is imported for them
+	Fetcher Fetcher // nil: nothing is fetched
+	Cookies *token.Cookies
+	Results *token.Minter // makes attestation results (EAR)
+	Trust   *token.Trust  // checks them
 	// Selectors are the sets of attestation policies that a guest may ask for by
 	// attestation-policy-selector: what it asks for -> the name before _cpu, _gpu.
 	Selectors map[string]string
@@ -90,9 +88,10 @@ type Guests struct {
 // Gate has the verbs. All methods are safe for concurrent use.
 type Gate struct {
 	Config
-	policies  *policies
-	strangers *strangers
-	applying  sync.Mutex // held from reading what is installed to applying it
+	policies   *policies
+	references *references
+	strangers  *strangers
+	applying   sync.Mutex // held from reading what is installed to applying it
 }
 
 // New makes a gate. Call [Gate.Reload] once before serving.
@@ -114,7 +113,10 @@ func New(c Config) (*Gate, error) {
 	if c.OutcomeLife <= 0 {
 		c.OutcomeLife = 10 * time.Minute
 	}
-	return &Gate{Config: c, policies: newPolicies(c.Store, c.Now), strangers: newStrangers()}, nil
+	return &Gate{
+		Config: c, policies: newPolicies(c.Store, c.Now), strangers: newStrangers(),
+		references: &references{store: c.Store, library: c.Guests.Library, clock: c.Now, log: c.Log},
+	}, nil
 }
 
 // Presented is what a caller shows at a door. The door has checked the

@@ -24,7 +24,11 @@ func (g *Gate) Challenge(_ context.Context, r evidence.Request) (evidence.Challe
 	if g.Guests.Cookies == nil {
 		return evidence.Challenge{}, "", fault.NotFoundf("this server takes no guests")
 	}
-	if err := g.Guests.Verifiers.Require(r.TEE); err != nil {
+	m, err := g.references.now()
+	if err != nil {
+		return evidence.Challenge{}, "", err
+	}
+	if err := m.verifiers.Require(r.TEE); err != nil {
 		return evidence.Challenge{}, "", err
 	}
 	selected, known := g.Guests.Selectors[r.Selector]
@@ -143,14 +147,20 @@ func (a attesting) judge(ctx context.Context, body []byte) (string, error) {
 	if given.Runtime.Key.Legacy() && !g.Guests.LegacyRSA {
 		return "", seal.ErrLegacy()
 	}
-	verdict, err := g.Guests.Verifiers.Verify(ctx, a.handshake.TEE, given, g.Now())
+	verdict, by, err := a.verify(ctx, given)
 	if err != nil {
 		return "", err
 	}
 	var raw string
 	err = g.decide(ctx, nil, func() (unit.Unit, error) {
+		// What was revoked meanwhile, on any replica, counts.
+		if m, err := g.references.now(); err != nil || m.generation != by.generation {
+			if verdict, by, err = a.verify(ctx, given); err != nil {
+				return unit.Unit{}, err
+			}
+		}
 		var u unit.Unit
-		raw, u, err = a.admit(ctx, verdict)
+		raw, u, err = a.admit(ctx, verdict, by)
 		return u, err
 	})
 	if fault.Is(err, fault.Conflict) {
@@ -160,13 +170,13 @@ func (a attesting) judge(ctx context.Context, body []byte) (string, error) {
 }
 
 // admit appraises genuine evidence, asks policy, and says what to write.
-func (a attesting) admit(ctx context.Context, verdict evidence.Verdict) (string, unit.Unit, error) {
+func (a attesting) admit(ctx context.Context, verdict evidence.Verdict, by material) (string, unit.Unit, error) {
 	g := a.gate
 	under, err := g.policies.now()
 	if err != nil {
 		return "", unit.Unit{}, err
 	}
-	labels, err := g.appraise(ctx, under.set, a.handshake.Policy, &verdict)
+	labels, err := g.appraise(ctx, under.set, a.handshake.Policy, &verdict, by)
 	if err != nil {
 		return "", unit.Unit{}, err
 	}
@@ -199,7 +209,7 @@ func (a attesting) admit(ctx context.Context, verdict evidence.Verdict) (string,
 	}
 	record.Policy = append(d.Documents, labels...)
 	return raw, unit.Unit{Record: record, Writes: []unit.Write{
-		a.useNonce(), row,
+		a.useNonce(), row, g.references.same(by),
 		unit.Do("generations.check", 1, "the policies have changed, try again", "policy", d.under.generation),
 		unit.Insert(subject.Passport{
 			ID: a.handshake.Nonce.ID(), Version: 1, Subject: guest.ID, Digest: checked.ID, Token: raw, Expires: expires,
@@ -217,7 +227,7 @@ func (g *Gate) sealTo(key seal.PublicKey, plain secret.Bytes) (seal.JWE, error) 
 
 // appraise fills the verdict's devices by the attestation policies of the
 // selected set: default_cpu, default_gpu and so on, where none was selected.
-func (g *Gate) appraise(ctx context.Context, set *policy.Set, selected string, verdict *evidence.Verdict) ([]string, error) {
+func (g *Gate) appraise(ctx context.Context, set *policy.Set, selected string, verdict *evidence.Verdict, by material) ([]string, error) {
 	if selected == "" {
 		selected = "default"
 	}
@@ -226,7 +236,7 @@ func (g *Gate) appraise(ctx context.Context, set *policy.Set, selected string, v
 		d := &verdict.Devices[i]
 		name := selected + "_" + string(d.Class)
 		appraisal, err := patiently(ctx, func() (policy.Appraisal, error) {
-			return set.Appraise(ctx, name, d.Annotated, g.Guests.References)
+			return set.Appraise(ctx, name, d.Annotated, by)
 		})
 		if err != nil {
 			return nil, err

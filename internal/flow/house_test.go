@@ -144,7 +144,7 @@ func (h *house) makeTokens(ctx context.Context) {
 	must(h.t, err)
 	verifier, err := sample.New(sample.Config{Insecure: true, TEE: evidence.Sample})
 	must(h.t, err)
-	h.guests.Verifiers = evidence.Verifiers{evidence.Sample: verifier}
+	h.guests.Library = &shelves{verifiers: evidence.Verifiers{evidence.Sample: verifier}}
 }
 
 // open opens the store in the house's directory.

@@ -63,6 +63,12 @@ func (p *policies) reload(ctx context.Context) error {
 	return nil
 }
 
-// Reload makes this replica use the policies that are in the store now. It is
-// called once before serving, then every second, and after each missed check.
-func (g *Gate) Reload(ctx context.Context) error { return g.policies.reload(ctx) }
+// Reload makes this replica use the policies and the reference material that are
+// in the store now. It is called once before serving, then every second, and
+// after each missed check.
+func (g *Gate) Reload(ctx context.Context) error {
+	if err := g.policies.reload(ctx); err != nil {
+		return err
+	}
+	return g.references.reload(ctx)
+}

@@ -39,6 +39,7 @@ type Reader interface {
 	Grants
 	Documents
 	Inventory
+	References
 	Records
 	// Keys lists the keys of the house, sealed.
 	Keys(ctx context.Context) ([]keys.Key, error)
@@ -75,7 +76,7 @@ type Grants interface {
 }
 
 // Documents reads policies. Generation names the present state of a whole
-// table ("policy", "trust", "plugins", "keys"): it grows with each change.
+// table ("policy", "trust", "plugins", "keys", "reference"): it grows with each change.
 type Documents interface {
 	Policies(ctx context.Context) ([]policy.Document, error)
 	PolicyVersions(ctx context.Context, name string) ([]policy.Document, error)

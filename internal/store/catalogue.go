@@ -46,6 +46,8 @@ var rowTables = []string{
 	"plugins* id version# package_version digest publisher key_ids purpose offer asks state at# author",
 	"installations* id version# name package_version repository at# author",
 	"repositories* id version# url root timestamp snapshot state at# author",
+	"endorsements* id version# kind about data! issued# expires# source author at# state",
+	"reference_values* id version# value expires# source author at# state",
 	"keys* id version# purpose algorithm state public sealed! created# signs_from# not_after#",
 	"outcomes id version# sealed! expires#",
 	"deliveries id version# channel message attempts# due# error done#",

@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/resource"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
@@ -78,7 +79,7 @@ func documents[T interface{ document() policy.Document }](rows []T) []policy.Doc
 }
 
 // Generation is the number of changes that a whole table has seen: policy,
-// trust, plugins or keys.
+// trust, plugins, keys or reference.
 func (s *Store) Generation(ctx context.Context, name string) (int64, error) {
 	return s.number(ctx, "generation", "SELECT version FROM generations WHERE name = $1", name)
 }
@@ -135,6 +136,17 @@ func (s *Store) Installations(ctx context.Context) ([]plugin.Installation, error
 // Repositories lists the plugin repositories, removed ones included.
 func (s *Store) Repositories(ctx context.Context) ([]plugin.Repository, error) {
 	return many[plugin.Repository](ctx, s, "repositories", "ORDER BY id")
+}
+
+// Endorsements lists what is stored of makers' words on their devices, removed
+// ones included.
+func (s *Store) Endorsements(ctx context.Context) ([]reference.Endorsement, error) {
+	return many[reference.Endorsement](ctx, s, "endorsements", "ORDER BY id")
+}
+
+// ReferenceValues lists what evidence is compared with, removed ones included.
+func (s *Store) ReferenceValues(ctx context.Context) ([]reference.Value, error) {
+	return many[reference.Value](ctx, s, "reference_values", "ORDER BY id")
 }
 
 // Keys lists the keys of the house. Before [Store.UseMAC] the rows are not

@@ -33,12 +33,9 @@ func (r replayed) Evidence(context.Context, evidence.Binding) (evidence.Evidence
 }
 
 // guests is a house that takes real evidence on a listener of its own.
-func guests(t *testing.T, endorsements string, kinds ...string) (*world, string) {
+func guests(t *testing.T, kinds ...string) (*world, string) {
 	t.Helper()
 	verifiers := map[string]any{"enabled": kinds}
-	if endorsements != "" {
-		verifiers["endorsements"] = endorsements
-	}
 	w := start(t, found(t, Options{
 		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
 		Config:  map[string]any{"verifiers": verifiers},
@@ -81,7 +78,7 @@ func (w *world) findings(t *testing.T, kind string) (string, evidence.Checks) {
 // genuine in everything but that it was made for another nonce and key, and that
 // alone refuses it.
 func TestEvidence_OfAnotherHandshakeIsRefused(t *testing.T) {
-	w, url := guests(t, "", "snp", "tdx", "tpm", "az-snp-vtpm")
+	w, url := guests(t, "snp", "tdx", "tpm", "az-snp-vtpm")
 	for _, c := range []struct {
 		tee            evidence.TEE
 		file           string
@@ -174,7 +171,7 @@ func TestEvidence_IsJudgedOffline(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(h.Dir, "unknown"), []byte("?"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := h.Command(t.Context(), "evidence", "verify", filepath.Join(folder, offline[0].file), "--endorsements", filepath.Join(h.Dir, "unknown"))
+	_, err := h.Command(t.Context(), "evidence", "verify", filepath.Join(folder, offline[0].file), "--reference", filepath.Join(h.Dir, "unknown"))
 	if e, ok := errors.AsType[*ExitError](err); !ok || e.Code != 2 {
 		t.Errorf("unknown reference material: %v", err)
 	}
@@ -191,9 +188,9 @@ var offline = []struct {
 	{"snp/genoa-v3-evidence.json", []string{"--report-data", "00"}, "report-data"},
 	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/milan-v2-vcek.der"}, "report-version"},
 	{"snp/milan-v2-report.bin", []string{"--kind", "snp", "--signer", "VECTORS/snp/invalid-vcek-legacy.der"}, "report-version endorsement-chain"},
-	{"tdx/quote-v4.dat", []string{"--kind", "tdx", "--at", "2023-07-01T00:00:00Z", "--endorsements", "COLLATERAL"}, ""},
-	{"tdx/quote-v4.dat", []string{"--kind", "tdx", "--at", "2023-09-01T00:00:00Z", "--endorsements", "COLLATERAL"}, "collateral-dates"},
-	{"tdx/quote-v5.dat", []string{"--kind", "tdx", "--endorsements", "COLLATERAL"}, "collateral"},
+	{"tdx/quote-v4.dat", []string{"--kind", "tdx", "--at", "2023-07-01T00:00:00Z", "--reference", "COLLATERAL"}, ""},
+	{"tdx/quote-v4.dat", []string{"--kind", "tdx", "--at", "2023-09-01T00:00:00Z", "--reference", "COLLATERAL"}, "collateral-dates"},
+	{"tdx/quote-v5.dat", []string{"--kind", "tdx", "--reference", "COLLATERAL"}, "collateral"},
 	{"az-vtpm/snp-evidence-v1.json", []string{"--report-data", "6368616c6c656e6765"}, ""},
 	{"az-vtpm/snp-evidence-v1.json", []string{"--report-data", "00"}, "report-data"},
 	{"az-vtpm/snp-evidence-v2.json", []string{"--report-data", "982f5c6e45df0ed3f10b6f60b02f0c8390e281300f3805e2279c16168cd6ae9aa398f647caa2338748cd0fd9f5f819ef"}, ""},

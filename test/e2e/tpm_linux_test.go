@@ -26,7 +26,7 @@ func TestEvidence_OfATPMIsTaken(t *testing.T) {
 	p.EK("rsa")
 	p.AK("rsa", "ak", "ecc", "sha256", "ecdsa")
 	p.Extend("11:sha256=" + strings.Repeat("11", 32))
-	w, url := guests(t, "", "tpm")
+	w, url := guests(t, "tpm")
 	must(t, show(t, url, quoting{p}))
 	id, checks := w.findings(t, "workload.attested")
 	if failed := evidencetest.Failed(checks); len(failed) > 0 || evidencetest.Result(checks, "quote-signature") != evidence.Passed || evidencetest.Result(checks, "report-data") != evidence.Passed {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/id"
@@ -22,6 +23,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/resource"
 	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/subject"
@@ -71,7 +73,16 @@ func samples(t *testing.T) []sample {
 		ID: "n/webhook", Version: 1, Channel: "webhook", Attempts: 1, Due: now, Error: "e",
 		Message: notify.Notification{ID: "n", Type: "grant.revoked", At: now, Urgency: notify.High, Title: "t"},
 	}
+	word := reference.Endorsement{
+		Endorsement: evidence.Endorsement{Kind: "snp-crl", Key: "Genoa", Data: []byte{1, 2}, NotBefore: now, NotAfter: later},
+		Version:     1, Source: "genoa.crl", Author: sub.ID, At: now, State: reference.Active,
+	}
+	value := reference.Value{
+		Name: "mr_td", Version: 1, JSON: []byte(`["00"]`), Expires: later, Source: "set", Author: sub.ID, At: now, State: reference.Active,
+	}
 	return []sample{
+		{word, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Endorsements(ctx)) }},
+		{value, func(ctx context.Context, s *store.Store) (any, error) { return first(s.ReferenceValues(ctx)) }},
 		{sub, func(ctx context.Context, s *store.Store) (any, error) { return s.Subject(ctx, sub.ID) }},
 		{cert, func(ctx context.Context, s *store.Store) (any, error) { return s.Certificate(ctx, cert.ID) }},
 		{session, func(ctx context.Context, s *store.Store) (any, error) { return s.Session(ctx, session.ID) }},
@@ -137,7 +148,7 @@ func rows(t *testing.T, e Engine) {
 
 // guarded are the tables whose rows carry a MAC.
 var guarded = "subjects certificates sessions passports invitations grants policies policy_versions publishers trust floors plugins installations " +
-	"repositories keys"
+	"repositories endorsements reference_values keys"
 
 // everyColumn changes each column of each guarded table behind the store's
 // back, and the MAC itself. The row must not be served.

@@ -294,7 +294,7 @@ func revocation(g grant.Grant) unit.Unit {
 
 func generations(t *testing.T, e Engine) {
 	ctx, s := context.Background(), Open(t, e.Config(t))
-	for _, name := range []string{"policy", "trust", "plugins", "keys"} {
+	for _, name := range []string{"policy", "trust", "plugins", "keys", "reference"} {
 		if n, err := s.Generation(ctx, name); err != nil || n != 1 {
 			t.Errorf("generation of %s is %d, %v", name, n, err)
 		}

@@ -8,13 +8,11 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
@@ -185,59 +183,18 @@ func (c *cache) endorse(m *makers, der []byte) (*endorser, Generation, error) {
 	return e, g, nil
 }
 
-// Wanted is the key under which the VCEK for a report is looked up, and where
-// the manufacturer hands it out (57230, section 4).
-func Wanted(r *Report, g Generation) (key, url string) {
-	chip, tcb := r.ChipID(), r.Reported(g)
-	fmc := ""
+// wantedBy is the key under which the VCEK for a report is looked up.
+func wantedBy(r *Report, g Generation) string {
+	chip := r.ChipID()
 	if g == Turin {
-		chip, fmc = chip[:8], fmt.Sprintf("fmcSPL=%02d&", tcb.FMC)
+		chip = chip[:8]
 	}
-	url = fmt.Sprintf("https://kdsintf.amd.com/vcek/v1/%s/%x?%sblSPL=%02d&teeSPL=%02d&snpSPL=%02d&ucodeSPL=%02d",
-		g, chip, fmc, tcb.Bootloader, tcb.TEE, tcb.SNP, tcb.Microcode)
-	return wanted(g, chip, tcb), url
+	return wanted(g, chip, r.Reported(g))
 }
 
 func wanted(g Generation, chip []byte, t TCB) string {
 	b := t.bytes(g)
 	return fmt.Sprintf("%s/%x/%x", g, chip, b[:])
-}
-
-// Recognise reads a file of reference material: a VCEK, or a revocation list of
-// the manufacturer, PEM or DER. It checks the manufacturer's signature, and leaves
-// dates to each use. Foreign material is nil without an error.
-func Recognise(data []byte) ([]evidence.Endorsement, error) {
-	m, err := amd()
-	if err != nil {
-		return nil, err
-	}
-	der := data
-	if block, rest := pem.Decode(data); block != nil && len(bytes.TrimSpace(rest)) == 0 {
-		der = block.Bytes
-	}
-	if cert, err := x509.ParseCertificate(der); err == nil {
-		if g, vlek := generationOf(cert); vlek || m.by[g].ark == nil {
-			return nil, nil
-		}
-		e, g, err := m.endorse(der)
-		if err != nil {
-			return nil, err
-		}
-		return []evidence.Endorsement{{Kind: KindVCEK, Key: wanted(g, e.hardware, e.tcb), Data: der, NotAfter: cert.NotAfter}}, nil
-	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, nil //nolint:nilerr // of another kind
-	}
-	name, mine := strings.CutPrefix(list.Issuer.CommonName, "ARK-")
-	g := Generation(name)
-	if !mine || m.by[g].ark == nil {
-		return nil, nil
-	}
-	if err := list.CheckSignatureFrom(m.by[g].ark); err != nil {
-		return nil, fault.Invalidf("the revocation list is not signed by %s", list.Issuer.CommonName).Because(err)
-	}
-	return []evidence.Endorsement{{Kind: KindCRL, Key: string(g), Data: der, NotAfter: list.NextUpdate}}, nil
 }
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }

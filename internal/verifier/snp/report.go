@@ -115,13 +115,17 @@ func (t TCB) bytes(g Generation) [8]byte {
 	return [8]byte{t.Bootloader, t.TEE, 0, 0, 0, 0, t.SNP, t.Microcode}
 }
 
-// Reported is the TCB that the report claims and its signer is made for.
-func (r *Report) Reported(g Generation) TCB {
-	b := r[atReportedTCB:atCPUID]
+// tcbOf reads a version of eight bytes.
+func tcbOf(b []byte, g Generation) TCB {
 	if g == Turin {
 		return TCB{FMC: b[0], Bootloader: b[1], TEE: b[2], SNP: b[3], Microcode: b[7]}
 	}
 	return TCB{Bootloader: b[0], TEE: b[1], SNP: b[6], Microcode: b[7]}
+}
+
+// Reported is the TCB that the report claims and its signer is made for.
+func (r *Report) Reported(g Generation) TCB {
+	return tcbOf(r[atReportedTCB:atCPUID], g)
 }
 
 // signed is what the signature covers.

@@ -143,15 +143,18 @@ func (v *Verifier) Judge(c *evidence.Checks, tee evidence.TEE, r *Report, key []
 		return "", c.Err(tee)
 	}
 	if key == nil {
-		wanted, url := Wanted(r, g)
-		if r.signer() == 0 && g != "" {
-			key = v.from.Find(KindVCEK, wanted)
+		wanted := wantedBy(r, g)
+		missing := evidence.Check{
+			Name: "endorsement", Expected: signerName(r.signer()) + " " + wanted, Seen: "none",
+			Reason: "the signer's certificate is neither in the evidence nor in the reference material", Section: vcek,
 		}
-		if key == nil {
-			return "", c.Missing(tee, evidence.Check{
-				Name: "endorsement", Expected: signerName(r.signer()) + " " + wanted, Seen: "none",
-				Reason: "the signer's certificate is neither in the evidence nor in the reference material; import it from " + url, Section: vcek,
-			})
+		if r.signer() != 0 || g == "" { // nobody hands these out
+			return "", c.Missing(tee, evidence.Want{}, missing)
+		}
+		if key = v.from.Find(KindVCEK, wanted); key == nil {
+			w := evidence.Want{Kind: KindVCEK, Key: wanted}
+			missing.Reason += "; import it from " + kds + Path(w)
+			return "", c.Missing(tee, w, missing)
 		}
 	}
 	e, made, err := v.cache.endorse(v.makers, key)

@@ -241,7 +241,7 @@ func TestVerifier_LooksForTheVCEK(t *testing.T) {
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "https://kdsintf.amd.com/vcek/v1/Turin/0102030405060708?fmcSPL=03&blSPL=10&teeSPL=00&snpSPL=23&ucodeSPL=200") {
 		t.Errorf("%v %v", err, checks)
 	}
-	key, _ := Wanted(r, Turin)
+	key := wantedBy(r, Turin)
 	shelf := evidence.Shelf{}
 	shelf.Put(evidence.Endorsement{Kind: KindVCEK, Key: key, Data: c.endorse(a, leafKey)})
 	if _, checks, err := judge(t, verifierOf(t, a, Turin, shelf), body, b, evidencetest.Now); err != nil {

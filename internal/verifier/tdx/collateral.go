@@ -16,16 +16,16 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
-	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
 // The kinds of endorsements, and what their keys are.
 const (
-	KindTCBInfo  = "tdx-tcb-info"    // FMSPC, lower-case hex
-	KindIdentity = "tdx-qe-identity" // empty
-	KindSigner   = "tdx-tcb-signer"  // empty: the certificate that signs the two
-	KindCRL      = "tdx-crl"         // common name of the issuer
+	KindTCBInfo   = "tdx-tcb-info"    // FMSPC, lower-case hex
+	KindIdentity  = "tdx-qe-identity" // empty
+	KindSigner    = "tdx-tcb-signer"  // empty: the certificate that signs the two
+	KindAuthority = "tdx-pck-ca"      // common name: what signed revocation lists of PCK certificates
+	KindCRL       = "tdx-crl"         // common name of the issuer
 )
 
 // maxCollateral bounds one document, in bytes.
@@ -131,23 +131,24 @@ func parseIdentity(signed []byte) (*qeIdentity, error) {
 	return &q, nil
 }
 
-// signer is the certificate that signs collateral.
-func parseSigner(text []byte, root *x509.Certificate) (*x509.Certificate, error) {
+// parseIssued reads a certificate with this name that the root issued: the signer
+// of collateral, or an authority of PCK certificates.
+func parseIssued(text []byte, root *x509.Certificate, name string) (*x509.Certificate, error) {
 	block, rest := pem.Decode(text)
 	if block == nil {
-		return nil, fault.Invalidf("the signer of collateral is no certificate in PEM")
+		return nil, fault.Invalidf("%s is no certificate in PEM", name)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return nil, fault.Invalidf("the signer of collateral cannot be read").Because(err)
+		return nil, fault.Invalidf("the certificate of %s cannot be read", name).Because(err)
 	}
 	if block, rest = pem.Decode(rest); block != nil { // the root may stand behind it
 		if !bytes.Equal(block.Bytes, root.Raw) {
-			return nil, fault.Invalidf("the signer of collateral is not Intel's")
+			return nil, fault.Invalidf("the certificate of %s does not lead to Intel's root", name)
 		}
 	}
-	if len(bytes.TrimSpace(rest)) > 0 || cert.Subject.CommonName != nameSigning {
-		return nil, fault.Invalidf("the signer of collateral is not %s", nameSigning)
+	if len(bytes.TrimSpace(rest)) > 0 || cert.Subject.CommonName != name || cert.IsCA != (name != nameSigning) {
+		return nil, fault.Invalidf("the certificate is not that of %s", name)
 	}
 	return cert, issuedBy(cert, root)
 }
@@ -263,54 +264,6 @@ func converge(platform string, others ...string) string {
 // known are the states that Intel gives.
 var known = []string{
 	"UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded", "OutOfDate", "OutOfDateConfigurationNeeded", "Revoked",
-}
-
-// Recognise reads a file of Intel's collateral: TCB info, the identity of the
-// quoting enclave, the certificate that signs both, or a revocation list. Foreign
-// material is nil without an error. Signatures and dates of documents are checked
-// with each use, when the certificate is there as well.
-func Recognise(data []byte) ([]evidence.Endorsement, error) {
-	root, err := intelRoot()
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case bytes.Contains(data[:min(len(data), 64)], []byte(`"tcbInfo"`)):
-		signed, _, err := document(data, "tcbInfo")
-		if err != nil {
-			return nil, err
-		}
-		t, err := parseTCBInfo(signed)
-		if err != nil {
-			return nil, err
-		}
-		return []evidence.Endorsement{{Kind: KindTCBInfo, Key: strings.ToLower(t.FMSPC), Data: data, NotAfter: t.Next}}, nil
-	case bytes.Contains(data[:min(len(data), 64)], []byte(`"enclaveIdentity"`)):
-		signed, _, err := document(data, "enclaveIdentity")
-		if err != nil {
-			return nil, err
-		}
-		q, err := parseIdentity(signed)
-		if err != nil {
-			return nil, err
-		}
-		return []evidence.Endorsement{{Kind: KindIdentity, Data: data, NotAfter: q.Next}}, nil
-	}
-	der := data
-	if block, _ := pem.Decode(data); block != nil {
-		der = block.Bytes
-		if cert, err := x509.ParseCertificate(der); err == nil && cert.Subject.CommonName == nameSigning {
-			if _, err := parseSigner(data, root); err != nil {
-				return nil, err
-			}
-			return []evidence.Endorsement{{Kind: KindSigner, Data: data, NotAfter: cert.NotAfter}}, nil
-		}
-	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil || !strings.HasPrefix(list.Issuer.CommonName, "Intel SGX ") {
-		return nil, nil //nolint:nilerr // of another kind
-	}
-	return []evidence.Endorsement{{Kind: KindCRL, Key: list.Issuer.CommonName, Data: der, NotAfter: list.NextUpdate}}, nil
 }
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }

@@ -12,19 +12,20 @@ import (
 // collateral finds Intel's word on a platform, and checks that Intel signed it
 // and that it is current. What is not there is an error that is Unavailable.
 func (v *Verifier) collateral(c *evidence.Checks, tee evidence.TEE, p *pck, at time.Time) (*tcbInfo, *qeIdentity, error) {
-	missing := func(name, what string) error {
-		return c.Missing(tee, evidence.Check{
-			Name: name, Expected: what, Seen: "none",
+	missing := func(w evidence.Want, what string) error {
+		return c.Missing(tee, w, evidence.Check{
+			Name: "collateral", Expected: what, Seen: "none",
 			Reason: "there is no " + what + " in the reference material; import it from https://api.trustedservices.intel.com/tdx/certification/v4", Section: pcs,
 		})
 	}
-	raw := [3][]byte{v.from.Find(KindTCBInfo, p.fmspc), v.from.Find(KindIdentity, ""), v.from.Find(KindSigner, "")}
+	wants := [3]evidence.Want{{Kind: KindTCBInfo, Key: p.fmspc}, {Kind: KindIdentity}, {Kind: KindSigner}}
+	var raw [3][]byte
 	for i, what := range []string{"TCB info of FMSPC " + p.fmspc, "identity of the quoting enclave", "certificate of the TCB signer"} {
-		if raw[i] == nil {
-			return nil, nil, missing("collateral", what)
+		if raw[i] = v.from.Find(wants[i].Kind, wants[i].Key); raw[i] == nil {
+			return nil, nil, missing(wants[i], what)
 		}
 	}
-	signer, err := v.signers.get(placeOf(raw[2]), func() (*x509.Certificate, error) { return parseSigner(raw[2], v.root) })
+	signer, err := v.signers.get(placeOf(raw[2]), func() (*x509.Certificate, error) { return parseIssued(raw[2], v.root, nameSigning) })
 	if !c.That(err == nil, evidence.Check{Name: "collateral-signer", Expected: "issued by Intel", Reason: fault.Public(err), Section: pcs}) {
 		return nil, nil, c.Err(tee)
 	}

@@ -123,7 +123,8 @@ func (ek *EK) take(rdns pkix.RDNSequence) {
 // Authorities are the manufacturers' certificates that an operator trusts.
 type Authorities struct {
 	roots, between *x509.CertPool
-	count          int
+	all            []*x509.Certificate
+	lists          evidence.Shelf // with revocation lists
 }
 
 // NewAuthorities reads bundles in PEM. A certificate that signed itself is a
@@ -145,12 +146,12 @@ func NewAuthorities(bundles ...[]byte) (*Authorities, error) {
 			default:
 				a.between.AddCert(cert)
 			}
+			a.all = append(a.all, cert)
 			n++
 		}
 		if n == 0 {
 			return nil, fault.Invalidf("a bundle of authorities holds no certificate in PEM")
 		}
-		a.count += n
 	}
 	return a, nil
 }
@@ -163,7 +164,7 @@ func (ek *EK) Judge(c *evidence.Checks, a *Authorities, at time.Time) {
 		Roots: a.roots, Intermediates: a.between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	k := evidence.Check{
-		Name: "ek-chain", Expected: fmt.Sprintf("one of %d authorities, %s", a.count, at.UTC().Format(time.RFC3339)), Seen: cert.Issuer.String(),
+		Name: "ek-chain", Expected: fmt.Sprintf("one of %d authorities, %s", len(a.all), at.UTC().Format(time.RFC3339)), Seen: cert.Issuer.String(),
 		Reason: "no chain to a manufacturer: " + reason(err), Section: "RFC 5280, 6.1",
 	}
 	if len(chains) > 0 {
@@ -183,7 +184,9 @@ func (ek *EK) Judge(c *evidence.Checks, a *Authorities, at time.Time) {
 		Reason: "the certificate does not say which TPM it is for", Section: profile + ".9",
 	})
 	judgeKey(c, cert.PublicKey)
-	c.Skip(evidence.Check{Name: "ek-revocation", Reason: "revocation lists of TPM manufacturers are not read yet", Section: "RFC 5280, 6.3"})
+	if len(chains) > 0 {
+		a.judgeRevocation(c, chains[0], at)
+	}
 }
 
 // usage checks what the key may be used for: RSA keys decrypt, others agree.

@@ -203,6 +203,33 @@ CREATE TABLE repositories (
     mac BYTEA NOT NULL
 );
 
+CREATE TABLE endorsements (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    about TEXT COLLATE "C" NOT NULL,
+    data BYTEA NOT NULL,
+    issued BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    source TEXT COLLATE "C" NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
+CREATE TABLE reference_values (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    value TEXT COLLATE "C" NOT NULL,
+    expires BIGINT NOT NULL,
+    source TEXT COLLATE "C" NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    mac BYTEA NOT NULL
+);
+
 CREATE TABLE keys (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
@@ -254,7 +281,7 @@ CREATE TABLE generations (
     name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL
 );
-INSERT INTO generations (name, version) VALUES ('policy', 1), ('trust', 1), ('plugins', 1), ('keys', 1);
+INSERT INTO generations (name, version) VALUES ('policy', 1), ('trust', 1), ('plugins', 1), ('keys', 1), ('reference', 1);
 
 -- The highest time that was ever seen.
 CREATE TABLE clock (

@@ -203,6 +203,33 @@ CREATE TABLE repositories (
     mac BLOB NOT NULL
 );
 
+CREATE TABLE endorsements (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    about TEXT NOT NULL,
+    data BLOB NOT NULL,
+    issued INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE TABLE reference_values (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    expires INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
 CREATE TABLE keys (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
@@ -254,7 +281,7 @@ CREATE TABLE generations (
     name TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO generations (name, version) VALUES ('policy', 1), ('trust', 1), ('plugins', 1), ('keys', 1);
+INSERT INTO generations (name, version) VALUES ('policy', 1), ('trust', 1), ('plugins', 1), ('keys', 1), ('reference', 1);
 
 -- The highest time that was ever seen.
 CREATE TABLE clock (
