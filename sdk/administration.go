@@ -146,6 +146,7 @@ type Status struct {
 	Storage          string         `json:"storage"` // sqlite or postgresql
 	Ready            bool           `json:"ready"`
 	Weak             []string       `json:"weak"`        // configuration that weakens something
+	Reference        []string       `json:"reference"`   // what has expired, or expires within a week
 	BrokenRows       int64          `json:"broken_rows"` // rows that were found altered since the start
 	Ledger           LedgerStatus   `json:"ledger"`
 	Plugins          []PluginStatus `json:"plugins"`

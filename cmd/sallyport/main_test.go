@@ -38,12 +38,21 @@ func TestScripts(t *testing.T) {
 			e.Setenv("SALLYPORT_HOME", filepath.Join(e.WorkDir, "home"))
 			plugins, err := built()
 			e.Setenv("PLUGINS", plugins)
+			vectors, _ := vectorsFolder()
+			e.Setenv("VECTORS", vectors)
 			if !raced[strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")] {
 				program, missing := released()
 				e.Setenv("PATH", program+string(os.PathListSeparator)+e.Getenv("PATH"))
 				err = errors.Join(err, missing)
 			}
 			return errors.Join(err, goEnvironment(e))
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "vectors" {
+				return false, errors.New("there is no condition " + name)
+			}
+			folder, err := vectorsFolder()
+			return folder != "", err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually, "page": page,
@@ -71,6 +80,22 @@ func compile(t *testing.T, ldflags, out, source string) error {
 		return errors.New(source + ": " + string(text))
 	}
 	return nil
+}
+
+// vectorsFolder is where the vectors of real hardware lie beside this repository;
+// empty where they do not, which is an error in CI.
+func vectorsFolder() (string, error) {
+	folder, err := filepath.Abs("../../../shared/vectors")
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(folder); err == nil {
+		return folder, nil
+	}
+	if os.Getenv("CI") == "true" {
+		return "", errors.New("the vectors of real hardware are needed in CI: " + folder)
+	}
+	return "", nil
 }
 
 // goEnvironment lets scripts build Go projects against this source: with the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/obs"
+	"github.com/sallyport-project/sallyport/internal/reference"
 )
 
 // background starts the work that no request asks for, and returns a function
@@ -27,6 +28,7 @@ func (a *App) background(ctx context.Context) (wait func()) {
 		}
 	})
 	a.subscribe()
+	a.watchReferences()
 	tasks.Go(func() {
 		if err := a.store.Relay(ctx); err != nil && ctx.Err() == nil {
 			a.log.ErrorContext(ctx, "the relay stopped", slog.Any("err", err))
@@ -55,8 +57,30 @@ func (a *App) background(ctx context.Context) (wait func()) {
 			inner.Wait()
 		})
 	})
+	tasks.Go(func() {
+		a.store.Lead(ctx, "reference", func(ctx context.Context) {
+			a.again(ctx, time.Minute, "reference material", a.gate.TendReferences)
+		})
+	})
 	tasks.Go(func() { a.retryListed(ctx) })
 	return tasks.Wait
+}
+
+// watchReferences tells when the first endorsement of each kind ends.
+func (a *App) watchReferences() {
+	a.metrics.Gauges("sallyport_reference_expires_timestamp_seconds", "When the first endorsement of a kind expires.", []string{"kind"},
+		func(emit func(v float64, values ...string)) {
+			first := map[string]time.Time{}
+			endorsements, _ := a.gate.ReferenceMaterial()
+			for _, e := range endorsements {
+				if at := first[e.Kind]; e.State == reference.Active && !e.NotAfter.IsZero() && (at.IsZero() || e.NotAfter.Before(at)) {
+					first[e.Kind] = e.NotAfter
+				}
+			}
+			for kind, at := range first {
+				emit(float64(at.Unix()), kind)
+			}
+		})
 }
 
 // subscribe lists who hears of every record once it has its place.

@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/api/rest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
+	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/secret"
 )
 
@@ -67,6 +68,8 @@ func (a *App) joinToken(value []byte, role string, expires time.Time) (string, e
 // status is what an operator sees of this server.
 func (a *App) status(ctx context.Context) (rest.Status, error) {
 	out := rest.Status{Version: a.version, Storage: a.cfg.Storage.Driver, Weak: a.weak, BrokenRows: a.store.Broken()}
+	endorsements, values := a.gate.ReferenceMaterial()
+	out.Reference = reference.Warnings(endorsements, values, time.Now())
 	head, err := a.store.Head(ctx)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return out, err

@@ -72,39 +72,9 @@ type judgement struct {
 }
 
 func (s *shell) verifyEvidence(ctx context.Context, path string, o evidenceOptions) error {
-	body, err := s.readFile(path, evidence.MaxAttestation)
+	j, refused, err := s.judge(ctx, path, o)
 	if err != nil {
 		return err
-	}
-	tee, err := kindOf(body, o.kind)
-	if err != nil {
-		return err
-	}
-	at := s.Now()
-	if o.at != "" {
-		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return fault.Invalidf("--at is a time like 2026-01-02T15:04:05Z")
-		}
-	}
-	b, err := o.binding()
-	if err != nil {
-		return err
-	}
-	if body, err = s.wrapped(tee, body, o.signer); err != nil {
-		return err
-	}
-	verifier, err := app.OfflineVerifier(tee, o.reference...)
-	if err != nil {
-		return err
-	}
-	claims, refused := verifier.Verify(ctx, evidence.Evidence{TEE: tee, Body: body}, b, at)
-	j := judgement{Kind: tee, At: at.UTC(), Verdict: "accepted", Bound: !b.Unknown, Checks: claims.Checks, Claims: claims.Values}
-	if refused != nil {
-		r, ok := errors.AsType[*evidence.RefusedError](refused)
-		if !ok {
-			return refused
-		}
-		j.Verdict, j.Checks = "refused", r.Checks
 	}
 	if err := s.print(j, func() error { return s.showJudgement(j) }); err != nil {
 		return err
@@ -113,6 +83,46 @@ func (s *shell) verifyEvidence(ctx context.Context, path string, o evidenceOptio
 		return fault.Deniedf("%s", fault.Public(refused)).Because(refused)
 	}
 	return nil
+}
+
+// judge verifies the evidence in a file. refused says why it is not accepted; err
+// that it could not be looked at.
+func (s *shell) judge(ctx context.Context, path string, o evidenceOptions) (j judgement, refused, err error) {
+	body, err := s.readFile(path, evidence.MaxAttestation)
+	if err != nil {
+		return j, nil, err
+	}
+	tee, err := kindOf(body, o.kind)
+	if err != nil {
+		return j, nil, err
+	}
+	at := s.Now()
+	if o.at != "" {
+		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
+			return j, nil, fault.Invalidf("--at is a time like 2026-01-02T15:04:05Z")
+		}
+	}
+	b, err := o.binding()
+	if err != nil {
+		return j, nil, err
+	}
+	if body, err = s.wrapped(tee, body, o.signer); err != nil {
+		return j, nil, err
+	}
+	verifier, err := app.OfflineVerifier(tee, o.reference...)
+	if err != nil {
+		return j, nil, err
+	}
+	claims, refused := verifier.Verify(ctx, evidence.Evidence{TEE: tee, Body: body}, b, at)
+	j = judgement{Kind: tee, At: at.UTC(), Verdict: "accepted", Bound: !b.Unknown, Checks: claims.Checks, Claims: claims.Values}
+	if refused != nil {
+		r, ok := errors.AsType[*evidence.RefusedError](refused)
+		if !ok {
+			return j, nil, refused
+		}
+		j.Verdict, j.Checks = "refused", r.Checks
+	}
+	return j, refused, nil
 }
 
 // wrapped gives raw evidence the form of a guest's.

@@ -11,6 +11,7 @@ package reference
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -76,6 +77,12 @@ func (e Endorsement) ID() string { return EndorsementID(e.Kind, e.Key) }
 
 // EndorsementID is the name of an endorsement.
 func EndorsementID(kind, key string) string { return strings.TrimSuffix(kind+"/"+key, "/") }
+
+// kinds are what endorsements are of. No value has a name that begins so.
+var kinds = []string{"snp-vcek", "snp-crl", "tdx-tcb-info", "tdx-qe-identity", "tdx-tcb-signer", "tdx-pck-ca", "tdx-crl", "tpm-ek-ca", "tpm-crl"}
+
+// IsKind reports whether a text names a kind of endorsements.
+func IsKind(s string) bool { return slices.Contains(kinds, s) }
 
 // SHA256 is the digest of the bytes in hex.
 func (e Endorsement) SHA256() string {

@@ -77,8 +77,12 @@ func (s Setting) Store(old *Value, source, author string, now time.Time) (Value,
 	return v, nil
 }
 
-// ValidName reports whether a text can name a value.
-func ValidName(s string) bool { return line(s, MaxName) && !strings.ContainsRune(s, ' ') }
+// ValidName reports whether a text can name a value: what names an endorsement
+// cannot.
+func ValidName(s string) bool {
+	kind, _, _ := strings.Cut(s, "/")
+	return line(s, MaxName) && !strings.ContainsRune(s, ' ') && !IsKind(kind)
+}
 
 // Good reports whether the value counts now.
 func (v Value) Good(now time.Time) bool { return v.State == Active && now.Before(v.Expires) }

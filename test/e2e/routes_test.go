@@ -117,6 +117,15 @@ func (s *stage) rows() []row {
 		{"list-resources", "GET", "/v1/resources", "", 401, 403, 403, 403, 200},
 		{"put-resource", "PUT", "/v1/resources/default/key/second", "value", 401, 403, 403, 403, 200},
 		{"delete-resource", "DELETE", "/v1/resources/default/key/second", "", 401, 403, 403, 403, 204},
+		{"list-endorsements", "GET", "/v1/reference/endorsements", "", 401, 403, 403, 403, 200},
+		{"import-endorsements", "POST", "/v1/reference/endorsements", object("files", []any{map[string]string{"name": "x", "data": "eA=="}}), 401, 403, 403, 403, 400},
+		{"read-endorsement", "GET", "/v1/reference/endorsements/snp-crl%2FGenoa", "", 401, 403, 403, 403, 404},
+		{"remove-endorsement", "DELETE", "/v1/reference/endorsements/snp-crl%2FGenoa", "", 401, 403, 403, 403, 404},
+		{"list-reference-values", "GET", "/v1/reference/values", "", 401, 403, 403, 403, 200},
+		{"set-reference-values", "PUT", "/v1/reference/values", referenceValues, 401, 403, 403, 403, 200},
+		{"read-reference-value", "GET", "/v1/reference/values/svn", "", 401, 403, 403, 403, 200},
+		{"remove-reference-value", "DELETE", "/v1/reference/values/svn", "", 401, 403, 403, 403, 204},
+		{"read-recorded-claims", "GET", "/v1/reference/claims/nothing", "", 401, 403, 403, 403, 404},
 		{"list-repositories", "GET", "/v1/repositories", "", 401, 403, 403, 403, 200},
 		{"add-repository", "POST", "/v1/repositories", object("name", "some", "url", "https://plugins.example", "root", "e30="), 401, 403, 403, 403, 400},
 		{"remove-repository", "DELETE", "/v1/repositories/nothing", "", 401, 403, 403, 403, 404},
@@ -329,3 +338,6 @@ func TestOpenRoutes_LimitAnAddress(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// referenceValues is the body that sets one value.
+const referenceValues = `{"values":[{"name":"svn","value":["1"]}]}`

@@ -93,6 +93,8 @@ func (d door) serve(w http.ResponseWriter, r *http.Request) {
 		d.setPolicy(w, r, attestationPolicy)
 	case segments[0] == "external":
 		d.external(w, r, segments[1:])
+	case segments[0] == "reference-value" && (r.Method == http.MethodPost) == (len(segments) == 1) && (r.Method == http.MethodPost || r.Method == http.MethodGet):
+		d.reference(w, r, segments[1:])
 	case segments[0] == "resource":
 		d.fail(w, r, refused(evidence.PluginInternalError, "resources are read, stored and deleted by GET, POST and DELETE"))
 	default:

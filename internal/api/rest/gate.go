@@ -9,6 +9,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/resource"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/signal"
@@ -23,6 +24,7 @@ type Gate interface {
 	Directory
 	Documents
 	Vault
+	References
 	Packages
 	Keys
 	// Oversee lets an operator see how the server does.
@@ -76,6 +78,18 @@ type Vault interface {
 	Resources(ctx context.Context, c flow.Caller, prefix, after string, limit int) ([]resource.Resource, error)
 	PutResource(ctx context.Context, c flow.Caller, segments []string, value secret.Bytes) (resource.Resource, error)
 	DeleteResource(ctx context.Context, c flow.Caller, segments []string) error
+}
+
+// References are what evidence is judged by.
+type References interface {
+	Endorsements(ctx context.Context, c flow.Caller) ([]reference.Endorsement, error)
+	ImportEndorsements(ctx context.Context, c flow.Caller, files []reference.File, kind string) ([]flow.Imported, error)
+	RemoveEndorsement(ctx context.Context, c flow.Caller, id string) error
+	ReferenceValues(ctx context.Context, c flow.Caller) ([]reference.Value, error)
+	ReferenceValue(ctx context.Context, c flow.Caller, name string) (reference.Value, error)
+	SetReferenceValues(ctx context.Context, c flow.Caller, list []reference.Setting, source string) ([]reference.Value, error)
+	RemoveReferenceValue(ctx context.Context, c flow.Caller, name string) error
+	RecordedClaims(ctx context.Context, c flow.Caller, record string) (flow.Recorded, error)
 }
 
 // Keys are the keys of the house.

@@ -11,6 +11,7 @@ type Status struct {
 	Storage          string         `json:"storage" doc:"sqlite or postgresql"`
 	Ready            bool           `json:"ready"`
 	Weak             []string       `json:"weak" nullable:"false" doc:"Configuration that weakens something, by name."`
+	Reference        []string       `json:"reference" nullable:"false" doc:"Endorsements and reference values that have expired, or expire within a week."`
 	BrokenRows       int64          `json:"broken_rows" doc:"Rows that were found altered since the start; not 0 calls for an investigation."`
 	Ledger           LedgerStatus   `json:"ledger"`
 	Plugins          []PluginStatus `json:"plugins" nullable:"false" doc:"On the replica that answers."`
@@ -59,7 +60,7 @@ func (d *Door) status(ctx context.Context, x *exchange, _ none) (Status, error) 
 		return Status{}, err
 	}
 	s, err := d.cfg.Status(ctx)
-	s.Weak = filled(s.Weak)
+	s.Weak, s.Reference = filled(s.Weak), filled(s.Reference)
 	if s.Plugins == nil {
 		s.Plugins = []PluginStatus{}
 	}

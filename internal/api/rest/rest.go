@@ -126,7 +126,7 @@ func rootHash(roots []byte) (string, error) {
 func (d *Door) table() []route {
 	var all []route
 	for _, part := range [][]route{
-		d.admission(), d.subjects(), d.credentials(), d.policies(), d.resources(), d.publishers(), d.plugins(), d.repositories(), d.depot(), d.keys(), d.ledger(), d.public(),
+		d.admission(), d.subjects(), d.credentials(), d.policies(), d.resources(), d.references(), d.publishers(), d.plugins(), d.repositories(), d.depot(), d.keys(), d.ledger(), d.public(),
 	} {
 		all = append(all, part...)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -431,6 +432,7 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 			return r.ID == record, err
 		},
 	}
+	maps.Copy(steps, referenceCalls(ctx, h, c))
 	for name, step := range steps {
 		t.Run(name, func(t *testing.T) {
 			if ok, err := step(); err != nil || !ok {
