@@ -76,6 +76,7 @@ var rooms = map[string]room{
 	"internal/store":      adapter,
 
 	"internal/reference/fetch":   adapter,
+	"internal/plugin/local":      adapter,
 	"internal/plugin/repository": adapter,
 	"internal/plugin/sandbox":    adapter,
 
@@ -126,7 +127,8 @@ var edges = map[string]map[string]string{
 	"internal/cli": {
 		"internal/audit":             "audit verify works offline",
 		"internal/plugin":            "plugin verify works offline",
-		"internal/plugin/sandbox":    "plugin conformance confines a plugin as a server does",
+		"internal/plugin/local":      "CLI plugins are this user's own (docs/decisions/0021)",
+		"internal/plugin/sandbox":    "plugin conformance confines a plugin as a server does, and CLI plugins are confined",
 		"internal/plugin/repository": "plugin publish and plugin repository work offline (docs/decisions/0016)",
 		"internal/policy":            "policy test works offline",
 		"internal/reference":         "reference record and diff compare offline",

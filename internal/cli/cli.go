@@ -9,6 +9,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -40,6 +41,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env Env) int
 	}
 	s := &shell{Env: env, in: stdin, out: stdout, err: stderr}
 	root := newRoot(s)
+	s.addTools(root, args)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -47,6 +49,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env Env) int
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if e, ok := errors.AsType[exited](err); ok {
+		return e.code()
 	}
 	if !s.started { // cobra's own complaints about the command line
 		err = usage(err)
@@ -68,8 +73,10 @@ type shell struct {
 	token   string
 	context string
 	ca      string
+	side    string // of plugin commands: server or cli
 
-	started bool // the command line was understood
+	started bool            // the command line was understood
+	builtIn map[string]bool // names and aliases of our own commands
 }
 
 // groups is every command, in the order of the help. It is written out, as
@@ -118,6 +125,12 @@ SALLYPORT_CONTEXT.`,
 		root.AddCommand(group(s))
 	}
 	each(root, strict)
+	s.builtIn = map[string]bool{}
+	for _, c := range root.Commands() {
+		for _, name := range append(c.Aliases, c.Name()) {
+			s.builtIn[name] = true
+		}
+	}
 	return root
 }
 

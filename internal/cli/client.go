@@ -21,29 +21,37 @@ const staleLock = time.Minute
 // client is the SDK's client for the chosen context, with a certificate that
 // is good for a while.
 func (s *shell) client(ctx context.Context) (*sallyport.Client, error) {
-	c, err := s.identity()
+	_, cfg, err := s.caller(ctx)
 	if err != nil {
 		return nil, err
-	}
-	cfg, err := s.target(c)
-	if err != nil {
-		return nil, err
-	}
-	if c != nil {
-		pair, err := c.pair()
-		if err != nil {
-			return nil, err
-		}
-		cfg.Certificate = &pair
-		cfg.Sessions = sessions{filepath.Join(c.folder, "session.json")}
-		if s.halfway(pair.Leaf.NotBefore, pair.Leaf.NotAfter) {
-			if pair, err = s.renew(ctx, c, cfg); err != nil {
-				return nil, err
-			}
-			cfg.Certificate = &pair
-		}
 	}
 	return sallyport.New(cfg)
+}
+
+// caller is the chosen context, nil without one, and what a client needs to act
+// with it.
+func (s *shell) caller(ctx context.Context) (*identity, sallyport.Config, error) {
+	c, err := s.identity()
+	if err != nil {
+		return nil, sallyport.Config{}, err
+	}
+	cfg, err := s.target(c)
+	if err != nil || c == nil {
+		return c, cfg, err
+	}
+	pair, err := c.pair()
+	if err != nil {
+		return c, cfg, err
+	}
+	cfg.Certificate = &pair
+	cfg.Sessions = sessions{filepath.Join(c.folder, "session.json")}
+	if s.halfway(pair.Leaf.NotBefore, pair.Leaf.NotAfter) {
+		if pair, err = s.renew(ctx, c, cfg); err != nil {
+			return c, cfg, err
+		}
+		cfg.Certificate = &pair
+	}
+	return c, cfg, nil
 }
 
 // repeatable gives a command the flag by which a script repeats it safely.

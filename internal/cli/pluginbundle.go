@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -63,7 +65,7 @@ expires, as is shown: a publisher can refresh with a longer life for the way.`,
 	f.StringVar(&from, "repository", "", "the pinned repository, if there are several")
 	f.StringVar(&place, "from", "", "URL or folder of a repository, without a server")
 	f.StringVar(&root, "root", "", "root.json of that repository")
-	return c
+	return sided(s, c)
 }
 
 // bundleFrom opens the repository that a bundle is made from, and reads it.
@@ -73,7 +75,7 @@ func (s *shell) bundleFrom(ctx context.Context, from, place, root string) (stand
 	}
 	if place == "" {
 		var st stand
-		return st, s.calling(ctx, func(client *sallyport.Client) error {
+		return st, s.at(ctx, func(client host) error {
 			stands, err := s.stands(ctx, client, from)
 			if err != nil {
 				return err
@@ -146,7 +148,7 @@ func (s *shell) bundle(ctx context.Context, st stand, refs []string, out string)
 }
 
 // installBundle installs what was carried here.
-func (s *shell) installBundle(ctx context.Context, client *sallyport.Client, file, from string, a agreement) error {
+func (s *shell) installBundle(ctx context.Context, client host, file, from string, a agreement) error {
 	stands, err := s.stands(ctx, client, from)
 	if err != nil {
 		return err
@@ -159,12 +161,11 @@ func (s *shell) installBundle(ctx context.Context, client *sallyport.Client, fil
 		return fileFault(file, err)
 	}
 	defer func() { _ = f.Close() }()
-	switch {
-	case a.yes:
-	case !terminal(s.in):
-		return fault.Invalidf("nothing was installed: accept whatever the packages in the bundle ask for with --yes, or run this on a terminal")
-	case !s.agrees("Install all packages in %s, whatever they ask for?", file):
-		return fault.Invalidf("nothing was installed: answer yes, or add --yes")
+	if err := s.acceptBundle(ctx, client, stands[0], f, a); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fileFault(file, err)
 	}
 	stop := s.busy("installing " + file)
 	d, err := client.DeliverBundle(ctx, stands[0].row.Name, f, a.downgrade)
@@ -173,4 +174,49 @@ func (s *shell) installBundle(ctx context.Context, client *sallyport.Client, fil
 		return err
 	}
 	return s.showDelivery(d)
+}
+
+// acceptBundle shows each package of a bundle and asks, as if it had come by
+// itself. What is installed afterwards is judged anew.
+func (s *shell) acceptBundle(ctx context.Context, client host, st stand, file io.Reader, a agreement) error {
+	b, err := repository.OpenBundle(file)
+	if err != nil {
+		return err
+	}
+	view, err := b.Walk(ctx, st.seen(), s.Now())
+	if err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp("", "sallyport-bundle-*")
+	if err != nil {
+		return fault.Unavailablef("no temporary folder can be made").Because(err)
+	}
+	defer func() { _ = os.RemoveAll(temp) }()
+	for {
+		r, content, err := b.Package(view.Releases)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := filepath.Join(temp, r.SHA256+".spk")
+		out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fileFault(name, err)
+		}
+		_, err = io.Copy(out, content)
+		if closed := out.Close(); err == nil {
+			err = closed
+		}
+		if content.Err() != nil {
+			err = content.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := s.acceptFile(ctx, client, name, a); err != nil {
+			return err
+		}
+	}
 }

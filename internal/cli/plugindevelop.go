@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
@@ -19,7 +20,7 @@ const developmentKeys = "development"
 
 // installDevelopment builds a folder, signs the package with this machine's own
 // development key, and installs it at a server that accepts such packages.
-func (s *shell) installDevelopment(ctx context.Context, client *sallyport.Client, folder string, a agreement) error {
+func (s *shell) installDevelopment(ctx context.Context, client host, folder string, a agreement) error {
 	temp, err := os.MkdirTemp("", "sallyport-development-*")
 	if err != nil {
 		return fault.Unavailablef("no temporary folder can be made").Because(err)
@@ -33,13 +34,17 @@ func (s *shell) installDevelopment(ctx context.Context, client *sallyport.Client
 	if err := s.signDevelopment(ctx, client, file); err != nil {
 		return err
 	}
-	s.warn("%s is signed by this machine's development key: it runs only where plugins.development is on, which is nobody's production", r.Manifest.Name)
+	if s.side == manifest.ForCLI {
+		s.warn("%s is signed by this machine's development key, and by nobody else: it is marked in the help", r.Manifest.Name)
+	} else {
+		s.warn("%s is signed by this machine's development key: it runs only where plugins.development is on, which is nobody's production", r.Manifest.Name)
+	}
 	return s.installPackage(ctx, client, file, a)
 }
 
 // signDevelopment signs with the development key, which is made at its first use,
 // and lets the server trust it if it does not yet.
-func (s *shell) signDevelopment(ctx context.Context, client *sallyport.Client, file string) error {
+func (s *shell) signDevelopment(ctx context.Context, client host, file string) error {
 	home, err := s.home()
 	if err != nil {
 		return err
@@ -60,7 +65,7 @@ func (s *shell) signDevelopment(ctx context.Context, client *sallyport.Client, f
 	_, err = client.TrustPublisher(sallyport.WithIdempotencyKey(ctx, ""), sallyport.TrustRequest{
 		Publisher: developmentKeys, PublicKey: string(public), Use: string(plugin.UseDevelopment),
 	})
-	if err != nil && !sallyport.Is(err, sallyport.Conflict) { // trusted already
+	if err != nil && !is(err, fault.Conflict) { // trusted already
 		return err
 	}
 	secret, err := s.readFile(prefix+".key", maxSecret)

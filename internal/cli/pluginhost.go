@@ -6,47 +6,65 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
 func pluginList(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "list", Short: "List what is installed", Args: cobra.NoArgs,
 		Long: "List what is installed. How it does is in: sallyport plugin status", Example: "  sallyport plugin list",
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := s.client(c.Context())
-			if err != nil {
+			var list sallyport.Plugins
+			err := s.at(c.Context(), func(client host) (err error) {
+				list, err = client.Plugins(c.Context())
 				return err
-			}
-			defer client.Close()
-			list, err := client.Plugins(c.Context())
+			})
 			if err != nil {
 				return err
 			}
 			return s.print(list.Items, func() error {
 				var rows [][]string
 				for _, p := range list.Items {
-					rows = append(rows, []string{p.Name, p.Version, p.Publisher, strings.Join(p.Offer.Kinds, " "), p.State, when(p.At)})
+					rows = append(rows, []string{p.Name, p.Version, p.Publisher, s.offered(p), p.State, when(p.At)})
 				}
-				return s.rows([]string{"NAME", "VERSION", "PUBLISHER", "KINDS", "STATE", "AT"}, rows)
+				what := "KINDS"
+				if s.side == manifest.ForCLI {
+					what = "COMMANDS"
+				}
+				return s.rows([]string{"NAME", "VERSION", "PUBLISHER", what, "STATE", "AT"}, rows)
 			})
 		},
+	})
+}
+
+// offered is what a plugin is there for: kinds of credentials, or commands.
+func (s *shell) offered(p sallyport.InstalledPlugin) string {
+	list := p.Offer.Kinds
+	if s.side == manifest.ForCLI {
+		list = nil
+		for _, ask := range p.Accepted {
+			if name, ok := strings.CutPrefix(ask, "command "); ok {
+				list = append(list, name)
+			}
+		}
 	}
+	return strings.Join(list, " ")
 }
 
 func pluginStatus(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "status [NAME]", Short: "Show how plugins do", Args: cobra.MaximumNArgs(1),
-		Long:    "Show how plugins do on the replica that answers: state, the reason for it, restarts and calls.",
+		Long: `Show how plugins do on the replica that answers: state, the reason for it, restarts and
+calls. With --for cli each is verified as before a start, and not started.`,
 		Example: "  sallyport plugin status\n  sallyport plugin status sshcert --output json",
 		RunE: func(c *cobra.Command, args []string) error {
-			client, err := s.client(c.Context())
-			if err != nil {
+			var list sallyport.Plugins
+			err := s.at(c.Context(), func(client host) (err error) {
+				list, err = client.Plugins(c.Context())
 				return err
-			}
-			defer client.Close()
-			list, err := client.Plugins(c.Context())
+			})
 			if err != nil {
 				return err
 			}
@@ -65,7 +83,7 @@ func pluginStatus(s *shell) *cobra.Command {
 				return s.rows([]string{"NAME", "VERSION", "STATE", "REASON", "READY", "STARTS", "CRASHES", "CALLS", "FAILURES", "SANDBOX", "DETAIL"}, rows)
 			})
 		},
-	}
+	})
 }
 
 // interpreted says what runs an interpreted plugin.
@@ -111,20 +129,16 @@ func statuses(list sallyport.Plugins, name string) ([]sallyport.PluginStatus, er
 }
 
 func pluginRemove(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "remove NAME", Short: "Stop and remove a plugin", Args: cobra.ExactArgs(1),
 		Long:    "Stop a plugin and take it out. What it issued goes on until it expires or is revoked.",
 		Example: "  sallyport plugin remove sshcert",
 		RunE: func(c *cobra.Command, args []string) error {
-			client, err := s.client(c.Context())
+			err := s.at(c.Context(), func(client host) error { return client.RemovePlugin(c.Context(), args[0]) })
 			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if err := client.RemovePlugin(c.Context(), args[0]); err != nil {
 				return err
 			}
 			return s.print(map[string]string{"removed": args[0]}, func() error { return s.line("%s is removed", args[0]) })
 		},
-	}
+	})
 }

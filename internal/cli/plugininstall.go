@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
@@ -32,7 +33,7 @@ func pluginInstall(s *shell) *cobra.Command {
 	var bundle, from string
 	var develop bool
 	c := &cobra.Command{
-		Use: "install FILE | NAME[@VERSION] | FILE.whl | git+URL@REF | --bundle FILE | DIR --dev", Short: "Install a package at the server", Args: cobra.MaximumNArgs(1),
+		Use: "install FILE | NAME[@VERSION] | FILE.whl | git+URL@REF | --bundle FILE | DIR --dev", Short: "Install a package", Args: cobra.MaximumNArgs(1),
 		Long: `Show who made a package and what it asks for, ask, and send it to the server,
 which verifies it and runs it from now on: a file, a package of a pinned
 repository, or those in a bundle. A package of the same name is replaced; what is
@@ -46,12 +47,18 @@ key (--key) after you agreed, in the name of a publisher for whom the server tru
 that key. Hooks, filters and submodules of a repository do not run. A wheel
 that is no extension needs --manifest with a plugin.json.
 
+With --for cli the package's commands are added to this command line: it is judged
+by the keys that you trust here (plugin trust add ... --for cli), no server is
+asked, and only what is for the command line is unpacked. A file that has nothing
+for a server is installed here without being told to.
+
 With --dev it builds a folder and signs it with a key of this machine's own, made on
 the spot, which counts only at servers with plugins.development: nobody's
 production. With --agentkms it installs a bare executable with the signature beside
 it (FILE.sig), by a key that is trusted for that.`,
 		Example: "  sallyport plugin install my.spk\n  sallyport plugin install sshcert@1.2.0 --yes\n  sallyport plugin install --bundle plugins.bundle\n" +
-			"  sallyport plugin install git+https://example.org/acme/token.git@v1.2.0 --key ops.key --publisher ops",
+			"  sallyport plugin install git+https://example.org/acme/token.git@v1.2.0 --key ops.key --publisher ops\n" +
+			"  sallyport plugin install tags.spk --for cli",
 		RunE: func(c *cobra.Command, args []string) error {
 			if (bundle == "") != (len(args) == 1) {
 				return fault.Invalidf("say what to install: a file, NAME or NAME@VERSION, or --bundle FILE")
@@ -60,12 +67,21 @@ it (FILE.sig), by a key that is trusted for that.`,
 				return fault.Invalidf("--key signs what is built from FILE.whl or git+URL@REF; a package is signed with: sallyport plugin sign")
 			}
 			source.publisher = bare.about.Publisher
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			if bare.on {
+				if s.side == manifest.ForCLI {
+					return fault.Invalidf("executables that AgentKMS has signed are plugins of a server: leave out --for cli")
+				}
+				return s.calling(c.Context(), func(client *sallyport.Client) error {
+					return s.installBare(c.Context(), client, args[0], bare, a)
+				})
+			}
+			if bundle == "" {
+				s.chooseSide(args[0], develop)
+			}
+			return s.at(c.Context(), func(client host) error {
 				switch {
 				case bundle != "":
 					return s.installBundle(c.Context(), client, bundle, from, a)
-				case bare.on:
-					return s.installBare(c.Context(), client, args[0], bare, a)
 				case develop:
 					return s.installDevelopment(c.Context(), client, args[0], a)
 				case isSource(args[0]):
@@ -84,7 +100,25 @@ it (FILE.sig), by a key that is trusted for that.`,
 	a.flags(c)
 	bare.flags(c)
 	source.flags(c)
-	return repeatable(c, "finds the package installed")
+	return repeatable(sided(s, c), "finds the package installed")
+}
+
+// chooseSide decides for who has not said --for: a file or folder that has
+// nothing for a server is for this command line.
+func (s *shell) chooseSide(arg string, develop bool) {
+	var m manifest.Manifest
+	switch {
+	case s.side != "":
+		return
+	case develop:
+		_, m, _ = s.spec(arg, building{publisher: developmentKeys})
+	case isFile(arg) && !isSource(arg):
+		r, _ := plugin.Inspect(arg)
+		m = r.Manifest
+	}
+	if len(m.Roles) > 0 && len(m.RolesFor(manifest.ForServer)) == 0 {
+		s.side = manifest.ForCLI
+	}
 }
 
 func isFile(path string) bool {
@@ -94,7 +128,7 @@ func isFile(path string) bool {
 
 // installPackage shows a package file, asks, and installs it: exactly the one
 // that was shown.
-func (s *shell) installPackage(ctx context.Context, client *sallyport.Client, file string, a agreement) error {
+func (s *shell) installPackage(ctx context.Context, client host, file string, a agreement) error {
 	report, err := s.acceptFile(ctx, client, file, a)
 	if err != nil {
 		return err
@@ -103,7 +137,7 @@ func (s *shell) installPackage(ctx context.Context, client *sallyport.Client, fi
 }
 
 // sendPackage installs a package file, if it is the one of the digest.
-func (s *shell) sendPackage(ctx context.Context, client *sallyport.Client, file, digest string, a agreement) error {
+func (s *shell) sendPackage(ctx context.Context, client host, file, digest string, a agreement) error {
 	f, err := os.Open(file) //nolint:gosec // the user names it, or it was made here
 	if err != nil {
 		return fileFault(file, err)
@@ -119,7 +153,7 @@ func (s *shell) sendPackage(ctx context.Context, client *sallyport.Client, file,
 }
 
 // acceptFile shows a package file and asks.
-func (s *shell) acceptFile(ctx context.Context, client *sallyport.Client, file string, a agreement) (plugin.Report, error) {
+func (s *shell) acceptFile(ctx context.Context, client host, file string, a agreement) (plugin.Report, error) {
 	report, err := plugin.Inspect(file)
 	if err != nil {
 		return report, err
@@ -129,9 +163,21 @@ func (s *shell) acceptFile(ctx context.Context, client *sallyport.Client, file s
 		return report, err
 	}
 	m := report.Manifest
+	if s.side != manifest.ForCLI && m.Has(manifest.RoleCLI) {
+		s.note("%s has commands for the command line too; to have them here: sallyport plugin install --for cli", m.Name)
+	}
 	return report, s.accept(ctx, client, proposal{
-		name: m.Name, version: m.Version, publisher: m.Publisher, digest: report.Digest, signers: who, asks: plugin.Asks(m), summary: m.Summary,
+		name: m.Name, version: m.Version, publisher: m.Publisher, digest: report.Digest, signers: who, asks: s.asks(m), summary: m.Summary,
 	}, a)
+}
+
+// asks are what a package asks for on the side where it is installed.
+func (s *shell) asks(m manifest.Manifest) []string {
+	side := s.side
+	if side == "" {
+		side = manifest.ForServer
+	}
+	return plugin.Asks(m, side)
 }
 
 func (s *shell) showInstalled(p sallyport.InstalledPlugin) error {
@@ -154,7 +200,7 @@ func signedFor(use string) string {
 
 // vouchers says who has signed, by the keys that the server trusts: the same
 // judgement that the server makes, for people to read before.
-func (s *shell) vouchers(ctx context.Context, client *sallyport.Client, file string) (string, error) {
+func (s *shell) vouchers(ctx context.Context, client host, file string) (string, error) {
 	list, err := client.Publishers(ctx)
 	if sallyport.Is(err, sallyport.Denied) {
 		return "not known here: the list of publishers is not shown to you", nil
@@ -190,7 +236,7 @@ type proposal struct {
 
 // accept shows a proposal, with what is new compared with what is installed, and
 // asks.
-func (s *shell) accept(ctx context.Context, client *sallyport.Client, p proposal, a agreement) error {
+func (s *shell) accept(ctx context.Context, client host, p proposal, a agreement) error {
 	list, err := client.Plugins(ctx)
 	if err != nil && !sallyport.Is(err, sallyport.Denied) {
 		return err

@@ -4,19 +4,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-project/sallyport/internal/plugin"
-	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
 func pluginLock(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "lock", Short: "Write down exactly what is installed", Args: cobra.NoArgs,
 		Long: `Print a lock file: name, version, digest and signing keys of every installed
 plugin. A server whose configuration names it (plugins.lock) runs nothing else: it
 does not start where a plugin is installed that is not locked, or a locked one is
-missing or another, and installs nothing that is not locked.`,
-		Example: "  sallyport plugin lock > plugins.lock",
+missing or another, and installs nothing that is not locked. With --for cli, the
+file $SALLYPORT_HOME/cli/plugins.lock does the same for this command line.`,
+		Example: "  sallyport plugin lock > plugins.lock\n  sallyport plugin lock --for cli > ~/.sallyport/cli/plugins.lock",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				list, err := client.Plugins(c.Context())
 				if err != nil {
 					return err
@@ -35,5 +35,5 @@ missing or another, and installs nothing that is not locked.`,
 				return written(err)
 			})
 		},
-	}
+	})
 }

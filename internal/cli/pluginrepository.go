@@ -53,7 +53,7 @@ deliver what they found. A folder is one on this machine.`,
 					return fault.Wrap(err, "resolve folder")
 				}
 			}
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				r, err := client.AddRepository(c.Context(), args[0], place, text)
 				if err != nil {
 					return err
@@ -63,15 +63,15 @@ deliver what they found. A folder is one on this machine.`,
 		},
 	}
 	c.Flags().StringVar(&root, "root", "", "root.json of the repository, of any version")
-	return repeatable(c, "finds the repository pinned")
+	return repeatable(sided(s, c), "finds the repository pinned")
 }
 
 func repositoryList(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "list", Short: "List the pinned repositories", Args: cobra.NoArgs,
 		Long: "List the pinned repositories.", Example: "  sallyport plugin repository list",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				list, err := client.Repositories(c.Context())
 				if err != nil {
 					return err
@@ -85,23 +85,23 @@ func repositoryList(s *shell) *cobra.Command {
 				})
 			})
 		},
-	}
+	})
 }
 
 func repositoryRemove(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "remove NAME", Short: "Forget a repository", Args: cobra.ExactArgs(1),
 		Long:    "Forget a repository, and what was seen of it. What was installed from it stays.",
 		Example: "  sallyport plugin repository remove acme",
 		RunE: func(c *cobra.Command, args []string) error {
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				if err := client.RemoveRepository(c.Context(), args[0]); err != nil {
 					return err
 				}
 				return s.print(map[string]string{"removed": args[0]}, func() error { return s.line("%s is forgotten", args[0]) })
 			})
 		},
-	}
+	})
 }
 
 // calling runs a command's work with a client.
@@ -126,7 +126,7 @@ func (st stand) seen() plugin.Seen {
 }
 
 // stands opens the pinned repositories, or the named one.
-func (s *shell) stands(ctx context.Context, client *sallyport.Client, name string) ([]stand, error) {
+func (s *shell) stands(ctx context.Context, client host, name string) ([]stand, error) {
 	list, err := client.Repositories(ctx)
 	if err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (s *shell) stands(ctx context.Context, client *sallyport.Client, name strin
 
 // look reads a repository as it is now, and lets the server see the same, so
 // that nothing older counts from now on, wherever it is shown.
-func (s *shell) look(ctx context.Context, client *sallyport.Client, st *stand) (err error) {
+func (s *shell) look(ctx context.Context, client host, st *stand) (err error) {
 	stop := s.busy("reading repository " + st.row.Name)
 	defer stop()
 	if st.view, err = repository.Walk(ctx, st.seen(), repository.From(st.source), s.Now()); err != nil {

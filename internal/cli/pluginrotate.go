@@ -164,7 +164,7 @@ func trustSign(s *shell) *cobra.Command {
 }
 
 func trustRotate(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "rotate FILE...", Short: "Apply a publisher's statement which keys are its own", Args: cobra.MinimumNArgs(1),
 		Long: `Send statements of publishers to the server, in this order. Each counts if as
 many present keys of its publisher have signed it as must sign a package, none of
@@ -173,7 +173,7 @@ introduce them may sign, and for as long. After a long absence give all statemen
 missed; one that was applied already is skipped.`,
 		Example: "  sallyport plugin trust rotate acme-1.json acme-2.json",
 		RunE: func(c *cobra.Command, args []string) error {
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				done := []sallyport.PublisherRotation{}
 				for _, file := range args {
 					text, err := s.readFile(file, maxStatement)
@@ -181,7 +181,7 @@ missed; one that was applied already is skipped.`,
 						return err
 					}
 					r, err := client.RotatePublisher(c.Context(), text)
-					if sallyport.Is(err, sallyport.Conflict) && len(args) > 1 {
+					if is(err, fault.Conflict) && len(args) > 1 {
 						s.note("%s: %s", file, describe(err).Detail)
 						continue
 					}
@@ -201,7 +201,7 @@ missed; one that was applied already is skipped.`,
 				})
 			})
 		},
-	}
+	})
 }
 
 func pluginFloor(s *shell) *cobra.Command {
@@ -217,7 +217,7 @@ demanded. --lower allows the number to go down, for one that was set too high.`,
 			if len(args) == 1 {
 				return fault.Invalidf("say which version is the lowest: sallyport plugin floor %s VERSION", args[0])
 			}
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				if len(args) == 2 {
 					f, err := client.SetPluginFloor(c.Context(), args[0], args[1], lower)
 					if err != nil {
@@ -240,7 +240,7 @@ demanded. --lower allows the number to go down, for one that was set too high.`,
 		},
 	}
 	c.Flags().BoolVar(&lower, "lower", false, "allow the number to go down")
-	return c
+	return sided(s, c)
 }
 
 // publicOf reads one PEM key of a list, nil if it is none.

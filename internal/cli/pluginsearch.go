@@ -32,7 +32,7 @@ func pluginSearch(s *shell) *cobra.Command {
 newest version of each that can be installed, or all with --all.`,
 		Example: "  sallyport plugin search\n  sallyport plugin search ssh --all",
 		RunE: func(c *cobra.Command, args []string) error {
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				list, err := s.search(c.Context(), client, from, strings.Join(args, ""), every)
 				if err != nil {
 					return err
@@ -43,10 +43,10 @@ newest version of each that can be installed, or all with --all.`,
 	}
 	c.Flags().StringVar(&from, "repository", "", "search in this one alone")
 	c.Flags().BoolVar(&every, "all", false, "show every version, withdrawn ones too")
-	return c
+	return sided(s, c)
 }
 
-func (s *shell) search(ctx context.Context, client *sallyport.Client, from, text string, every bool) ([]offer, error) {
+func (s *shell) search(ctx context.Context, client host, from, text string, every bool) ([]offer, error) {
 	stands, err := s.stands(ctx, client, from)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func named(text string) (name, version string, ok bool) {
 
 // find looks a package up. A name that two repositories have is nobody's: who
 // adds a repository must not be surprised by what it calls its packages.
-func (s *shell) find(ctx context.Context, client *sallyport.Client, from, name, version string) (stand, plugin.Release, error) {
+func (s *shell) find(ctx context.Context, client host, from, name, version string) (stand, plugin.Release, error) {
 	stands, err := s.stands(ctx, client, from)
 	if err != nil {
 		return stand{}, plugin.Release{}, err
@@ -173,7 +173,7 @@ func (s *shell) download(ctx context.Context, source repository.Source, f fetche
 
 // deliver sends metadata and packages to the server, which judges both.
 func (s *shell) deliver(
-	ctx context.Context, client *sallyport.Client, name string, files []repository.File, packs []fetched, downgrade bool,
+	ctx context.Context, client host, name string, files []repository.File, packs []fetched, downgrade bool,
 ) (sallyport.Delivery, error) {
 	packages := make([]repository.Packed, 0, len(packs))
 	for _, p := range packs {
@@ -186,7 +186,7 @@ func (s *shell) deliver(
 }
 
 // installNamed installs a package by its name.
-func (s *shell) installNamed(ctx context.Context, client *sallyport.Client, from, name, version string, a agreement) error {
+func (s *shell) installNamed(ctx context.Context, client host, from, name, version string, a agreement) error {
 	st, r, err := s.find(ctx, client, from, name, version)
 	if err != nil {
 		return err

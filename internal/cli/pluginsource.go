@@ -37,7 +37,7 @@ func isSource(arg string) bool {
 
 // installSource builds a package here from a wheel or a commit, shows it, asks,
 // signs it with the operator's own key, and installs it.
-func (s *shell) installSource(ctx context.Context, client *sallyport.Client, arg string, b sourceFlags, a agreement) error {
+func (s *shell) installSource(ctx context.Context, client host, arg string, b sourceFlags, a agreement) error {
 	if b.key == "" {
 		return fault.Invalidf("nobody has signed sources: say with which key of yours to sign what is built from them: --key FILE.key, see: sallyport plugin keygen")
 	}
@@ -68,7 +68,7 @@ func (s *shell) installSource(ctx context.Context, client *sallyport.Client, arg
 	}
 	p := proposal{
 		name: m.Name, version: m.Version, publisher: m.Publisher, digest: report.Digest, signers: "you, if you agree: " + id,
-		asks: plugin.Asks(m), summary: m.Summary, from: visible(arg),
+		asks: s.asks(m), summary: m.Summary, from: visible(arg),
 	}
 	if m.Provenance != nil {
 		p.from = strings.TrimSpace(m.Provenance.Source + " " + m.Provenance.Revision)
@@ -138,7 +138,7 @@ func (s *shell) buildWheel(ctx context.Context, file string, b sourceFlags) (plu
 
 // mayPublish reports in time, and with what to do, that the server does not trust
 // a key for a publisher. Whether it does is judged by the server alone.
-func (s *shell) mayPublish(ctx context.Context, client *sallyport.Client, publisher, id, file string) error {
+func (s *shell) mayPublish(ctx context.Context, client host, publisher, id, file string) error {
 	list, err := client.Publishers(ctx)
 	if sallyport.Is(err, sallyport.Denied) {
 		return nil
@@ -162,6 +162,6 @@ func (s *shell) mayPublish(ctx context.Context, client *sallyport.Client, publis
 			return nil
 		}
 	}
-	return fault.Deniedf("the package says that its publisher is %s, and your key is not trusted for that: %slet it be trusted: sallyport plugin trust add %s %s",
-		publisher, hint, publisher, strings.TrimSuffix(file, ".key")+".pub")
+	return fault.Deniedf("the package says that its publisher is %s, and your key is not trusted for that: %slet it be trusted: sallyport plugin trust add %s %s%s",
+		publisher, hint, publisher, strings.TrimSuffix(file, ".key")+".pub", s.here())
 }

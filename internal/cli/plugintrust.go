@@ -17,9 +17,10 @@ import (
 )
 
 func pluginTrust(s *shell) *cobra.Command {
-	return group("trust", "Whose packages a server runs",
+	return group("trust", "Whose packages are run",
 		`The publishers whose signatures a server accepts, their keys, and how many of
-these must have signed. Taking a key away acts on running plugins within seconds.`,
+these must have signed. Taking a key away acts on running plugins within seconds.
+With --for cli: those that you accept for this command line.`,
 		`  sallyport plugin trust add acme acme-1.pub --names 'acme-*' --expires 2028-01-31
   sallyport plugin trust add acme acme-2.pub --names 'acme-*' --expires 2028-01-31
   sallyport plugin trust threshold acme 2`,
@@ -58,7 +59,7 @@ no name, so --names must list the plugins themselves.`,
 			if r.Expires, err = s.day("--expires", until); err != nil {
 				return err
 			}
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				k, err := client.TrustPublisher(c.Context(), r)
 				if err != nil {
 					return err
@@ -75,7 +76,7 @@ no name, so --names must list the plugins themselves.`,
 	f.StringVar(&from, "not-before", "", "day, time (RFC 3339) or time from now (90d) from which the key counts")
 	f.StringVar(&until, "expires", "", "day, time (RFC 3339) or time from now (90d) from which it counts no more")
 	f.BoolVar(&agentkms, "agentkms", false, "for bare executables signed by AgentKMS")
-	return repeatable(c, "finds the key trusted")
+	return repeatable(sided(s, c), "finds the key trusted")
 }
 
 // publicKey reads a public key as PEM; raw allows the bare 32 bytes.
@@ -111,11 +112,11 @@ func (s *shell) day(option, text string) (time.Time, error) {
 }
 
 func trustList(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "list", Short: "List the trusted publishers and their keys", Args: cobra.NoArgs,
 		Long: "List the publishers that are trusted, with their keys: also those that were retired or revoked.", Example: "  sallyport plugin trust list",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				list, err := client.Publishers(c.Context())
 				if err != nil {
 					return err
@@ -134,21 +135,21 @@ func trustList(s *shell) *cobra.Command {
 				})
 			})
 		},
-	}
+	})
 }
 
 // keyEnd is a command that takes one key back in one way.
-func keyEnd(s *shell, c *cobra.Command, done string, end func(context.Context, *sallyport.Client, string) error) *cobra.Command {
+func keyEnd(s *shell, c *cobra.Command, done string, end func(context.Context, host, string) error) *cobra.Command {
 	c.Args = cobra.ExactArgs(1)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return s.calling(c.Context(), func(client *sallyport.Client) error {
+		return s.at(c.Context(), func(client host) error {
 			if err := end(c.Context(), client, args[0]); err != nil {
 				return err
 			}
 			return s.print(map[string]string{done: args[0]}, func() error { return s.line("%s is %s", args[0], done) })
 		})
 	}
-	return c
+	return sided(s, c)
 }
 
 func trustRemove(s *shell) *cobra.Command {
@@ -156,7 +157,7 @@ func trustRemove(s *shell) *cobra.Command {
 		Use: "remove KEY-ID", Short: "Trust a key no longer",
 		Long:    "Trust a key no longer. Plugins that do not run without its signature stop. It can be trusted again.",
 		Example: "  sallyport plugin trust remove 3f1c...",
-	}, "removed", func(ctx context.Context, client *sallyport.Client, id string) error {
+	}, "removed", func(ctx context.Context, client host, id string) error {
 		return client.DistrustPublisher(ctx, id)
 	})
 }
@@ -166,7 +167,7 @@ func trustRetire(s *shell) *cobra.Command {
 		Use: "retire KEY-ID", Short: "Let a key sign nothing new",
 		Long:    "Let a key that was replaced sign nothing new. What it signed and is installed goes on until the key expires.",
 		Example: "  sallyport plugin trust retire 3f1c...",
-	}, "retired", func(ctx context.Context, client *sallyport.Client, id string) error {
+	}, "retired", func(ctx context.Context, client host, id string) error {
 		return client.RetirePublisherKey(ctx, id)
 	})
 }
@@ -179,7 +180,7 @@ func trustRevoke(s *shell) *cobra.Command {
 within seconds, on every replica, and show REVOKED; calls to them fail. It cannot
 be taken back: the publisher signs anew, with another key.`,
 		Example: `  sallyport plugin trust revoke 3f1c... --reason "found on a stolen laptop"`,
-	}, "revoked", func(ctx context.Context, client *sallyport.Client, id string) error {
+	}, "revoked", func(ctx context.Context, client host, id string) error {
 		if reason == "" {
 			return fault.Invalidf("say why, for the ledger and for whoever asks later: --reason TEXT")
 		}
@@ -190,7 +191,7 @@ be taken back: the publisher signs anew, with another key.`,
 }
 
 func trustThreshold(s *shell) *cobra.Command {
-	return &cobra.Command{
+	return sided(s, &cobra.Command{
 		Use: "threshold PUBLISHER NUMBER", Short: "Set how many keys of a publisher must have signed", Args: cobra.ExactArgs(2),
 		Long: `Set how many distinct keys of a publisher must have signed a package. It acts at
 once on what is installed: a plugin with fewer signatures stops.`,
@@ -200,7 +201,7 @@ once on what is installed: a plugin with fewer signatures stops.`,
 			if err != nil {
 				return fault.Invalidf("the threshold is a number, for example 2")
 			}
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				if err := client.SetPublisherThreshold(c.Context(), args[0], n); err != nil {
 					return err
 				}
@@ -209,5 +210,5 @@ once on what is installed: a plugin with fewer signatures stops.`,
 				})
 			})
 		},
-	}
+	})
 }

@@ -42,7 +42,7 @@ repository: install it by name once.`,
 			if len(args) == 1 {
 				name = args[0]
 			}
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				steps, err := s.upgrades(c.Context(), client, name)
 				if err != nil {
 					return err
@@ -59,7 +59,7 @@ repository: install it by name once.`,
 	c.Flags().BoolVar(&every, "all", false, "upgrade all plugins")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show what would happen")
 	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask, also where a version asks for more than the installed one")
-	return repeatable(c, "finds the upgrades done")
+	return repeatable(sided(s, c), "finds the upgrades done")
 }
 
 func (s *shell) showSteps(steps []step) error {
@@ -71,7 +71,7 @@ func (s *shell) showSteps(steps []step) error {
 }
 
 // upgrades finds what is newer, for one plugin or for all.
-func (s *shell) upgrades(ctx context.Context, client *sallyport.Client, name string) ([]step, error) {
+func (s *shell) upgrades(ctx context.Context, client host, name string) ([]step, error) {
 	list, err := client.Plugins(ctx)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (s *shell) upgrades(ctx context.Context, client *sallyport.Client, name str
 }
 
 func (s *shell) upgrade(
-	ctx context.Context, client *sallyport.Client, p sallyport.InstalledPlugin, origin string, looked map[string]*stand,
+	ctx context.Context, client host, p sallyport.InstalledPlugin, origin string, looked map[string]*stand,
 ) (step, error) {
 	out := step{Name: p.Name, From: p.Version, Repository: origin}
 	if origin == "" {
@@ -146,7 +146,7 @@ func (s *shell) upgrade(
 }
 
 // climb installs what is newer, one plugin after the other.
-func (s *shell) climb(ctx context.Context, client *sallyport.Client, steps []step, a agreement) error {
+func (s *shell) climb(ctx context.Context, client host, steps []step, a agreement) error {
 	for _, st := range steps {
 		if st.To == "" {
 			continue
@@ -180,7 +180,7 @@ func pluginRollback(s *shell) *cobra.Command {
 than the present one. It is verified again, and needs no repository.`,
 		Example: "  sallyport plugin rollback sshcert\n  sallyport plugin rollback sshcert --to 1.0.0",
 		RunE: func(c *cobra.Command, args []string) error {
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
+			return s.at(c.Context(), func(client host) error {
 				p, err := client.RollbackPlugin(c.Context(), args[0], to)
 				if err != nil {
 					return err
@@ -192,5 +192,5 @@ than the present one. It is verified again, and needs no repository.`,
 		},
 	}
 	c.Flags().StringVar(&to, "to", "", "the version to go back to")
-	return repeatable(c, "finds the rollback done")
+	return repeatable(sided(s, c), "finds the rollback done")
 }

@@ -172,7 +172,8 @@ func sign(file string, key ed25519.PrivateKey, payloadType string) (Report, erro
 }
 
 // Verify judges a package file as the host does, by the same code: archive,
-// manifest, signatures and every file. A refusal is a fault with a reason (see
+// manifest, signatures and every file. The host is a server, or, for a package
+// that has nothing for one, a command line. A refusal is a fault with a reason (see
 // [ReasonOf]); the report is then as complete as the package allows.
 func Verify(file string, trust Trust) (Report, error) {
 	f, err := os.Open(filepath.Clean(file))
@@ -193,7 +194,7 @@ func Verify(file string, trust Trust) (Report, error) {
 		err = trust.admits(v.m, Digest(h.manifestBytes))
 	}
 	if err == nil {
-		err = Supported(v.m)
+		err = supportedSomewhere(v.m)
 	}
 	if err == nil {
 		err = a.readFiles(v.m, discardFile)

@@ -41,7 +41,7 @@ func NewInstalled(e Entry, old *Installed, author string, now time.Time) (Instal
 	m := e.Manifest
 	row := Installed{
 		Name: m.Name, Version: 1, Package: m.Version, Digest: e.Digest, Publisher: m.Publisher,
-		KeyIDs: e.KeyIDs, Use: e.Use, Offer: offerOf(m), Asks: Asks(m), State: Active, At: now, Author: author,
+		KeyIDs: e.KeyIDs, Use: e.Use, Offer: offerOf(m), Asks: Asks(m, manifest.ForServer), State: Active, At: now, Author: author,
 	}
 	if old != nil {
 		if old.Name != m.Name {

@@ -60,17 +60,12 @@ func hexDigest(digest string) (string, bool) {
 // Supported reports why this host does not serve a package; nil if it does. The
 // fault is Denied and carries a [Reason].
 func Supported(m manifest.Manifest) error {
-	switch {
-	case m.HostAPI.Min > manifest.HostAPI || m.HostAPI.Max < manifest.HostAPI:
-		return refuse(ReasonIncompatible, "package %s needs host API %d to %d, this host has %d", m.Name, m.HostAPI.Min, m.HostAPI.Max, manifest.HostAPI)
-	case m.Tier != manifest.TierFree:
-		return refuse(ReasonTier, "package %s is for a paid tier, which this version does not serve", m.Name)
-	case m.Audience != manifest.AudienceAny:
-		return refuse(ReasonAudience, "package %s was made for a certain customer, which this version does not serve", m.Name)
+	if err := served(m); err != nil {
+		return err
 	}
 	roles := m.RolesFor(manifest.ForServer)
 	if len(roles) == 0 {
-		return refuse(ReasonIncompatible, "package %s is for the command line alone", m.Name)
+		return refuse(ReasonIncompatible, "package %s is for the command line alone; install it there: sallyport plugin install FILE --for cli", m.Name)
 	}
 	for _, r := range roles {
 		switch r {
@@ -86,9 +81,23 @@ func Supported(m manifest.Manifest) error {
 	return nil
 }
 
-// runsHere reports why a package cannot run on this platform.
-func runsHere(m manifest.Manifest) error {
-	if !m.Runs(runtime.GOOS, runtime.GOARCH, manifest.ForServer) {
+// served reports why no host of this version, neither a server nor a command
+// line, serves a package.
+func served(m manifest.Manifest) error {
+	switch {
+	case m.HostAPI.Min > manifest.HostAPI || m.HostAPI.Max < manifest.HostAPI:
+		return refuse(ReasonIncompatible, "package %s needs host API %d to %d, this host has %d", m.Name, m.HostAPI.Min, m.HostAPI.Max, manifest.HostAPI)
+	case m.Tier != manifest.TierFree:
+		return refuse(ReasonTier, "package %s is for a paid tier, which this version does not serve", m.Name)
+	case m.Audience != manifest.AudienceAny:
+		return refuse(ReasonAudience, "package %s was made for a certain customer, which this version does not serve", m.Name)
+	}
+	return nil
+}
+
+// runsHere reports why one side of a package cannot run on this platform.
+func runsHere(m manifest.Manifest, side string) error {
+	if !m.Runs(runtime.GOOS, runtime.GOARCH, side) {
 		return refuse(ReasonIncompatible, "package %s has no file for %s/%s", m.Name, runtime.GOOS, runtime.GOARCH)
 	}
 	return nil

@@ -66,7 +66,7 @@ func TestManifest_NamesACommandForEachEntryPoint(t *testing.T) {
 }
 
 func TestAsks_ShowCommandsAndSession(t *testing.T) {
-	all := strings.Join(Asks(toolManifest()), "\n")
+	all := strings.Join(Asks(toolManifest(), manifest.ForCLI), "\n")
 	for _, want := range []string{"command tag", "session administer:grant", "environment ATTESTATION_TOKEN"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not shown in:\n%s", want, all)

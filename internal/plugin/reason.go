@@ -80,3 +80,8 @@ func ReasonOf(err error) Reason {
 	}
 	return ReasonStart
 }
+
+// Taken makes a Conflict with [ReasonConflict]: two packages want one thing.
+func Taken(format string, args ...any) error {
+	return &reasoned{fault.Conflictf(format, args...), ReasonConflict}
+}

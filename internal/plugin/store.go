@@ -17,8 +17,9 @@ import (
 // <dir>/sha256/<digest of the manifest>/. What lies there is not trusted: every
 // use checks owner, mode, links, signatures and digests again. Which packages
 // are installed is decided by rows (see [Installed]), not by what is found here.
+// It takes what one side needs, a server or a command line, and serves that.
 // Safe for concurrent use, also by several processes.
-type Store struct{ dir string }
+type Store struct{ dir, side string }
 
 // Entry is one package in the store.
 type Entry struct {
@@ -36,7 +37,9 @@ type Entry struct {
 // folder that others could change, or whose parents they could, is Denied with
 // [ReasonUnsafe]; a world-writable parent counts as safe only with the sticky
 // bit, as /tmp has it.
-func OpenStore(dir string) (*Store, error) {
+func OpenStore(dir string) (*Store, error) { return openStore(dir, manifest.ForServer) }
+
+func openStore(dir, side string) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fault.Wrap(err, "resolve plugin store")
@@ -47,7 +50,7 @@ func OpenStore(dir string) (*Store, error) {
 	if abs, err = filepath.EvalSymlinks(abs); err != nil {
 		return nil, fault.Wrap(err, "resolve plugin store")
 	}
-	s := &Store{dir: abs}
+	s := &Store{dir: abs, side: side}
 	for _, sub := range []string{s.root(), s.temp(), s.trees()} {
 		if err := os.Mkdir(sub, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fault.Wrap(err, "make plugin store")
@@ -57,6 +60,14 @@ func OpenStore(dir string) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// supported reports why the store's side does not serve a package.
+func (s *Store) supported(m manifest.Manifest) error {
+	if s.side == manifest.ForCLI {
+		return SupportedTool(m)
+	}
+	return Supported(m)
 }
 
 func (s *Store) root() string { return filepath.Join(s.dir, "sha256") }
@@ -104,10 +115,10 @@ func (s *Store) Install(r io.Reader, trust Trust) (Entry, error) {
 	if err := trust.admits(m, digest); err != nil {
 		return Entry{}, err
 	}
-	if err := Supported(m); err != nil {
+	if err := s.supported(m); err != nil {
 		return Entry{}, err
 	}
-	if err := runsHere(m); err != nil {
+	if err := runsHere(m, s.side); err != nil {
 		return Entry{}, err
 	}
 	work := filepath.Join(s.temp(), id.New())
@@ -115,7 +126,7 @@ func (s *Store) Install(r io.Reader, trust Trust) (Entry, error) {
 		return Entry{}, fault.Wrap(err, "make folder")
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	if err := unpack(work, h, m, a); err != nil {
+	if err := s.unpack(work, h, m, a); err != nil {
 		return Entry{}, err
 	}
 	e := Entry{Digest: digest, Manifest: m, KeyIDs: v.ids, Use: v.use, Reason: ReasonOK}
@@ -139,7 +150,9 @@ func (s *Store) place(work, digest string) error {
 	return syncDir(s.root())
 }
 
-func unpack(work string, h head, m manifest.Manifest, a *archiveReader) error {
+// unpack writes the files that this side needs; those of the other are read, and
+// compared with the manifest, and never land here.
+func (s *Store) unpack(work string, h head, m manifest.Manifest, a *archiveReader) error {
 	if err := writeNew(filepath.Join(work, manifestName), h.manifestBytes, 0o400); err != nil {
 		return err
 	}
@@ -148,6 +161,9 @@ func unpack(work string, h head, m manifest.Manifest, a *archiveReader) error {
 	}
 	folders := map[string]bool{work: true}
 	err := a.readFiles(m, func(f manifest.File) (io.Writer, func(bool) error, error) {
+		if f.For != "" && f.For != s.side {
+			return discardFile(f)
+		}
 		name := filepath.Join(work, filepath.FromSlash(f.Path))
 		if dir := filepath.Dir(name); !folders[dir] {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -233,7 +249,7 @@ func (s *Store) judge(digest string, trust Trust) (Entry, error) {
 		err = trust.admits(v.m, digest)
 	}
 	if err == nil {
-		err = Supported(v.m)
+		err = s.supported(v.m)
 	}
 	return Entry{Digest: digest, Manifest: v.m, KeyIDs: v.ids, Use: v.use, Reason: ReasonOf(err), bare: v.bare}, err
 }
@@ -258,13 +274,13 @@ func (s *Store) head(digest string) (head, error) {
 // image makes the verified, unchangeable object that runs: the executable, or
 // the tree of a package of many files.
 func (s *Store) image(e Entry) (*image, error) {
-	if err := runsHere(e.Manifest); err != nil {
+	if err := runsHere(e.Manifest, s.side); err != nil {
 		return nil, err
 	}
 	if e.Manifest.Run != nil {
 		return s.treeImage(e)
 	}
-	f, _ := e.Manifest.For(runtime.GOOS, runtime.GOARCH)
+	f, _ := e.Manifest.Executable(runtime.GOOS, runtime.GOARCH, s.side)
 	src, err := s.open(e.Digest, f.Path)
 	if err != nil {
 		return nil, err

@@ -29,9 +29,9 @@ import (
 // compared with the image after it was made, and any later change is found by the
 // times of the last change, before the first call and at every health check.
 
-// treeImage copies the files that this platform's server needs into an image.
+// treeImage copies the files that this side needs on this platform into an image.
 func (s *Store) treeImage(e Entry) (*image, error) {
-	files := e.Manifest.Tree(runtime.GOOS, runtime.GOARCH, manifest.ForServer)
+	files := e.Manifest.Tree(runtime.GOOS, runtime.GOARCH, s.side)
 	slices.SortFunc(files, func(a, b manifest.File) int { return strings.Compare(a.Path, b.Path) })
 	return seal("plugin:tree", false, func(w io.Writer) error {
 		out := bufio.NewWriterSize(w, 1<<18)

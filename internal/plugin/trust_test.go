@@ -292,10 +292,10 @@ func TestStore_NoMixAndMatch(t *testing.T) {
 
 func TestAsks_SaysWhatIsNew(t *testing.T) {
 	m := testManifest("x")
-	before := Asks(m)
+	before := Asks(m, manifest.ForServer)
 	m.Capabilities.Network = []string{"sts.example.org:443"}
 	m.Capabilities.MemoryMB, m.Effects = 256, manifest.EffectsRemote
-	got := NewAsks(Asks(m), before)
+	got := NewAsks(Asks(m, manifest.ForServer), before)
 	if want := []string{"effects remote", "memory 256 MB", "network sts.example.org:443"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
