@@ -115,10 +115,11 @@ func goEnvironment(e *testscript.Env) error {
 	return nil
 }
 
-// buildPlugins compiles the first-party plugin and the one of the leak story.
+// buildPlugins compiles the first-party plugin, the one of the leak story, and a
+// CLI plugin.
 func buildPlugins(t *testing.T) (string, error) {
 	dir := t.TempDir()
-	for name, source := range map[string]string{"sshcert": "../../plugins/sshcert", "opaque": "./testdata/opaque"} {
+	for name, source := range map[string]string{"sshcert": "../../plugins/sshcert", "opaque": "./testdata/opaque", "tags": "./testdata/tags"} {
 		at := filepath.Join(dir, name)
 		if err := os.Mkdir(at, 0o700); err != nil {
 			return dir, err

@@ -86,7 +86,9 @@ func (w workstation) TrustPublisher(_ context.Context, r sallyport.TrustRequest)
 	return shownKey(k), err
 }
 
-func (w workstation) DistrustPublisher(_ context.Context, id string) error  { return w.home.Distrust(id) }
+func (w workstation) DistrustPublisher(_ context.Context, id string) error {
+	return w.home.Distrust(id)
+}
 func (w workstation) RetirePublisherKey(_ context.Context, id string) error { return w.home.Retire(id) }
 
 func (w workstation) RevokePublisherKey(_ context.Context, id, reason string) error {
@@ -212,7 +214,9 @@ func (w workstation) AddRepository(_ context.Context, name, place string, root [
 	return shownRepository(r), err
 }
 
-func (w workstation) RemoveRepository(_ context.Context, name string) error { return w.home.Unpin(name) }
+func (w workstation) RemoveRepository(_ context.Context, name string) error {
+	return w.home.Unpin(name)
+}
 
 // DeliverBundle judges a bundle as a server does: by the pinned root, and by what
 // was seen before.

@@ -35,7 +35,8 @@ type Binary struct {
 	OS   string `json:"os"`
 	Arch string `json:"arch"`
 	File string `json:"file"` // path on this machine
-	Path string `json:"path"` // name in the package; default <name>-<os>-<arch>
+	Path string `json:"path"` // name in the package; default <name>-<os>-<arch>, or <name>-<for>-<os>-<arch>
+	For  string `json:"for"`  // the side that runs it; empty: both
 }
 
 // Source is one file of a package of many files. Its size and digest are those
@@ -59,9 +60,12 @@ func (s Spec) sources() []Source {
 	for _, b := range s.Binaries {
 		if b.Path == "" {
 			b.Path = s.Manifest.Name + "-" + b.OS + "-" + b.Arch
+			if b.For != "" {
+				b.Path = s.Manifest.Name + "-" + b.For + "-" + b.OS + "-" + b.Arch
+			}
 		}
 		list = append(list, Source{
-			File: manifest.File{OS: b.OS, Arch: b.Arch, Path: b.Path},
+			File: manifest.File{OS: b.OS, Arch: b.Arch, Path: b.Path, For: b.For},
 			Open: func() (io.ReadCloser, error) { return OpenFile(b.File) },
 		})
 	}

@@ -137,7 +137,7 @@ func TestManifest_OfRoleKBS(t *testing.T) {
 		t.Fatal(m.Validate(), Supported(m))
 	}
 	want := []string{"kbs attested every method /", "kbs public GET /models/open"}
-	if asks := Asks(good()); len(NewAsks(want, asks)) > 0 {
+	if asks := Asks(good(), manifest.ForServer); len(NewAsks(want, asks)) > 0 {
 		t.Errorf("it asks for %v, without %v", asks, NewAsks(want, asks))
 	}
 	for name, change := range map[string]func(*manifest.Manifest){

@@ -112,7 +112,9 @@ func (h *Home) change(do func(*State) error) error {
 	return plugin.WritePrivate(filepath.Join(h.dir, stateFile), append(text, '\n'))
 }
 
-func (h *Home) store() (*plugin.Store, error) { return plugin.OpenToolStore(filepath.Join(h.dir, storeDir)) }
+func (h *Home) store() (*plugin.Store, error) {
+	return plugin.OpenToolStore(filepath.Join(h.dir, storeDir))
+}
 
 // Trust is by what packages are judged here.
 func (h *Home) trust(s State) (plugin.Trust, error) {

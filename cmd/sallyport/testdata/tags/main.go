@@ -54,8 +54,8 @@ func run(command string, args []string) error {
 		return err
 	case "grants":
 		return grants()
-	case "vend":
-		return vend()
+	case "subjects":
+		return subjects()
 	case "token":
 		d, err := cli.Handover()
 		if err != nil || d.Session == nil {
@@ -105,12 +105,12 @@ func grants() error {
 	return err
 }
 
-// vend asks for more than the manifest does.
-func vend() error {
+// subjects asks for more than the manifest does.
+func subjects() error {
 	client, err := cli.Client()
 	if err != nil {
 		return err
 	}
-	_, err = client.Vend(context.Background(), sallyport.VendRequest{Kind: "anything"})
+	_, err = client.Subjects(context.Background(), sallyport.SubjectQuery{})
 	return err
 }
