@@ -1,10 +1,12 @@
 package app
 
 import (
+	"crypto/tls"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -84,6 +86,8 @@ type Listener struct {
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
 	ClientCA    string `yaml:"client_ca"`
+	// TLS says which versions and suites are spoken; for further listeners only.
+	TLS TLS `yaml:"tls"`
 }
 
 // Verifiers are the kinds of evidence that are believed.
@@ -239,6 +243,9 @@ func (c Config) Validate() error {
 	if err := c.Listen.Main.validate("listen.main", c.Verifiers.Sample.Insecure); err != nil {
 		return err
 	}
+	if !reflect.DeepEqual(c.Listen.Main.TLS, TLS{}) {
+		return fault.Invalidf("listen.main speaks TLS 1.3; tls belongs under listen.further")
+	}
 	if len(c.Listen.Main.Doors) > 0 || c.Listen.Main.Plain || c.Listen.Main.Name != mainListener {
 		return fault.Invalidf("listen.main is called main and serves all doors over TLS; a name, doors, or plain belong under listen.further")
 	}
@@ -285,6 +292,9 @@ func (l Listener) validate(where string, sample bool) error {
 	}
 	if sample && !loopback(l.Address) {
 		return fault.Invalidf("%s: with verifiers.sample.insecure every listener must be on loopback, and %s is not", where, l.Address)
+	}
+	if err := l.TLS.apply(&tls.Config{}); err != nil {
+		return member(where+": tls", err)
 	}
 	for _, d := range l.Doors {
 		if d != "rest" && d != "kbs" {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -173,6 +174,14 @@ func (k KBS) weak() []string {
 	return out
 }
 
+// member says in public in which member of the configuration something is wrong.
+func member(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.Invalidf("%s: %s", name, fault.Public(err)).Because(err)
+}
+
 // certificates reads PEM files, each with at least one certificate.
 func certificates(names ...string) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
@@ -205,16 +214,16 @@ func (a *App) openTrust(ours []token.SignerKey) error {
 	c := a.cfg.KBS.AttestationToken
 	anchors, err := certificates(c.TrustedCertificates...)
 	if err != nil {
-		return fault.Wrap(err, "kbs.attestation_token.trusted_certificates")
+		return member("kbs.attestation_token.trusted_certificates", err)
 	}
 	sets, err := a.follow(c.TrustedKeySets, func(sets []token.KeySet) { a.trust.ReplaceSets(sets) })
 	if err != nil {
-		return fault.Wrap(err, "kbs.attestation_token.trusted_key_sets")
+		return member("kbs.attestation_token.trusted_key_sets", err)
 	}
 	a.trust, err = token.NewTrust(token.TrustConfig{
 		Keys: ours, Anchors: anchors, Pointers: c.TEEKeyPointers, Insecure: c.InsecureHeaderKey, Unknown: sets.Look, Now: time.Now,
 	})
-	return fault.Wrap(err, "kbs.attestation_token")
+	return member("kbs.attestation_token", err)
 }
 
 // follow opens sources of keys, which are read again and again from then on.
@@ -223,7 +232,7 @@ func (a *App) follow(sources []string, changed func([]token.KeySet)) (*jwks.Sets
 	if name := a.cfg.KBS.KeySetCA; name != "" {
 		roots, err := certificates(name)
 		if err != nil {
-			return nil, fault.Wrap(err, "kbs.key_set_ca")
+			return nil, member("kbs.key_set_ca", err)
 		}
 		trust := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
 		for _, c := range roots {
@@ -248,7 +257,7 @@ func (a *App) openKBS() error {
 	case adminJWT:
 		bearers, err := a.openBearers(c.Admin)
 		if err != nil {
-			return fault.Wrap(err, "kbs.admin")
+			return member("kbs.admin", err)
 		}
 		admin.Token = bearers.Check
 	}
@@ -289,7 +298,7 @@ func (a *App) fetchKeys(ctx context.Context) {
 func (a *App) keySet(w http.ResponseWriter, r *http.Request) {
 	text, err := token.MarshalKeySet(a.keys().trust)
 	if err != nil {
-		a.log.ErrorContext(r.Context(), "the key set cannot be written", "err", err)
+		a.log.ErrorContext(r.Context(), "the key set cannot be written", slog.Any("err", err))
 		http.Error(w, "", http.StatusInternalServerError)
 		return
 	}

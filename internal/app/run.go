@@ -181,11 +181,14 @@ func (w debugWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// tls is the configuration of one listener: TLS 1.3, client certificates asked
-// for, and verified if given.
+// tls is the configuration of one listener: TLS 1.3 unless it says otherwise,
+// client certificates asked for, and verified if given.
 func (a *App) tls(l Listener) (*tls.Config, error) {
 	files := a.files[l.Name]
 	config := &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"}}
+	if err := l.TLS.apply(config); err != nil {
+		return nil, err
+	}
 	if l.Certificate != "" {
 		config.GetCertificate = files.GetCertificate
 	} else {

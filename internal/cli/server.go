@@ -63,7 +63,46 @@ func newConfig(s *shell) *cobra.Command {
 		c.Flags().StringVar(&file, "config", "", "configuration (default $SALLYPORT_HOME/sallyport.yaml)")
 	}
 	return group("config", "Check and show the server's configuration",
-		"Check and show the server's configuration, without starting anything.", "  sallyport config check", check, show)
+		"Check and show the server's configuration, without starting anything.", "  sallyport config check", check, show, importTrustee(s))
+}
+
+func importTrustee(s *shell) *cobra.Command {
+	var operator string
+	c := &cobra.Command{
+		Use: "import-trustee FILE", Short: "Turn a configuration of Trustee's key broker into ours", Args: cobra.ExactArgs(1),
+		Long: `Read a configuration of Trustee's key broker (TOML, YAML or JSON, with present or
+older keys) and print what can be carried over, in the form of sallyport.yaml. What
+cannot, and what wants to be looked at, goes to standard error, a line for each
+member: nothing is lost silently. Nothing is changed; docs/kbs.md says how to go on.`,
+		Example: "  sallyport config import-trustee kbs-config.toml --as alice > kbs.yaml",
+		RunE: func(c *cobra.Command, args []string) error {
+			text, err := s.readFile(args[0], app.MaxTrustee)
+			if err != nil {
+				return err
+			}
+			got, err := app.ImportTrustee(text, operator)
+			if err != nil {
+				return err
+			}
+			return s.print(got, func() error {
+				text, err := json.Marshal(got.Config)
+				if err != nil {
+					return fault.Wrap(err, "encode configuration")
+				}
+				out, err := yamlOf(text)
+				if err != nil {
+					return fault.Wrap(err, "encode configuration")
+				}
+				for _, n := range got.Notes {
+					c.PrintErrln("- " + n)
+				}
+				_, err = s.out.Write(out)
+				return written(err)
+			})
+		},
+	}
+	c.Flags().StringVar(&operator, "as", "operator", "the operator as whom administrators with tokens act")
+	return c
 }
 
 // members writes the configuration as JSON under the names of its YAML file.

@@ -1,0 +1,152 @@
+package app
+
+import "strings"
+
+// storage carries where data are.
+func (i *importer) storage() {
+	s := i.from.table("storage_backend")
+	kind := s.text("storage_type")
+	s.take("backends") // passwords and addresses: they do not belong into this file
+	if session := i.from.text("session_storage_type"); session != "" && session != "Memory" {
+		i.note("session_storage_type: handshakes are kept by the guest, there is nothing to store")
+	}
+	older := i.from.either("repository_config", "resource_repository")
+	where := older.text("dir_path")
+	older.take("type")
+	older.take("repository_type")
+	switch strings.ToLower(kind) {
+	case "postgres":
+		i.out["storage"] = map[string]any{"driver": "postgres", "dsn_file": "dsn"}
+		i.note("storage_backend: write the connection string of PostgreSQL into the file dsn, mode 0600; our tables are others than Trustee's, put resources and policies anew")
+	case "", "memory", "localfs", "localjson":
+		if where == "" {
+			where = "/opt/confidential-containers/kbs/repository"
+		}
+		i.note("storage_backend: data are in SQLite, encrypted; put the resources that lie in %s by sallyport resource put (docs/kbs.md)", where)
+	default:
+		i.note("storage_backend.storage_type %s: use SQLite, or storage.driver postgres for several replicas; put resources anew (docs/kbs.md)", kind)
+	}
+	if engine := i.from.table("policy_engine"); len(engine.members) > 0 {
+		i.note("policy_engine: sallyport policy set resource-policy %s --kind kbs-resource", engine.text("policy_path"))
+	}
+	for _, name := range []string{"as_config_file_path", "as_addr", "grpc_config", "intel_trust_authority_config"} {
+		if i.from.take(name) != nil {
+			i.note("%s: has no counterpart; evidence is verified in this server", name)
+		}
+	}
+	i.rest(".storage_backend", s.members)
+	i.rest(".repository_config", older.members)
+}
+
+// admin carries who administers, under the present and the older keys. What was
+// open because nobody said otherwise is not carried.
+func (i *importer) admin(operator string) {
+	there := i.from.members["admin"] != nil
+	a := i.from.table("admin")
+	mode, older := a.text("authorization_mode"), a.text("type")
+	open := i.from.yes("insecure_api")
+	open = a.yes("insecure_api") || open
+	key := a.text("auth_public_key")
+	if top := i.from.text("auth_public_key"); key == "" {
+		key = top
+	}
+	out := map[string]any{}
+	switch {
+	case mode == "DenyAll" || older == "DenyAll":
+		out["mode"] = adminNobody
+	case mode == "InsecureAllowAll" || older == "InsecureAllowAll" || open:
+		out["mode"], out["as"] = adminAnybody, operator
+		i.note("admin: everybody who reaches the door administers it, as operator %s. Better leave kbs.admin out: operators administer with their certificates", operator)
+	case mode == "AuthenticatedAuthorization":
+		out["mode"], out["as"] = adminJWT, operator
+		i.providers(a, out)
+	case older == "Simple" || key != "":
+		out["mode"], out["as"] = adminJWT, operator
+		out["identity_providers"] = []any{map[string]any{"public_key": unfile([]string{key})[0]}}
+		out["access"] = []any{map[string]any{"role": "admin", "endpoints": []any{"^/kbs/.+$"}}}
+		i.note("admin: tokens of the older kind have no role: make new ones, with the claims role = admin and exp")
+	case mode != "" || older != "":
+		i.note("admin.authorization_mode %s%s is not known: operators administer with their certificates", mode, older)
+	case !there:
+		i.note("admin: without this section everybody administers Trustee. Here operators do, with their certificates (kbs.admin)")
+	}
+	if out["as"] != nil {
+		i.note("kbs.admin.as: whoever administers by a token acts as operator %s, who must exist (sallyport agent list)", operator)
+	}
+	if len(out) > 0 {
+		i.kbs["admin"] = out
+	}
+	i.rest(".admin", a.members)
+}
+
+// providers carries identity providers and access lists.
+func (i *importer) providers(a foreign, out map[string]any) {
+	authentication := a.table("authentication")
+	jwt := authentication.table("bearer_jwt")
+	var providers []any
+	for _, p := range jwt.tables("identity_providers") {
+		one := map[string]any{}
+		set(one, "issuer", p.text("issuer"))
+		set(one, "audience", p.text("audience"))
+		set(one, "public_key", unfile([]string{p.text("public_key_uri")})[0])
+		if one["public_key"] == nil {
+			set(one, "key_set", unfile([]string{p.text("jwk_set_uri")})[0])
+		} else if p.take("jwk_set_uri") != nil {
+			i.note("admin.authentication.bearer_jwt.identity_providers: a provider has either a public key or a key set; its public_key_uri was taken")
+		}
+		providers = append(providers, one)
+		i.rest(".admin.authentication.bearer_jwt.identity_providers", p.members)
+	}
+	out["identity_providers"] = providers
+	authorization := a.table("authorization")
+	acl := authorization.table("regex_acl")
+	var access []any
+	for _, r := range acl.tables("acls") {
+		one := map[string]any{}
+		set(one, "role", r.text("role"))
+		endpoints := r.texts("allowed_endpoints")
+		for _, e := range endpoints {
+			if strings.Contains(e, `\?`) || strings.Contains(e, "[?]") {
+				i.note("admin.authorization.regex_acl: %s names a query; endpoints are held against the path alone here", e)
+			}
+		}
+		setList(one, "endpoints", endpoints)
+		access = append(access, one)
+		i.rest(".admin.authorization.regex_acl.acls", r.members)
+	}
+	out["access"] = access
+	for _, rest := range []struct {
+		at string
+		in foreign
+	}{{".admin.authentication.bearer_jwt", jwt}, {".admin.authentication", authentication}, {".admin.authorization.regex_acl", acl}, {".admin.authorization", authorization}} {
+		i.rest(rest.at, rest.in.members)
+	}
+}
+
+// plugins carries the entries of plugins.
+func (i *importer) plugins() {
+	for _, p := range i.from.tables("plugins") {
+		name := strings.ToLower(p.text("name"))
+		switch name {
+		case "resource":
+			if kind := strings.ToLower(p.text("storage_backend_type") + p.text("type")); kind != "" && kind != "kvstorage" && kind != "localfs" {
+				i.note("plugins.resource: secrets that lie in %s are not fetched from there; put them by sallyport resource put", kind)
+			}
+			p.take("dir_path")
+		case "external":
+			i.backends(p)
+		case "sample":
+		default:
+			i.note("plugins.%s: is not built in; run it as an external plugin", name)
+			continue
+		}
+		i.rest(".plugins."+name, p.members)
+	}
+}
+
+// backends names the external plugins.
+func (i *importer) backends(p foreign) {
+	for _, b := range p.tables("backends") {
+		i.note("plugins.external: backend %s at %s is not carried over", b.text("name"), b.text("endpoint"))
+	}
+}
