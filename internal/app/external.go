@@ -7,6 +7,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/plugin/external"
 )
 
@@ -69,6 +70,8 @@ func (e *External) validate() error {
 		switch {
 		case !manifest.ValidName(b.Name):
 			return fault.Invalidf("kbs.external: the name %q must be lower-case letters, digits and inner hyphens", b.Name)
+		case b.Name == flow.CredentialBackend:
+			return fault.Invalidf("kbs.external: the name %s is that of the credentials that this server vends to guests; choose another", b.Name)
 		case seen[b.Name]:
 			return fault.Invalidf("kbs.external: two backends are called %s; give each a name of its own", b.Name)
 		case b.TimeoutMS < 0 || b.TimeoutMS > 600_000:

@@ -124,7 +124,7 @@ func TestImportTrustee_CarriesOlderKeys(t *testing.T) {
 		"JSON":              {`{"http_server":{"insecure_http":true},"admin":{"authorization_mode":"InsecureAllowAll"}}`, "insecure_allow_all", true, "everybody"},
 		"nobody said":       {"[http_server]\ninsecure_http = true\n", "operators", true, "everybody administers Trustee"},
 		"remote service":    {"[attestation_service]\ntype = \"coco_as_grpc\"\nas_addr = \"http://as:50004\"\n", "operators", false, "passport mode"},
-		"external backends": {"[[plugins]]\nname = \"external\"\nbackends = [{name = \"ai\", endpoint = \"https://p:50051\"}]\n", "operators", false, "ai"},
+		"external backends": {"[[plugins]]\nname = \"external\"\nbackends = [{name = \"ai\", endpoint = \"https://p:50051\", ca_cert_path = \"/etc/kbs/ca.pem\", timeout_ms = 3000, tls_mode = \"tls\"}]\n", "operators", false, `"timeout_ms":3000`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ImportTrustee([]byte(c.text), "alice")

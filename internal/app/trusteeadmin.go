@@ -144,9 +144,23 @@ func (i *importer) plugins() {
 	}
 }
 
-// backends names the external plugins.
+// backends carries the external plugins.
 func (i *importer) backends(p foreign) {
+	var out []any
 	for _, b := range p.tables("backends") {
-		i.note("plugins.external: backend %s at %s is not carried over", b.text("name"), b.text("endpoint"))
+		one := map[string]any{}
+		set(one, "name", b.text("name"))
+		set(one, "endpoint", b.text("endpoint"))
+		set(one, "ca_cert_path", b.text("ca_cert_path"))
+		if ms := b.take("timeout_ms"); ms != nil {
+			one["timeout_ms"] = ms
+		}
+		b.take("tls_mode") // the endpoint's scheme decides
+		i.rest(".plugins.external.backends", b.members)
+		out = append(out, one)
+	}
+	if len(out) > 0 {
+		i.kbs["external"] = map[string]any{"backends": out}
+		i.note("kbs.external: routes with floors, and encrypt: always, bind a plugin's word; without them it alone decides who may call it (docs/plugins/kbs.md)")
 	}
 }

@@ -24,9 +24,10 @@ type Caller struct {
 	Method      string
 	Key         *Key // of this request; nil for none
 
-	call       *keyedCall // what is done under the key
-	refreshing bool       // may show a session that was refreshed already
-	deputy     bool       // acts as the subject, which has shown nothing itself
+	call       *keyedCall     // what is done under the key
+	refreshing bool           // may show a session that was refreshed already
+	deputy     bool           // acts as the subject, which has shown nothing itself
+	claims     map[string]any // of the attestation token of a workload that asks for a credential
 }
 
 func (c Caller) actor() audit.Actor {
@@ -99,10 +100,10 @@ func (c Caller) standing() error {
 // again recognises a caller once more by the rows as they are now, when a unit
 // that was decided for it has missed its check.
 func (g *Gate) again(ctx context.Context, c Caller) (Caller, error) {
-	if c.deputy {
+	if c.deputy || c.claims != nil {
 		holder, err := g.Store.Subject(ctx, c.Subject.ID)
 		if err != nil {
-			return c, unknown(err, "read operator")
+			return c, unknown(err, "read caller")
 		}
 		c.Subject = holder
 	}

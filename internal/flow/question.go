@@ -60,6 +60,8 @@ func (g *Gate) facts(c Caller, in input) map[string]any {
 	}
 	if in.claims != nil {
 		out["claims"] = in.claims
+	} else if c.claims != nil {
+		out["claims"] = c.claims
 	}
 	return out
 }

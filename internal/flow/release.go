@@ -329,9 +329,10 @@ func (v *vending) facts() map[string]any {
 }
 
 // needSession demands a session of agents: a certificate alone opens sessions
-// and nothing else. Operators act with their certificate.
+// and nothing else. Operators act with their certificate, workloads with what was
+// found out about them.
 func needSession(c Caller) error {
-	if c.Session.ID == "" && c.Subject.Kind != "operator" {
+	if c.Session.ID == "" && c.Subject.Kind != "operator" && c.claims == nil {
 		return fault.Unauthenticatedf("open a session with this certificate and send its token along")
 	}
 	return nil

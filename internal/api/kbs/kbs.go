@@ -85,6 +85,8 @@ func (d door) serve(w http.ResponseWriter, r *http.Request) {
 		d.put(w, r, segments[1:])
 	case segments[0] == "resource" && r.Method == http.MethodDelete:
 		d.remove(w, r, segments[1:])
+	case len(segments) > 1 && segments[0] == "external" && segments[1] == flow.CredentialBackend:
+		d.credential(w, r, segments[2:])
 	case len(segments) == 1 && segments[0] == "resource-policy" && r.Method == http.MethodPost:
 		d.setPolicy(w, r, resourcePolicy)
 	case len(segments) == 1 && segments[0] == "resource-policy" && r.Method == http.MethodGet:
@@ -167,21 +169,11 @@ func (d door) attest(w http.ResponseWriter, r *http.Request) {
 
 // get releases a resource, sealed to the workload's key.
 func (d door) get(w http.ResponseWriter, r *http.Request, segments []string) {
-	cookie, bearer := sessionCookie(r), bearerToken(r)
-	if cookie == "" && bearer == "" {
-		d.fail(w, r, refused(evidence.TokenNotFound, "attest first: neither cookie nor bearer token was sent"))
+	caller, attested, ok := d.guest(w, r)
+	if !ok {
 		return
 	}
-	caller, attested, err := d.Gate.Guest(r.Context(), cookie, bearer, address(r), r.Method)
-	if err != nil {
-		d.fail(w, r, because(evidence.TokenVerifierError, err))
-		return
-	}
-	query := map[string]string{}
-	for name, values := range r.URL.Query() {
-		query[name] = values[len(values)-1] // the last one wins, as in existing brokers
-	}
-	sealed, err := d.Gate.ReleaseResource(r.Context(), caller, attested, segments, query)
+	sealed, err := d.Gate.ReleaseResource(r.Context(), caller, attested, segments, lastOfEach(r))
 	d.counts.decision(err)
 	if err != nil {
 		d.fail(w, r, release(err))
@@ -189,6 +181,31 @@ func (d door) get(w http.ResponseWriter, r *http.Request, segments []string) {
 	}
 	d.counts.reads.Inc(strings.Join(segments, "/"))
 	d.answer(w, r, sealed)
+}
+
+// guest recognises an attested workload.
+func (d door) guest(w http.ResponseWriter, r *http.Request) (flow.Caller, token.Attested, bool) {
+	cookie, bearer := sessionCookie(r), bearerToken(r)
+	if cookie == "" && bearer == "" {
+		d.fail(w, r, refused(evidence.TokenNotFound, "attest first: neither cookie nor bearer token was sent"))
+		return flow.Caller{}, token.Attested{}, false
+	}
+	caller, attested, err := d.Gate.Guest(r.Context(), cookie, bearer, address(r), r.Method)
+	if err != nil {
+		d.fail(w, r, because(evidence.TokenVerifierError, err))
+		return flow.Caller{}, token.Attested{}, false
+	}
+	return caller, attested, true
+}
+
+// lastOfEach reads the query: the last value of a name wins, as in existing
+// brokers.
+func lastOfEach(r *http.Request) map[string]string {
+	query := map[string]string{}
+	for name, values := range r.URL.Query() {
+		query[name] = values[len(values)-1]
+	}
+	return query
 }
 
 // put stores a resource for an operator.

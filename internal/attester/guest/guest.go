@@ -200,6 +200,25 @@ func (c *Client) get(ctx context.Context, target string) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, target, nil, 6<<20)
 }
 
+// Keys fetches the JWK set that a broker publishes for its attestation tokens.
+func Keys(ctx context.Context, broker string, transport http.RoundTripper) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(broker, "/")+"/.well-known/jwks.json", nil)
+	if err != nil {
+		return nil, fault.Invalidf("the broker's URL cannot be used").Because(err)
+	}
+	answer, err := (&http.Client{Transport: transport, Timeout: time.Minute, CheckRedirect: noRedirect}).Do(r)
+	if err != nil {
+		return nil, fault.Unavailablef("the broker cannot be reached at %s", r.URL.Host).Because(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, token.MaxKeySet))
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return nil, fault.Unavailablef("the broker publishes no keys: status %d", answer.StatusCode).Because(err)
+	}
+	_, err = token.ParseKeySet(text)
+	return text, err
+}
+
 // call sends one request and reads an answer of at most limit bytes. Failures
 // of the protocol become faults with its detail.
 func (c *Client) call(ctx context.Context, method, path string, body []byte, limit int64) ([]byte, error) {

@@ -104,7 +104,7 @@ func (s *Sets) Refresh(ctx context.Context) error {
 			}
 		}
 		if err != nil {
-			s.cfg.Log.WarnContext(ctx, "a source of trusted keys cannot be used", slog.Any("source", source), slog.Any("err", err))
+			s.cfg.Log.WarnContext(ctx, "a source of trusted keys cannot be used", slog.Any("from", source), slog.Any("err", err))
 			if failed == nil {
 				failed = fault.Wrap(err, "read keys of %s", source)
 			}
@@ -184,18 +184,28 @@ func (s *Sets) read(ctx context.Context, source string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var described struct {
-		Keys json.RawMessage `json:"keys"`
-		URI  string          `json:"jwks_uri"`
+	from := described(text)
+	if from == "" {
+		return text, nil
 	}
-	if err := canon.Lenient(text, token.MaxKeySet, 16, &described); err != nil || described.URI == "" || len(described.Keys) > 0 {
-		return text, nil // judged by who parses it
-	}
-	u, err := url.Parse(described.URI)
+	u, err := url.Parse(from)
 	if err != nil || !fetchable(u) {
 		return nil, fault.Invalidf("the provider's jwks_uri is not https")
 	}
-	return s.get(ctx, described.URI)
+	return s.get(ctx, from)
+}
+
+// described is where an OpenID Connect configuration says that the keys are; empty
+// for a key set, and for what is neither.
+func described(text []byte) string {
+	var c struct {
+		Keys json.RawMessage `json:"keys"`
+		URI  string          `json:"jwks_uri"`
+	}
+	if err := canon.Lenient(text, token.MaxKeySet, 16, &c); err != nil || len(c.Keys) > 0 {
+		return ""
+	}
+	return c.URI
 }
 
 func (s *Sets) get(ctx context.Context, from string) ([]byte, error) {
