@@ -108,6 +108,19 @@ class Process(unittest.TestCase):
         self.assertEqual(out, b"")
         self.assertIn(b"printed", err)
 
+    def test_strange_frames(self) -> None:
+        """Each is answered once: a number that runs already, no body, no JSON."""
+        self.everything()
+        frames = [
+            pb.HostFrame(id=1, cancel=pb.Cancel()),
+            pb.HostFrame(id=2),
+            pb.HostFrame(id=3, issue=pb.IssueRequest()),
+            pb.HostFrame(id=3, issue=pb.IssueRequest(requested=pb.Scope(params=b"[no json", ttl_seconds=-1))),
+        ]
+        calls = self.channel.stream_stream(PLUGIN + "Calls", lambda m: m.SerializeToString(), pb.PluginFrames.FromString)
+        answers = [f for m in calls(iter([pb.HostFrames(), pb.HostFrames(frames=frames)])) for f in m.frames]
+        self.assertEqual(sorted(f.id for f in answers), [2, 3, 3])
+
     def test_services(self) -> None:
         self.everything()
         answers: Queue[pb.HostAnswer | None] = Queue()

@@ -60,6 +60,7 @@ class Calls:
         self._answer = answer
         self._out: asyncio.Queue[pb.PluginFrame | None] = asyncio.Queue()
         self._running: dict[int, tuple[asyncio.Task[None], Call]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # more than run by number if a host repeats one
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def send(self, frame: pb.PluginFrame) -> None:
@@ -73,34 +74,38 @@ class Calls:
             while isinstance(message := await context.read(), pb.HostFrames):
                 for frame in message.frames:
                     await self._take(frame)
-            await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             self._out.put_nowait(None)
             await writer
         finally:
             writer.cancel()
-            for task, _ in self._running.values():
+            for task in self._tasks:
                 task.cancel()
 
     async def _take(self, frame: pb.HostFrame) -> None:
         body = frame.WhichOneof("body")
-        task, call = self._running.get(frame.id, (None, None))
-        if task and call:
-            if body == "cancel":
-                task.cancel()
-            elif body == "chunk":
-                call.chunks.put_nowait(frame.chunk)
-            elif body == "credit":
-                call.credited(frame.credit.bytes)
-        elif body not in ("cancel", "chunk", "credit"):  # else it is about a call that has ended
-            await self._slots.acquire()
-            call = Call(self, frame.id)
-            task = asyncio.create_task(self._run(frame, call))
-            self._running[frame.id] = (task, call)
-            task.add_done_callback(lambda _: self._end(frame.id))
+        if body in ("cancel", "chunk", "credit"):
+            if found := self._running.get(frame.id):  # else it is about a call that has ended
+                task, call = found
+                if body == "cancel":
+                    task.cancel()
+                elif body == "chunk":
+                    call.chunks.put_nowait(frame.chunk)
+                else:
+                    call.credited(frame.credit.bytes)
+            return
+        await self._slots.acquire()
+        call = Call(self, frame.id)
+        task = asyncio.create_task(self._run(frame, call))
+        self._tasks.add(task)
+        self._running[frame.id] = (task, call)
+        task.add_done_callback(lambda done: self._end(frame.id, done))
 
-    def _end(self, number: int) -> None:
-        self._running.pop(number, None)
+    def _end(self, number: int, task: asyncio.Task[None]) -> None:
         self._slots.release()
+        self._tasks.discard(task)
+        if self._running.get(number, (None, None))[0] is task:
+            del self._running[number]
 
     async def _run(self, frame: pb.HostFrame, call: Call) -> None:
         what = frame.WhichOneof("body") or "call"
