@@ -9,8 +9,8 @@ SHELL       := bash
 ROUNDS   ?= 1000
 KILLS    ?= 10000
 FUZZTIME ?= 30s
-# Where the demo finds the plugin that it packs, and options for it (--keep).
-SSHCERT  := bin/plugins/sshcert
+# Where the demo finds the plugins that it packs, and options for it (--keep).
+PLUGINS  := bin/plugins
 DEMO     ?=
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
@@ -21,9 +21,12 @@ help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install-parts build ## build everything and tell the whole story with real parts
-	@mkdir -p $(SSHCERT)
-	@CGO_ENABLED=0 go build -trimpath -o $(SSHCERT)/sshcert-$$(go env GOOS)-$$(go env GOARCH) ./plugins/sshcert
-	@cp plugins/sshcert/plugin.json $(SSHCERT)/
+	@for name in sshcert bait; do \
+		mkdir -p $(PLUGINS)/$$name; \
+		CGO_ENABLED=0 go build -trimpath -o $(PLUGINS)/$$name/$$name-$$(go env GOOS)-$$(go env GOARCH) ./plugins/$$name; \
+		cp plugins/$$name/plugin.json $(PLUGINS)/$$name/; \
+	done
+	@mkdir -p $(PLUGINS)/honeytoken && cp -r plugins/honeytoken/{plugin.json,src} $(PLUGINS)/honeytoken/
 	@bin/sallyport demo $(DEMO)
 
 test: ## vet, and all tests with the race detector: run it before pushing

@@ -29,6 +29,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal("ssh-keygen is needed")
 	}
 	built := sync.OnceValues(func() (string, error) { return buildPlugins(t) })
+	wheels := sync.OnceValues(func() (string, error) { return downloadWheels(t) })
 	released := sync.OnceValues(func() (string, error) { return buildProgram(t) })
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -57,6 +58,11 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually, "page": page,
 			"signbare": signbare,
+			"wheels": func(ts *testscript.TestScript, _ bool, _ []string) {
+				dir, err := wheels()
+				ts.Check(err)
+				ts.Setenv("WHEELS", dir)
+			},
 		},
 	})
 }
@@ -115,11 +121,13 @@ func goEnvironment(e *testscript.Env) error {
 	return nil
 }
 
-// buildPlugins compiles the first-party plugin, the one of the leak story, and a
+// buildPlugins compiles the first-party plugins, the one of the leak story, and a
 // CLI plugin.
 func buildPlugins(t *testing.T) (string, error) {
 	dir := t.TempDir()
-	for name, source := range map[string]string{"sshcert": "../../plugins/sshcert", "opaque": "./testdata/opaque", "tags": "./testdata/tags"} {
+	for name, source := range map[string]string{
+		"sshcert": "../../plugins/sshcert", "bait": "../../plugins/bait", "opaque": "./testdata/opaque", "tags": "./testdata/tags",
+	} {
 		at := filepath.Join(dir, name)
 		if err := os.Mkdir(at, 0o700); err != nil {
 			return dir, err
@@ -134,6 +142,18 @@ func buildPlugins(t *testing.T) (string, error) {
 		if err := compile(t, "", filepath.Join(at, name+"-"+runtime.GOOS+"-"+runtime.GOARCH), source); err != nil {
 			return dir, err
 		}
+	}
+	return dir, os.CopyFS(filepath.Join(dir, "honeytoken"), os.DirFS("../../plugins/honeytoken"))
+}
+
+// downloadWheels gets the wheels that packages in Python are made with, once for
+// all scripts. They all have the lock file of plugin init.
+func downloadWheels(t *testing.T) (string, error) {
+	dir := t.TempDir()
+	pip := exec.CommandContext(t.Context(), "/usr/bin/python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+		"--only-binary", ":all:", "--require-hashes", "--no-deps", "--dest", dir, "-r", "../../internal/cli/template/python/requirements.lock")
+	if text, err := pip.CombinedOutput(); err != nil {
+		return dir, errors.New("pip download: " + string(text))
 	}
 	return dir, nil
 }

@@ -68,7 +68,8 @@ which leaks and dies, and the ledger is verified offline. Each step shows what r
 exit code is not 0 if one of them is not as it must be.
 
 The step about the plugin needs the executable of sshcert, with plugin.json beside
-it: by default in plugins/sshcert beside this program, where make demo puts it. A
+it: by default in plugins/sshcert beside this program, where make demo puts it, as
+honeytoken and bait, which are looked for beside sshcert. A
 step whose part is not on this machine is skipped and counted; with CI=true that
 is a failure. Nothing outside of the temporary folder is changed.`,
 		Example: "  sallyport demo\n  sallyport demo --keep\n  sallyport demo --output json",
@@ -87,6 +88,7 @@ func (d *demo) story() []demoTask {
 		{"plugin", "A plugin is built, signed and installed; a tampered copy is refused", []string{"found"}, d.pluginStep},
 		{"vend", "An agent enrols and gets a short-lived SSH certificate, as far as policy goes", []string{"plugin"}, d.vendStep},
 		{"crash", "The plugin is killed while it is in use, and nobody notices", []string{"vend"}, d.crashStep},
+		{"python", "A plugin in Python judges what a plugin in Go makes", []string{"vend"}, d.pythonStep},
 		{"login", "A real sshd accepts the certificate", []string{"vend"}, d.loginStep},
 		{"leak", "The certificate is reported leaked, and revoked", []string{"vend"}, d.leakStep},
 		{"refuse", "The same sshd refuses it", []string{"login", "leak"}, d.refuseStep},

@@ -19,8 +19,11 @@ import (
 // requestsFile is where an author keeps what plugin conformance tries.
 const requestsFile = "conformance.json"
 
+// judging are the files that a run is given.
+type judging struct{ key, requests, wheels string }
+
 func pluginConformance(s *shell) *cobra.Command {
-	var key, requests string
+	var j judging
 	c := &cobra.Command{
 		Use: "conformance FILE|DIR", Short: "Hold a plugin to what its host expects", Args: cobra.ExactArgs(1),
 		Long: `Start a package as a server would, in the same sandbox, and check what it does when
@@ -32,7 +35,7 @@ without them simple requests are made up. The exit code is 4 if a check fails.`,
 		Example: `  sallyport plugin conformance .
   sallyport plugin conformance my.spk --key acme.pub --requests conformance.json --output json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			config, clean, err := s.conformance(c.Context(), args[0], key, requests)
+			config, clean, err := s.conformance(c.Context(), args[0], j)
 			if err != nil {
 				return err
 			}
@@ -59,14 +62,15 @@ without them simple requests are made up. The exit code is 4 if a check fails.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&key, "key", "", "public key of the publisher, to check the signature")
-	f.StringVar(&requests, "requests", "", "file with requests and configuration (default: "+requestsFile+" in the folder)")
+	f.StringVar(&j.key, "key", "", "public key of the publisher, to check the signature")
+	f.StringVar(&j.requests, "requests", "", "file with requests and configuration (default: "+requestsFile+" in the folder)")
+	f.StringVar(&j.wheels, "wheels", "", "folder with the locked wheels of a project in Python, in place of downloading them")
 	return c
 }
 
 // conformance makes the configuration of a run. A folder is built into a
 // temporary one, which clean removes.
-func (s *shell) conformance(ctx context.Context, path, key, requests string) (c conformance.Config, clean func(), err error) {
+func (s *shell) conformance(ctx context.Context, path string, j judging) (c conformance.Config, clean func(), err error) {
 	clean = func() {}
 	c.Package = path
 	if info, serr := os.Stat(path); serr == nil && info.IsDir() {
@@ -76,16 +80,16 @@ func (s *shell) conformance(ctx context.Context, path, key, requests string) (c 
 		}
 		clean = func() { _ = os.RemoveAll(temp) }
 		c.Package = filepath.Join(temp, "package.spk")
-		c.Again = func(file string) error { return s.buildFolder(ctx, path, file) }
+		c.Again = func(file string) error { return s.buildFolder(ctx, path, file, j.wheels) }
 		if err := c.Again(c.Package); err != nil {
 			clean()
 			return c, func() {}, err
 		}
-		if _, err := os.Stat(filepath.Join(path, requestsFile)); err == nil && requests == "" {
-			requests = filepath.Join(path, requestsFile)
+		if _, err := os.Stat(filepath.Join(path, requestsFile)); err == nil && j.requests == "" {
+			j.requests = filepath.Join(path, requestsFile)
 		}
 	}
-	if err := s.conformanceFiles(&c, key, requests); err != nil {
+	if err := s.conformanceFiles(&c, j.key, j.requests); err != nil {
 		clean()
 		return c, func() {}, err
 	}
@@ -119,8 +123,8 @@ func (s *shell) conformanceFiles(c *conformance.Config, key, requests string) er
 
 // buildFolder builds the package of a folder, as plugin build does. A project
 // that says nowhere who publishes it is judged all the same.
-func (s *shell) buildFolder(ctx context.Context, dir, out string) error {
-	_, err := s.build(ctx, dir, building{out: out, publisher: "conformance", platforms: []string{runtime.GOOS + "/" + runtime.GOARCH}})
+func (s *shell) buildFolder(ctx context.Context, dir, out, wheels string) error {
+	_, err := s.build(ctx, dir, building{out: out, wheels: wheels, publisher: "conformance", platforms: []string{runtime.GOOS + "/" + runtime.GOARCH}})
 	return err
 }
 

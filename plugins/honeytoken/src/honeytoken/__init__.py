@@ -1,0 +1,1 @@
+"""Validates the scopes of honeytokens: credentials that are good for nothing but being found."""
