@@ -97,7 +97,7 @@ func (h *hosted) crash(ctx context.Context, before int) (took, noticed time.Dura
 	took = time.Since(begin)
 	down := h.events.times(saysDown)
 	if len(down) != before+1 { // the call was answered by the process that was killed
-		return 0, 0, fmt.Errorf("%d ends were seen, of %d", len(down), before+1)
+		return 0, 0, fmt.Errorf("%d ends were seen, of %d; the last:\n%s", len(down), before+1, h.events.ends())
 	}
 	return took, down[before].Sub(begin), nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -143,6 +144,7 @@ func (h *hosted) issue() (call, error) {
 type events struct {
 	mu   sync.Mutex
 	seen map[string][]time.Time
+	last []string // why lives ended, for people
 }
 
 // Enabled implements slog.Handler.
@@ -153,6 +155,11 @@ func (e *events) Handle(_ context.Context, r slog.Record) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.seen[r.Message] = append(e.seen[r.Message], r.Time)
+	if r.Message == saysDown {
+		why := r.Time.Format(time.StampMicro)
+		r.Attrs(func(a slog.Attr) bool { why += " " + a.String(); return true })
+		e.last = append(e.last, why)
+	}
 	return nil
 }
 
@@ -167,6 +174,13 @@ const (
 	saysDown  = "plugin is down"
 	saysReady = "plugin is ready"
 )
+
+// ends says why the last lives ended.
+func (e *events) ends() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.Join(e.last[max(len(e.last)-3, 0):], "\n")
+}
 
 // times are when a message came, so far.
 func (e *events) times(message string) []time.Time {

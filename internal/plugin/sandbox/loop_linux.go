@@ -213,11 +213,18 @@ func seal(name string, segments []segment) (*os.File, error) {
 		return nil, fmt.Errorf("seal memory file: %w", err)
 	}
 	// A descriptor that was never opened for writing: exec finds no text busy.
-	ro, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", mem.Fd()))
+	ro, err := os.Open(procFD(mem))
 	if err != nil {
 		return nil, fmt.Errorf("open memory file: %w", err)
 	}
-	return ro, nil
+	defer func() { _ = ro.Close() }()
+	// It is executed by its number, in a child whose lowest descriptors were put in
+	// the place of what had those numbers before.
+	fd, err = unix.FcntlInt(ro.Fd(), unix.F_DUPFD_CLOEXEC, fdNext)
+	if err != nil {
+		return nil, fmt.Errorf("open memory file: %w", err)
+	}
+	return os.NewFile(uintptr(fd), name), nil //nolint:gosec // a descriptor
 }
 
 // procFD names an open file for a child between fork and exec.

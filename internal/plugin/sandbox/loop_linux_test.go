@@ -86,3 +86,28 @@ func TestList_HasLimits(t *testing.T) {
 		}
 	}
 }
+
+// The image is executed by the number of its descriptor, when those of the launcher
+// are in place already: it must have none of theirs, though they be free.
+func TestList_ImageKeepsOutOfTheWay(t *testing.T) {
+	if os.Getenv(emptyChild) == "" {
+		child := exec.Command("/proc/self/exe", "-test.run", "^"+t.Name()+"$")
+		child.Env = append(os.Environ(), emptyChild+"=1")
+		if out, err := child.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := unix.CloseRange(fdControl, fdNext-1, 0); err != nil { // whatever has them
+		t.Fatal(err)
+	}
+	l := &list{}
+	l.call("end", unix.SYS_EXIT_GROUP, 0)
+	f, err := l.image()
+	if err != nil || f.Fd() < fdNext {
+		t.Fatalf("descriptor %d, %v", f.Fd(), err)
+	}
+}
+
+// emptyChild says that a test runs in a process of its own.
+const emptyChild = "SALLYPORT_TEST_EMPTY"
