@@ -18,8 +18,8 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// kills is how many processes the chaos kills: 500, or KILLS of the environment,
-// as in `make chaos KILLS=10000`.
+// kills is how many processes the chaos kills in the sandbox: 500, or KILLS of the
+// environment, as in `make chaos KILLS=10000`.
 func kills(t *testing.T) int {
 	t.Helper()
 	if text := os.Getenv("KILLS"); text != "" {
@@ -44,7 +44,11 @@ type victim struct {
 // in flight of plugins with effects may fail, and nothing may be left: no process,
 // descriptor, goroutine, thread, sealed memory or folder.
 func TestHost_Chaos(t *testing.T) {
-	total := kills(t)
+	t.Run("confined", func(t *testing.T) { chaos(t, newSandbox(t), kills(t)) })
+	t.Run("free", func(t *testing.T) { chaos(t, nil, kills(t)/5) })
+}
+
+func chaos(t *testing.T, box Sandbox, total int) {
 	victims := []*victim{{name: "alpha"}, {name: "beta"}, {name: "gamma", remote: true}, {name: "akms"}}
 	var manifests []manifest.Manifest
 	for _, v := range victims {
@@ -54,10 +58,10 @@ func TestHost_Chaos(t *testing.T) {
 		}
 		manifests = append(manifests, m)
 	}
-	r := newRig(t, func(c *Config) {
+	r := newRig(t, in(box, func(c *Config) {
 		c.SteadyAfter, c.CallTimeout, c.Eager = time.Nanosecond, 2*time.Minute, true
 		c.Scale = map[string]Scale{"beta": {Instances: 2}}
-	}, manifests...)
+	}), manifests...)
 	stop := make(chan struct{})
 	var callers sync.WaitGroup
 	for _, v := range victims {

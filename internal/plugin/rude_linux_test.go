@@ -18,10 +18,47 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// beside is a host with a rude plugin and one that must not suffer from it.
-func beside(t *testing.T, rude string, change func(*Config)) *rig {
+// newSandbox makes the sandbox that servers have by default; see ConfineTests.
+var newSandbox func(testing.TB) Sandbox
+
+// ConfineTests is for package plugin_test: package sandbox imports this one, so that
+// tests in here cannot import it.
+func ConfineTests(by func(testing.TB) Sandbox) bool {
+	newSandbox = by
+	return true
+}
+
+// bothWays runs a test without a sandbox and in it.
+func bothWays(t *testing.T, test func(*testing.T, Sandbox)) {
+	t.Run("free", func(t *testing.T) { t.Parallel(); test(t, nil) })
+	t.Run("confined", func(t *testing.T) { t.Parallel(); test(t, newSandbox(t)) })
+}
+
+// in confines the plugins of a host.
+func in(box Sandbox, change func(*Config)) func(*Config) {
+	return func(c *Config) {
+		c.Sandbox = box
+		if change != nil {
+			change(c)
+		}
+	}
+}
+
+// process is which process serves, as this machine numbers it, and what it answers.
+func (r *rig) process(t *testing.T, name string) (pid int, answer string) {
 	t.Helper()
-	r := newRig(t, change, testManifest("alpha"), testManifest(rude))
+	warm(t, r.provider(t, "fixture-"+name), "fixture-"+name)
+	answer, err := r.does(t, name, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.one(name).PID, answer
+}
+
+// beside is a host with a rude plugin and one that must not suffer from it.
+func beside(t *testing.T, box Sandbox, rude string, change func(*Config)) *rig {
+	t.Helper()
+	r := newRig(t, in(box, change), testManifest("alpha"), testManifest(rude))
 	warm(t, r.provider(t, "fixture-alpha"), "fixture-alpha")
 	return r
 }
@@ -47,14 +84,16 @@ func (r *rig) does(t *testing.T, name, what string) (string, error) {
 // However a plugin fails to begin, it fails within its time, with a reason, and
 // without a process that is left; nothing is asked at an address that is not its
 // own.
-func TestHost_EndsWhatDoesNotBegin(t *testing.T) {
+func TestHost_EndsWhatDoesNotBegin(t *testing.T) { bothWays(t, endsWhatDoesNotBegin) }
+
+func endsWhatDoesNotBegin(t *testing.T, box Sandbox) {
 	for _, name := range []string{"never", "halfline", "loris", "noise", "zero", "announcer", "deaf", "mute", "thief", "linker"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if name != "never" && name != "noise" {
 				name = "rude" + name
 			}
-			r := beside(t, name, func(c *Config) { c.StartTimeout, c.CallTimeout = 2*time.Second, time.Minute })
+			r := beside(t, box, name, func(c *Config) { c.StartTimeout, c.CallTimeout = 2*time.Second, time.Minute })
 			_, err := r.does(t, name, "")
 			if !fault.Is(err, fault.Unavailable) || strings.Contains(fault.Public(err), "in time") {
 				t.Fatalf("got %v", err)
@@ -95,8 +134,10 @@ func (r *rig) running(t *testing.T, name string) []string {
 }
 
 // A second line of handshake, and whatever comes after it, changes nothing.
-func TestHost_TakesTheFirstHandshakeAlone(t *testing.T) {
-	r := beside(t, "rudetwolines", nil)
+func TestHost_TakesTheFirstHandshakeAlone(t *testing.T) { bothWays(t, takesTheFirstHandshakeAlone) }
+
+func takesTheFirstHandshakeAlone(t *testing.T, box Sandbox) {
+	r := beside(t, box, "rudetwolines", nil)
 	for range 5 {
 		if _, err := r.does(t, "rudetwolines", ""); err != nil {
 			t.Fatal(err)
@@ -111,8 +152,10 @@ func TestHost_TakesTheFirstHandshakeAlone(t *testing.T) {
 
 // A plugin that writes as fast as it can to both outputs waits for the host, not
 // the other way round: log, memory and processor stay bounded, calls are served.
-func TestHost_SlowsAFloodDown(t *testing.T) {
-	r := beside(t, "rudeflood", nil)
+func TestHost_SlowsAFloodDown(t *testing.T) { bothWays(t, slowsAFloodDown) }
+
+func slowsAFloodDown(t *testing.T, box Sandbox) {
+	r := beside(t, box, "rudeflood", nil)
 	if _, err := r.does(t, "rudeflood", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -144,17 +187,19 @@ func TestHost_SlowsAFloodDown(t *testing.T) {
 }
 
 // A plugin that ignores every request to end is killed within its grace.
-func TestHost_EndsTheStubborn(t *testing.T) {
-	r := beside(t, "rudestubborn", nil)
-	pid, err := r.does(t, "rudestubborn", "")
-	if err != nil {
+func TestHost_EndsTheStubborn(t *testing.T) { bothWays(t, endsTheStubborn) }
+
+func endsTheStubborn(t *testing.T, box Sandbox) {
+	r := beside(t, box, "rudestubborn", nil)
+	if _, err := r.does(t, "rudestubborn", ""); err != nil {
 		t.Fatal(err)
 	}
+	pid := r.one("rudestubborn").PID
 	if err := r.Sync(t.Context(), r.rows[:1], r.publisher.trust); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	eventually(t, "it is gone", func() bool { return len(groupMembers(t, atoi(t, pid))) == 0 })
+	eventually(t, "it is gone", func() bool { return len(groupMembers(t, pid)) == 0 })
 	if took := time.Since(began); took < gracePeriod/2 {
 		t.Errorf("it had only %s to end by itself", took)
 	}
@@ -163,17 +208,16 @@ func TestHost_EndsTheStubborn(t *testing.T) {
 
 // Whatever a plugin does on its stream, an answer counts only for the question
 // whose number it bears, once, if it fits; and the next question is answered.
-func TestStream_TakesRightAnswersOnly(t *testing.T) {
+func TestStream_TakesRightAnswersOnly(t *testing.T) { bothWays(t, takesRightAnswersOnly) }
+
+func takesRightAnswersOnly(t *testing.T, box Sandbox) {
 	const name = "rudetalker"
-	r := beside(t, name, func(c *Config) { c.CallTimeout = 30 * time.Second })
-	first, err := r.does(t, name, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := beside(t, box, name, func(c *Config) { c.CallTimeout = 30 * time.Second })
+	first, _ := r.process(t, name)
 	same := func(t *testing.T, what string) {
 		t.Helper()
-		if got, err := r.does(t, name, what); err != nil || got != first {
-			t.Errorf("%s: %q of process %s, %v", what, got, first, err)
+		if _, err := r.does(t, name, what); err != nil || r.one(name).PID != first {
+			t.Errorf("%s: process %d after %d, %v", what, r.one(name).PID, first, err)
 		}
 	}
 	for _, what := range []string{"unasked", "double"} {
@@ -232,13 +276,12 @@ func TestStream_TakesRightAnswersOnly(t *testing.T) {
 
 // An answer that comes when nobody waits any more is dropped, and does not become
 // the answer to a later question.
-func TestStream_DropsWhatComesLate(t *testing.T) {
+func TestStream_DropsWhatComesLate(t *testing.T) { bothWays(t, dropsWhatComesLate) }
+
+func dropsWhatComesLate(t *testing.T, box Sandbox) {
 	const name = "rudetalker"
-	r := beside(t, name, func(c *Config) { c.CallTimeout = 20 * time.Second })
-	first, err := r.does(t, name, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := beside(t, box, name, func(c *Config) { c.CallTimeout = 20 * time.Second })
+	first, _ := r.process(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	q := ask("fixture-"+name, map[string]any{"do": "late"})
@@ -246,8 +289,8 @@ func TestStream_DropsWhatComesLate(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	for range 3 {
-		if got, err := r.does(t, name, ""); err != nil || got != first {
-			t.Fatalf("%q, %v", got, err)
+		if next, _ := r.process(t, name); next != first {
+			t.Fatalf("process %d after %d", next, first)
 		}
 	}
 }
@@ -271,25 +314,24 @@ func TestStream_BreaksOffWhatIsTooLarge(t *testing.T) {
 
 // What is no message, and messages without end, cost the process its place, and
 // nothing else: the call fails with a reason, the next one succeeds.
-func TestStream_EndsWhatCannotBeRead(t *testing.T) {
+func TestStream_EndsWhatCannotBeRead(t *testing.T) { bothWays(t, endsWhatCannotBeRead) }
+
+func endsWhatCannotBeRead(t *testing.T, box Sandbox) {
 	for _, what := range []string{"malformed", "endless"} {
 		t.Run(what, func(t *testing.T) {
 			name := "ruderemote"
 			m := testManifest(name)
 			m.Effects = manifest.EffectsRemote // so that the call is not repeated
-			r := newRig(t, func(c *Config) { c.CallTimeout = 20 * time.Second }, testManifest("alpha"), m)
+			r := newRig(t, in(box, func(c *Config) { c.CallTimeout = 20 * time.Second }), testManifest("alpha"), m)
 			warm(t, r.provider(t, "fixture-alpha"), "fixture-alpha")
-			first, err := r.does(t, name, "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			first, _ := r.process(t, name)
 			if _, err := r.does(t, name, what); !fault.Is(err, fault.Unavailable) {
 				t.Fatalf("got %v", err)
 			}
-			if next, err := r.does(t, name, ""); err != nil || next == first {
-				t.Fatalf("process %s after %s: %v", next, first, err)
+			if next, _ := r.process(t, name); next == first {
+				t.Fatalf("process %d after %d", next, first)
 			}
-			eventually(t, "the process is gone", func() bool { return len(groupMembers(t, atoi(t, first))) == 0 })
+			eventually(t, "the process is gone", func() bool { return len(groupMembers(t, first)) == 0 })
 			r.unharmed(t)
 		})
 	}
@@ -297,38 +339,35 @@ func TestStream_EndsWhatCannotBeRead(t *testing.T) {
 
 // A plugin that puts another process behind its socket is replaced; the other
 // process is never asked anything, and ends with it.
-func TestHost_NeverAsksAnImpostor(t *testing.T) {
+func TestHost_NeverAsksAnImpostor(t *testing.T) { bothWays(t, neverAsksAnImpostor) }
+
+func neverAsksAnImpostor(t *testing.T, box Sandbox) {
 	const name = "rudefaker"
-	r := beside(t, name, func(c *Config) { c.CallTimeout = 20 * time.Second })
-	first, err := r.does(t, name, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := beside(t, box, name, func(c *Config) { c.CallTimeout = 20 * time.Second })
+	first, _ := r.process(t, name)
 	_, _ = r.does(t, name, "impostor")
-	warm(t, r.provider(t, "fixture-"+name), "fixture-"+name)
-	next, err := r.does(t, name, "")
-	if err != nil || next == first || next != strconv.Itoa(r.one(name).PID) {
-		t.Fatalf("process %s answers after %s: %v", next, first, err)
+	next, answer := r.process(t, name)
+	if next == first || box == nil && answer != strconv.Itoa(next) {
+		t.Fatalf("process %d (%s) answers after %d", next, answer, first)
 	}
-	eventually(t, "all of it is gone", func() bool { return len(groupMembers(t, atoi(t, first))) == 0 })
+	eventually(t, "all of it is gone", func() bool { return len(groupMembers(t, first)) == 0 })
 	r.unharmed(t)
 }
 
 // A process that is stopped, not ended, misses its checks and is replaced; the call
 // that it held is repeated.
-func TestHost_ReplacesAStoppedProcess(t *testing.T) {
-	r := beside(t, "beta", func(c *Config) {
+func TestHost_ReplacesAStoppedProcess(t *testing.T) { bothWays(t, replacesAStoppedProcess) }
+
+func replacesAStoppedProcess(t *testing.T, box Sandbox) {
+	r := beside(t, box, "beta", func(c *Config) {
 		c.HealthEvery, c.CheckTimeout, c.CallTimeout = 50*time.Millisecond, time.Second, time.Minute
 	})
-	pid, err := r.does(t, "beta", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(atoi(t, pid), syscall.SIGSTOP); err != nil {
+	pid, _ := r.process(t, "beta")
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all of its threads stand still", func() bool {
-		all, _ := filepath.Glob("/proc/" + pid + "/task/*/stat")
+		all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		for _, file := range all {
 			if text, err := os.ReadFile(file); err == nil && !strings.Contains(string(text), ") T ") {
 				return false
@@ -336,19 +375,19 @@ func TestHost_ReplacesAStoppedProcess(t *testing.T) {
 		}
 		return true
 	})
-	next, err := r.does(t, "beta", "")
-	if err != nil || next == pid {
-		t.Fatalf("process %s after %s: %v", next, pid, err)
+	if _, err := r.does(t, "beta", ""); err != nil || r.one("beta").PID == pid {
+		t.Fatalf("process %d after %d: %v", r.one("beta").PID, pid, err)
 	}
 	if !strings.Contains(r.log.String(), string(ReasonHung)) {
 		t.Error("the reason is not in the log")
 	}
-	eventually(t, "the stopped process is gone", func() bool { return len(groupMembers(t, atoi(t, pid))) == 0 })
+	eventually(t, "the stopped process is gone", func() bool { return len(groupMembers(t, pid)) == 0 })
 }
 
-// Children of a plugin that dies, however it dies, die with it.
+// Children of a plugin that dies, however it dies, die with it. In the sandbox they
+// end with their namespace; see package sandbox.
 func TestHost_EndsChildrenWithTheirParent(t *testing.T) {
-	r := beside(t, "beta", func(c *Config) { c.CallTimeout = 20 * time.Second })
+	r := beside(t, nil, "beta", func(c *Config) { c.CallTimeout = 20 * time.Second })
 	pid, err := r.does(t, "beta", "child")
 	if err != nil {
 		t.Fatal(err)
