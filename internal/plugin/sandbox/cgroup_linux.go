@@ -12,10 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/id"
 )
 
 // cgroup is the part of the cgroup tree (version 2) that the server was given:
@@ -23,7 +25,21 @@ import (
 // into a group below, as the kernel demands of a group that has groups with
 // limits, and each plugin gets one beside it.
 type cgroup struct {
-	dir string
+	dir  string
+	tree tree
+}
+
+// tree makes and removes groups: folders that the kernel fills with files, and
+// that can be removed although they have some.
+type tree struct {
+	mkdir func(dir string) error
+	rmdir func(dir string) error
+}
+
+// kernel is the tree of the real file system.
+var kernel = tree{
+	mkdir: func(dir string) error { return unix.Mkdir(dir, 0o755) }, // as systemd makes them
+	rmdir: unix.Rmdir,
 }
 
 // The controllers that are used.
@@ -34,7 +50,7 @@ const serverGroup = "sallyport-server"
 
 // openCgroup finds and prepares the group, below the root of a file system. The
 // error says why there is none.
-func openCgroup(root string) (*cgroup, error) {
+func openCgroup(root string, t tree) (*cgroup, error) {
 	dir, err := ownCgroup(root)
 	if err != nil {
 		return nil, err
@@ -57,7 +73,11 @@ func openCgroup(root string) (*cgroup, error) {
 	if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); err != nil {
 		return nil, errors.New("the server is in the root cgroup, which has no limits")
 	}
-	return delegate(dir, strings.Fields(string(offered)))
+	c := &cgroup{dir, t}
+	if err := c.delegate(strings.Fields(string(offered))); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // ownCgroup is the folder of this process's group.
@@ -80,42 +100,43 @@ func ownCgroup(root string) (string, error) {
 }
 
 // delegate moves the server aside and hands the controllers down.
-func delegate(dir string, offered []string) (*cgroup, error) {
+func (c *cgroup) delegate(offered []string) error {
 	self := strconv.Itoa(os.Getpid())
-	members, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")) //nolint:gosec // of the cgroup file system
+	members, err := os.ReadFile(filepath.Join(c.dir, "cgroup.procs"))
 	if err != nil {
-		return nil, errors.New("the members of the server's cgroup cannot be read")
+		return errors.New("the members of the server's cgroup cannot be read")
 	}
 	for _, m := range strings.Fields(string(members)) {
 		if m != self {
-			return nil, errors.New("the server's cgroup is not its own: other processes are in it")
+			return errors.New("the server's cgroup is not its own: other processes are in it")
 		}
 	}
-	own := filepath.Join(dir, serverGroup)
-	if err := os.Mkdir(own, 0o755); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // as systemd makes them
-		return nil, fmt.Errorf("the server's cgroup takes no group below it: %w", errors.Unwrap(err))
+	own := filepath.Join(c.dir, serverGroup)
+	if err := c.tree.mkdir(own); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("the server's cgroup takes no group below it: %w", err)
 	}
 	if err := write(own, "cgroup.procs", self); err != nil {
-		return nil, err
+		return err
 	}
-	for _, c := range controllers {
-		if !slices.Contains(offered, c) {
-			continue
-		}
-		if err := write(dir, "cgroup.subtree_control", "+"+c); err != nil {
-			return nil, err
+	var down []string
+	for _, name := range controllers {
+		if slices.Contains(offered, name) {
+			down = append(down, "+"+name)
 		}
 	}
-	sweep(dir)
-	return &cgroup{dir: dir}, nil
+	if err := write(c.dir, "cgroup.subtree_control", strings.Join(down, " ")); err != nil {
+		return err
+	}
+	c.sweep()
+	return nil
 }
 
 // sweep removes groups that a server left behind which was killed. One that has
 // processes stays: it is somebody else's.
-func sweep(dir string) {
-	found, _ := filepath.Glob(filepath.Join(dir, "plugin-*"))
+func (c *cgroup) sweep() {
+	found, _ := filepath.Glob(filepath.Join(c.dir, "plugin-*"))
 	for _, group := range found {
-		_ = unix.Rmdir(group)
+		_ = c.tree.rmdir(group)
 	}
 }
 
@@ -124,8 +145,8 @@ func (c *cgroup) close() error { return nil }
 
 // make makes a group with limits.
 func (c *cgroup) make(name string, caps manifest.Capabilities) (string, error) {
-	dir, err := os.MkdirTemp(c.dir, "plugin-"+name+"-")
-	if err != nil {
+	dir := filepath.Join(c.dir, "plugin-"+name+"-"+id.New())
+	if err := c.tree.mkdir(dir); err != nil {
 		return "", fmt.Errorf("make cgroup: %w", err)
 	}
 	processes := defaultProcesses()
@@ -143,7 +164,7 @@ func (c *cgroup) make(name string, caps manifest.Capabilities) (string, error) {
 		{"cpu.weight", "50", false}, // half of what the server's group has
 	} {
 		if err := write(dir, v.file, v.value); err != nil && v.must {
-			return "", errors.Join(err, os.Remove(dir))
+			return "", errors.Join(err, c.tree.rmdir(dir))
 		}
 	}
 	return dir, nil
@@ -155,38 +176,56 @@ func write(dir, file, value string) error {
 	if err != nil {
 		return fmt.Errorf("%s of the server's cgroup cannot be written: %w", file, errors.Unwrap(err))
 	}
-	_, err = f.WriteString(value)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("%s of the server's cgroup: %w", file, errors.Unwrap(err))
+	_, err = f.WriteString(value) // the kernel judges it here, and not at close
+	_ = f.Close()
+	if err != nil {
+		return fmt.Errorf("%s of the server's cgroup takes no %s: %w", file, value, errors.Unwrap(err))
 	}
 	return nil
 }
 
+// remove kills what is in a group and removes it. What was killed leaves the group
+// a moment later.
+func (c *cgroup) remove(dir string) {
+	_ = write(dir, "cgroup.kill", "1")
+	const tries, pause = 100, 10 * time.Millisecond
+	for range tries {
+		if err := c.tree.rmdir(dir); !errors.Is(err, unix.EBUSY) {
+			return
+		}
+		time.Sleep(pause)
+	}
+}
+
+// enter lets a process begin in a group. The file must stay open until it has.
+func enter(a *syscall.SysProcAttr, dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup: %w", err)
+	}
+	a.UseCgroupFD, a.CgroupFD = true, fd
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
 // enterGroup lets the process begin in a group of its own.
-func (b *box) enterGroup(a *syscall.SysProcAttr) error {
+func (b *box) enterGroup(a *syscall.SysProcAttr) (err error) {
 	c := b.sandbox.can.cgroup
 	if c == nil {
 		return nil
 	}
-	dir, err := c.make(b.plan.Plugin, b.plan.Capabilities)
-	if err != nil {
+	if b.group, err = c.make(b.plan.Plugin, b.plan.Capabilities); err != nil {
 		return err
 	}
-	b.group = dir
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open cgroup: %w", err)
+	f, err := enter(a, b.group)
+	if err == nil {
+		b.keep = append(b.keep, f)
 	}
-	b.keep = append(b.keep, os.NewFile(uintptr(fd), dir))
-	a.UseCgroupFD, a.CgroupFD = true, fd
-	return nil
+	return err
 }
 
-// leaveGroup kills what may be left in the group and removes it.
+// leaveGroup gives the group back.
 func (b *box) leaveGroup() {
-	if b.group == "" {
-		return
+	if b.group != "" {
+		b.sandbox.can.cgroup.remove(b.group)
 	}
-	_ = write(b.group, "cgroup.kill", "1")
-	_ = os.Remove(b.group)
 }

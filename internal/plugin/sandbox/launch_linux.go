@@ -47,7 +47,8 @@ type recipe struct {
 	lastCap  int      // the kernel's highest capability
 	args     []string // of the plugin
 	env      []string
-	probe    bool // end well in place of executing
+	probe    bool   // end well in place of executing
+	group    string // cgroup that a probe begins in
 }
 
 // bind is a file or folder of the host that the plugin sees under its own name.

@@ -58,10 +58,28 @@ func probe(root string) abilities {
 		a.miss("limit of ports", "the kernel's Landlock does not know ports (6.7 and later do)")
 	}
 	a.probeSpaces(root)
-	if a.cgroup, err = openCgroup("/"); err != nil {
-		a.miss("cgroup", err.Error())
-	}
+	a.probeCgroup(root)
 	return a
+}
+
+// probeCgroup begins a process in a group: what forbids that (clone3, in some
+// containers) must not be found out by plugins that do not start.
+func (a *abilities) probeCgroup(root string) {
+	c, err := openCgroup("/", kernel)
+	if err != nil {
+		a.miss("cgroup", err.Error())
+		return
+	}
+	group, err := c.make("probe", manifest.Capabilities{})
+	if err == nil {
+		err = a.try(recipe{group: group}, root)
+		c.remove(group)
+	}
+	if err != nil {
+		a.miss("cgroup", err.Error())
+		return
+	}
+	a.cgroup = c
 }
 
 // probeSpaces tries namespaces, as another user if the server is root.
@@ -115,6 +133,13 @@ func (a *abilities) try(r recipe, root string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if r.spaces {
 		spaces(cmd.SysProcAttr, r.dropUser, true)
+	}
+	if r.group != "" {
+		f, err := enter(cmd.SysProcAttr, r.group)
+		if err != nil {
+			return errors.Join(err, theirs.Close())
+		}
+		defer func() { _ = f.Close() }()
 	}
 	err = cmd.Run()
 	_ = theirs.Close()
