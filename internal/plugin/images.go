@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"crypto/sha256"
+	"errors"
 	"io"
 	"sync"
 
@@ -29,22 +30,40 @@ func copyVerified(w io.Writer, src io.Reader, f manifest.File) error {
 
 // copyHashed copies src once and hashes what it copies, the one beside the other:
 // they take about the same time, and both stand between an operator and a first
-// start.
+// start. What is hashed is still in the processor's cache then.
 func copyHashed(to io.Writer, src io.Reader) (n int64, sum []byte, err error) {
-	const chunk = 1 << 20
-	h := sha256.New()
-	r, w := io.Pipe()
-	hashed := make(chan error, 1)
-	go func() {
-		_, err := io.CopyBuffer(h, r, make([]byte, chunk))
-		hashed <- err
-	}()
-	n, err = io.CopyBuffer(io.MultiWriter(to, w), src, make([]byte, chunk))
-	_ = w.Close()
-	if failed := <-hashed; err == nil {
-		err = failed
+	const size, ahead = 256 << 10, 4
+	free, full := make(chan []byte, ahead), make(chan []byte, ahead)
+	for range ahead {
+		free <- make([]byte, size)
 	}
-	return n, h.Sum(nil), err
+	hashed := make(chan []byte)
+	go func() {
+		h := sha256.New()
+		for b := range full {
+			_, _ = h.Write(b) // never fails
+			free <- b[:size]
+		}
+		hashed <- h.Sum(nil)
+	}()
+	for err == nil {
+		b := <-free
+		read, end := io.ReadFull(src, b)
+		if read > 0 {
+			_, err = to.Write(b[:read])
+			n += int64(read)
+			full <- b[:read]
+		}
+		if err == nil {
+			err = end
+		}
+	}
+	close(full)
+	sum = <-hashed
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return n, sum, err
 }
 
 // images keeps one sealed image per package in memory while the package is in
