@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	"strconv"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/evidence/eventlog"
@@ -174,7 +175,7 @@ func judgeKey(c *evidence.Checks, key crypto.PublicKey) bool {
 	ok := false
 	switch key := key.(type) {
 	case *rsa.PublicKey:
-		k.Seen = fmt.Sprintf("RSA of %d bits", key.N.BitLen())
+		k.Seen = "RSA of " + strconv.Itoa(key.N.BitLen()) + " bits"
 		ok = key.N.BitLen() >= 2048 && key.N.BitLen() <= 8*maxKey && key.E >= 65537
 	case *ecdsa.PublicKey:
 		k.Seen = key.Curve.Params().Name

@@ -6,7 +6,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"encoding/hex"
-	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/evidence/eventlog"
@@ -38,7 +39,7 @@ func (s Shown) Judge(c *evidence.Checks, tee evidence.TEE) (*Quote, error) {
 	judgeKey(c, s.Key)
 	hash := eventlog.Algorithm(s.Signature.hash).Hash()
 	c.That(s.Signature.hash != hashSHA1 && hash != 0, evidence.Check{
-		Name: "signature-hash", Expected: "SHA-256, SHA-384 or SHA-512", Seen: fmt.Sprintf("%#x", s.Signature.hash),
+		Name: "signature-hash", Expected: "SHA-256, SHA-384 or SHA-512", Seen: hexNumber(uint32(s.Signature.hash)),
 		Reason: "signatures over this hash can be forged, or are not known", Section: signed,
 	})
 	c.That(s.Signature.verifies(s.Key, s.Message), evidence.Check{
@@ -46,7 +47,7 @@ func (s Shown) Judge(c *evidence.Checks, tee evidence.TEE) (*Quote, error) {
 	})
 	mask := uint32(1)<<len(s.PCRs) - 1
 	c.That(len(q.Selections) == 1 && q.Selections[0] == Selection{s.Bank, mask}, evidence.Check{
-		Name: "pcr-selection", Expected: fmt.Sprintf("bank %#x, registers %#x", uint16(s.Bank), mask), Seen: selected(q.Selections),
+		Name: "pcr-selection", Expected: Selection{s.Bank, mask}.String(), Seen: selected(q.Selections),
 		Reason: "the quote is not of the registers that are shown", Section: attest + ".1",
 	})
 	digest := []byte(nil)
@@ -65,17 +66,33 @@ func (s Shown) Judge(c *evidence.Checks, tee evidence.TEE) (*Quote, error) {
 }
 
 func selected(list []Selection) string {
-	out := ""
-	for _, s := range list {
-		out += fmt.Sprintf("bank %#x, registers %#x; ", uint16(s.Bank), s.Mask)
+	if len(list) == 1 {
+		return list[0].String()
 	}
-	return out
+	texts := make([]string, len(list))
+	for i, s := range list {
+		texts[i] = s.String()
+	}
+	return strings.Join(texts, "; ")
 }
+
+// String names bank and registers.
+func (s Selection) String() string {
+	return "bank " + hexNumber(uint32(s.Bank)) + ", registers " + hexNumber(s.Mask)
+}
+
+func hexNumber(n uint32) string { return "0x" + strconv.FormatUint(uint64(n), 16) }
 
 // String names the scheme.
 func (s Signature) String() string {
-	name := map[uint16]string{algRSASSA: "RSASSA", algRSAPSS: "RSAPSS", algECDSA: "ECDSA"}[s.scheme]
-	return fmt.Sprintf("%s over hash %#x", name, s.hash)
+	name := "RSASSA"
+	switch s.scheme {
+	case algRSAPSS:
+		name = "RSAPSS"
+	case algECDSA:
+		name = "ECDSA"
+	}
+	return name + " over hash " + hexNumber(uint32(s.hash))
 }
 
 // verifies reports whether a key made the signature over a message.

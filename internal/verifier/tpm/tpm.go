@@ -81,29 +81,45 @@ func parse(body []byte) (s Shown, ak string, log []byte, err error) {
 	return s, w.AK, fields[3], nil
 }
 
-// maxRegisters bounds the list of registers as text, so that nothing is built of
-// a longer one.
-const maxRegisters = registers * 100
-
 // Registers reads a JSON list of the values of the 24 registers of the SHA-256
-// bank in hex.
+// bank in hex. It is read by hand: a list of hexadecimal texts of one length has
+// no other form, and nothing is built of a longer one.
 func Registers(list json.RawMessage) ([][]byte, error) {
-	var texts []string
-	if err := canon.Lenient(list, maxRegisters, 1, &texts); err != nil {
-		return nil, fault.Invalidf("pcrs must be a list of %d registers in hex", registers).Because(err)
+	const width = 2 * sha256.Size
+	bad := fault.Invalidf("pcrs must be a list of the values of %d registers, of %d bytes in hex", registers, sha256.Size)
+	rest, ok := after(list, '[')
+	if !ok {
+		return nil, bad
 	}
-	if len(texts) != registers {
-		return nil, fault.Invalidf("there must be the values of %d registers, not of %d", registers, len(texts))
-	}
-	out := make([][]byte, registers)
-	for i, t := range texts {
-		v, err := hex.DecodeString(t)
-		if err != nil || len(v) != sha256.Size {
-			return nil, fault.Invalidf("the value of register %d must be %d bytes in hex", i, sha256.Size)
+	all, out := make([]byte, registers*sha256.Size), make([][]byte, registers)
+	for i := range out {
+		if i > 0 {
+			if rest, ok = after(rest, ','); !ok {
+				return nil, bad
+			}
 		}
-		out[i] = v
+		if rest, ok = after(rest, '"'); !ok || len(rest) <= width || rest[width] != '"' {
+			return nil, bad
+		}
+		out[i] = all[i*sha256.Size : (i+1)*sha256.Size : (i+1)*sha256.Size]
+		if _, err := hex.Decode(out[i], rest[:width]); err != nil {
+			return nil, bad
+		}
+		rest = rest[width+1:]
+	}
+	if rest, ok = after(rest, ']'); !ok || len(bytes.TrimLeft(rest, " \t\r\n")) > 0 {
+		return nil, bad
 	}
 	return out, nil
+}
+
+// after skips white space of JSON and one mark.
+func after(text []byte, mark byte) ([]byte, bool) {
+	text = bytes.TrimLeft(text, " \t\r\n")
+	if len(text) == 0 || text[0] != mark {
+		return nil, false
+	}
+	return text[1:], true
 }
 
 // Verify implements evidence.Verifier.
@@ -120,20 +136,21 @@ func (Verifier) Verify(_ context.Context, e evidence.Evidence, b evidence.Bindin
 	if err != nil {
 		return evidence.Claims{}, err
 	}
+	seen := hex.EncodeToString(q.Nonce)
 	c.Bound(b, nonce(q.Nonce, b.ReportData), evidence.Check{
-		Name: "report-data", Expected: hex.EncodeToString(b.ReportData), Seen: hex.EncodeToString(q.Nonce),
+		Name: "report-data", Expected: hex.EncodeToString(b.ReportData), Seen: seen,
 		Reason: "it is not bound to this nonce and key", Section: attest,
 	})
 	values := PCRClaims(s.PCRs)
 	values["ak_public"] = ak
-	values["report_data"] = hex.EncodeToString(q.Nonce)
-	values["init_data"] = hex.EncodeToString(s.PCRs[initDataRegister])
+	values["report_data"] = seen
+	values["init_data"] = values[names[initDataRegister]]
 	values["tpm_clock"] = map[string]any{
 		"milliseconds": strconv.FormatUint(q.Clock.Milliseconds, 10), "resets": float64(q.Clock.Resets),
 		"restarts": float64(q.Clock.Restarts), "safe": q.Clock.Safe,
 	}
 	values["tpm_firmware"] = fmt.Sprintf("%016x", q.Firmware)
-	claims := evidence.Claims{Class: evidence.CPU, Values: values, ReportData: hex.EncodeToString(q.Nonce)}
+	claims := evidence.Claims{Class: evidence.CPU, Values: values, ReportData: seen}
 	if b.InitData != nil {
 		claims.InitData = hex.EncodeToString(s.PCRs[initDataRegister])
 		JudgeInitData(&c, b, s.PCRs)
@@ -163,11 +180,25 @@ func nonce(got, want []byte) bool {
 	return false
 }
 
+// names are pcr00 to pcr23.
+var names = func() (out [registers]string) {
+	for i := range out {
+		out[i] = fmt.Sprintf("pcr%02d", i)
+	}
+	return out
+}()
+
 // PCRClaims are the registers for policies: pcr00 to pcr23.
 func PCRClaims(pcrs [][]byte) map[string]any {
 	out := make(map[string]any, len(pcrs)+8)
+	var buffer [registers * 2 * sha256.Size]byte
+	text := buffer[:0]
+	for _, v := range pcrs {
+		text = hex.AppendEncode(text, v)
+	}
+	whole := string(text) // of which each claim is a part
 	for i, v := range pcrs {
-		out["pcr"+string([]byte{'0' + byte(i/10), '0' + byte(i%10)})] = hex.EncodeToString(v)
+		out[names[i]], whole = whole[:2*len(v)], whole[2*len(v):]
 	}
 	return out
 }
