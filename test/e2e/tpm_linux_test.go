@@ -4,10 +4,13 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
 	"github.com/sallyport-project/sallyport/internal/verifier/tpm/tpmtest"
+	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
 // quoting is a guest with a TPM in software: it quotes for each challenge.
@@ -37,6 +40,10 @@ func TestEvidence_OfATPMIsTaken(t *testing.T) {
 	if !strings.Contains(out, "cpu0 tpm") || !strings.Contains(out, "pcr-digest") {
 		t.Errorf("explained: %s", out)
 	}
+	// Its key is nobody's until an operator takes it for known, from the decision.
+	w.knows(t, id)
+	must(t, show(t, url, quoting{p}))
+	w.attestedAs(t, "warning") // the key and what it booted are known; nobody looks at the configuration
 	old := p.Evidence("ak", "sha256", []byte(strings.Repeat("x", 32)), nil)
 	if err := show(t, url, replayed{evidence.Tpm, old}); err == nil || !strings.Contains(err.Error(), "report-data") {
 		t.Errorf("a quote for another challenge: %v", err)
@@ -44,4 +51,30 @@ func TestEvidence_OfATPMIsTaken(t *testing.T) {
 	if _, checks := w.findings(t, "workload.refused"); strings.Join(evidencetest.Failed(checks), " ") != "report-data" {
 		t.Errorf("failed: %v", evidencetest.Failed(checks))
 	}
+}
+
+// knows records what a guest showed as what is expected.
+func (w *world) knows(t *testing.T, record string) {
+	t.Helper()
+	out, err := w.House.Command(t.Context(), "reference", "record", "--record", record, "--yes", "--url", "https://"+w.Main)
+	must(t, err)
+	if !strings.Contains(out, "trusted_aks is ") || !strings.Contains(out, "tpm_pcr11 is ") {
+		t.Errorf("recorded: %s", out)
+	}
+}
+
+// attestedAs waits until the newest admission of a guest has this status.
+func (w *world) attestedAs(t *testing.T, status string) {
+	t.Helper()
+	for range 500 {
+		list, err := w.admin.Records(t.Context(), sallyport.RecordQuery{Type: "workload.attested", Newest: true, Limit: 1})
+		must(t, err)
+		r, err := audit.ParseLeaf(list.Items[0].Record)
+		must(t, err)
+		if r.Data["status"] == status {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // until it has its position
+	}
+	t.Fatalf("no guest was attested as %s", status)
 }
