@@ -147,11 +147,12 @@ func buildPlugins(t *testing.T) (string, error) {
 }
 
 // downloadWheels gets the wheels that packages in Python are made with, once for
-// all scripts. They all have the lock file of plugin init.
+// all scripts. They all have the lock files of plugin init.
 func downloadWheels(t *testing.T) (string, error) {
 	dir := t.TempDir()
 	pip := exec.CommandContext(t.Context(), "/usr/bin/python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-		"--only-binary", ":all:", "--require-hashes", "--no-deps", "--dest", dir, "-r", "../../internal/cli/template/python/requirements.lock")
+		"--only-binary", ":all:", "--require-hashes", "--no-deps", "--dest", dir, "-r", "../../internal/cli/template/python/requirements.lock",
+		"-r", "../../internal/cli/template/sdk/click.lock")
 	if text, err := pip.CombinedOutput(); err != nil {
 		return dir, errors.New("pip download: " + string(text))
 	}

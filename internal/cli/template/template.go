@@ -1,6 +1,6 @@
 // Package template has the projects that plugin init makes: small plugins that
-// build, test and run at once, in Go with the SDK and in Python from the
-// published proto alone.
+// build, test and run at once, in Go and Python with the SDKs, and in Python for
+// agentkms.plugin.v1 from the published proto alone.
 //
 // It makes texts and writes nothing. Every project has a unit test, a
 // plugin.json, requests for plugin conformance, and a README with the way to a
@@ -21,7 +21,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-//go:embed *.tmpl go/*.tmpl python
+//go:embed *.tmpl go/*.tmpl python sdk
 var source embed.FS
 
 // The languages.
@@ -37,8 +37,8 @@ type Project struct {
 	Kind      string
 	Language  string
 	Roles     []string
-	// Contract is the wire contract; empty chooses sallyport.plugin.v1 for a
-	// credential-vender in Go, else agentkms.plugin.v1.
+	// Contract is the wire contract; empty chooses agentkms.plugin.v1 where a role
+	// is one of its own, or a vender in Go has others beside it, else sallyport.plugin.v1.
 	Contract string
 }
 
@@ -48,17 +48,30 @@ type File struct {
 	Text []byte
 }
 
-// served are the roles that have a template.
+// served are the roles that have a template in every language.
 var served = []string{manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer}
 
 // Roles lists the roles that have a template.
-func Roles() []string { return slices.Clone(served) }
+func Roles() []string {
+	out := slices.Clone(served)
+	for _, r := range sdkRoles {
+		if !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
 
 // Files makes the files of a project, sorted by name. A fault is Invalid and
 // says which member to change.
 func (p Project) Files() ([]File, error) {
 	if err := p.check(); err != nil {
 		return nil, err
+	}
+	if p.bySDK() {
+		out, err := p.sdkFiles()
+		slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+		return out, err
 	}
 	names := []string{"plugin.json.tmpl", "conformance.json.tmpl"}
 	for _, name := range p.sources() {
@@ -93,27 +106,37 @@ func (p *Project) check() error {
 		return fault.Invalidf("say what the plugin does: --role %s", strings.Join(served, ", "))
 	}
 	for i, r := range p.Roles {
-		if !slices.Contains(served, r) {
-			return fault.Invalidf("the template for role %q comes with a later version; there are %s", r, strings.Join(served, ", "))
-		}
-		if slices.Contains(p.Roles[:i], r) {
+		switch {
+		case !slices.Contains(Roles(), r):
+			return fault.Invalidf("there is no template for role %q; there are %s", r, strings.Join(Roles(), ", "))
+		case slices.Contains(p.Roles[:i], r):
 			return fault.Invalidf("role %s is given twice", r)
+		case p.Language == Go && !slices.Contains(served, r):
+			return fault.Invalidf("role %s has a template for --lang python; docs/plugins has a page about it with Go", r)
 		}
 	}
-	alone := len(p.Roles) == 1 && p.Roles[0] == manifest.RoleVender
-	switch p.Contract {
-	case "":
+	return p.choose()
+}
+
+// choose fills in the contract, or checks that the roles are of it.
+func (p *Project) choose() error {
+	only := func(list []string) bool {
+		return !slices.ContainsFunc(p.Roles, func(r string) bool { return !slices.Contains(list, r) })
+	}
+	own := only(sdkRoles) && (p.Language == Python || len(p.Roles) == 1)
+	if p.Contract == "" {
 		p.Contract = manifest.ContractAgentKMS
-		if alone && p.Language == Go {
+		if own {
 			p.Contract = manifest.ContractSallyport
 		}
-	case manifest.ContractAgentKMS:
-	case manifest.ContractSallyport:
-		if !alone || p.Language != Go {
-			return fault.Invalidf("contract %s has the one role credential-vender, and a template for --lang go", p.Contract)
-		}
-	default:
+	}
+	switch {
+	case p.Contract == manifest.ContractAgentKMS && only(served):
+	case p.Contract == manifest.ContractSallyport && own:
+	case p.Contract != manifest.ContractAgentKMS && p.Contract != manifest.ContractSallyport:
 		return fault.Invalidf("the contract is %s or %s", manifest.ContractSallyport, manifest.ContractAgentKMS)
+	default:
+		return fault.Invalidf("roles %s are not of one contract that has a template; %s has %s", strings.Join(p.Roles, ", "), manifest.ContractAgentKMS, strings.Join(served, ", "))
 	}
 	return nil
 }
@@ -168,7 +191,9 @@ func (p Project) values() values {
 }
 
 // file renders one file. What does not end in .tmpl is copied.
-func (p Project) file(name string) (File, error) {
+func (p Project) file(name string) (File, error) { return render(name, p.values()) }
+
+func render(name string, values any) (File, error) {
 	data, err := source.ReadFile(name)
 	if err != nil {
 		return File{}, fault.Internalf("read template %s", name).Because(err)
@@ -185,7 +210,7 @@ func (p Project) file(name string) (File, error) {
 		return File{}, fault.Internalf("parse template %s", name).Because(err)
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, p.values()); err != nil {
+	if err := t.Execute(&b, values); err != nil {
 		return File{}, fault.Internalf("execute template %s", name).Because(err)
 	}
 	out := b.Bytes()

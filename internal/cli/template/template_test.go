@@ -52,7 +52,7 @@ func TestProject_FilesMakesAValidManifest(t *testing.T) {
 			t.Errorf("the manifest says something else: %+v", m)
 		}
 		own := m.Contract == manifest.ContractSallyport
-		if own != (p.Language == Go && len(p.Roles) == 1 && p.Roles[0] == manifest.RoleVender) {
+		if own != (len(p.Roles) == 1 && p.Roles[0] == manifest.RoleVender) {
 			t.Errorf("contract %s for %v", m.Contract, p.Roles)
 		}
 	})
@@ -64,15 +64,19 @@ func TestProject_FilesRefusesWhatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, change := range map[string]func(*Project){
-		"name":        func(p *Project) { p.Name = "../a" },
-		"name quotes": func(p *Project) { p.Name = `a"b` },
-		"publisher":   func(p *Project) { p.Publisher = "B" },
-		"kind":        func(p *Project) { p.Kind = "a\nb" },
-		"language":    func(p *Project) { p.Language = "../python" },
-		"no role":     func(p *Project) { p.Roles = nil },
-		"later role":  func(p *Project) { p.Roles = []string{"kbs"} },
-		"role twice":  func(p *Project) { p.Roles = []string{manifest.RoleAnalyzer, manifest.RoleAnalyzer} },
-		"contract":    func(p *Project) { p.Contract = "kbs.plugin.v1" },
+		"name":              func(p *Project) { p.Name = "../a" },
+		"name quotes":       func(p *Project) { p.Name = `a"b` },
+		"publisher":         func(p *Project) { p.Publisher = "B" },
+		"kind":              func(p *Project) { p.Kind = "a\nb" },
+		"language":          func(p *Project) { p.Language = "../python" },
+		"no role":           func(p *Project) { p.Roles = nil },
+		"later role":        func(p *Project) { p.Roles = []string{"kbs"} },
+		"role twice":        func(p *Project) { p.Roles = []string{manifest.RoleAnalyzer, manifest.RoleAnalyzer} },
+		"contract":          func(p *Project) { p.Contract = "kbs.plugin.v1" },
+		"a role for Python": func(p *Project) { p.Roles = []string{manifest.RoleExtension} },
+		"roles of two contracts": func(p *Project) {
+			p.Language, p.Roles = Python, []string{manifest.RoleAnalyzer, manifest.RoleExtension}
+		},
 		"own contract for an analyzer": func(p *Project) {
 			p.Contract, p.Roles = manifest.ContractSallyport, []string{manifest.RoleAnalyzer}
 		},
@@ -91,7 +95,7 @@ func TestProject_PythonTestsRun(t *testing.T) {
 	if err != nil {
 		t.Skip("needs python3")
 	}
-	all := Project{Name: "my-plugin", Publisher: "acme", Kind: "my.token", Language: Python, Roles: Roles()}
+	all := Project{Name: "my-plugin", Publisher: "acme", Kind: "my.token", Language: Python, Roles: served}
 	files, err := all.Files()
 	if err != nil {
 		t.Fatal(err)
