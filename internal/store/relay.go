@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,16 +22,45 @@ type subscription struct {
 }
 
 type subscribers struct {
-	mu   sync.Mutex
-	list []subscription
+	mu      sync.Mutex
+	list    []*subscription // for as long as the store is open
+	coming  []*subscription // come and go; see Follow
+	changed *bell
 }
 
 // Subscribe registers a subscriber under a name by which its place is kept over
-// restarts. All must be there before [Store.Relay] runs.
+// restarts.
 func (s *Store) Subscribe(name string, f Subscriber) {
 	s.subs.mu.Lock()
 	defer s.subs.mu.Unlock()
-	s.subs.list = append(s.subs.list, subscription{name, f})
+	s.subs.list = append(s.subs.list, &subscription{name, f})
+	s.subs.changed.ring()
+}
+
+// Follow makes names the subscribers that come and go, in place of those of the
+// last call. A name that was there goes on undisturbed; the context of one that is
+// gone ends. Where a new name begins is up to the unit that made it
+// (cursors.start); without that it is the beginning of the ledger.
+func (s *Store) Follow(names []string, f func(ctx context.Context, name string, position uint64, r audit.Record) error) {
+	s.subs.mu.Lock()
+	defer s.subs.mu.Unlock()
+	before := s.subs.coming
+	s.subs.coming = nil
+	for _, name := range names {
+		sub := &subscription{name, func(ctx context.Context, position uint64, r audit.Record) error { return f(ctx, name, position, r) }}
+		if at := slices.IndexFunc(before, func(b *subscription) bool { return b.name == name }); at >= 0 {
+			sub = before[at]
+		}
+		s.subs.coming = append(s.subs.coming, sub)
+	}
+	s.subs.changed.ring()
+}
+
+// all is who subscribes now, and what tells of a change.
+func (s *subscribers) all() ([]*subscription, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Concat(s.list, s.coming), s.changed.wait()
 }
 
 // Pace of the relay.
@@ -44,9 +74,6 @@ const (
 // time does it, under a lease. Each subscriber has its own pace: a slow one
 // holds up neither commits nor the others. Call it once per store.
 func (s *Store) Relay(ctx context.Context) error {
-	s.subs.mu.Lock()
-	list := append([]subscription(nil), s.subs.list...)
-	s.subs.mu.Unlock()
 	l := s.lease("relay")
 	defer func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -62,31 +89,52 @@ func (s *Store) Relay(ctx context.Context) error {
 			pause(ctx, leasePause)
 			continue
 		}
-		s.serve(ctx, l, list)
+		s.serve(ctx, l)
 	}
 	return nil
 }
 
 // serve runs the subscribers for as long as the lease is held.
-func (s *Store) serve(ctx context.Context, l *lease, list []subscription) {
+func (s *Store) serve(ctx context.Context, l *lease) {
 	run, cancel := context.WithCancel(ctx)
 	guard := l.step()
 	var tasks sync.WaitGroup
-	for _, sub := range list {
-		tasks.Go(func() { s.follow(run, guard, sub) })
-	}
+	running := map[*subscription]context.CancelFunc{}
 	for run.Err() == nil {
-		pause(run, leasePause)
+		list, changed := s.subs.all()
+		for sub, stop := range running {
+			if !slices.Contains(list, sub) {
+				stop()
+				delete(running, sub)
+			}
+		}
+		for _, sub := range list {
+			if running[sub] == nil {
+				one, stop := context.WithCancel(run)
+				running[sub] = stop
+				tasks.Go(func() { s.follow(one, guard, sub) })
+			}
+		}
+		timer := time.NewTimer(leasePause)
+		select {
+		case <-run.Done():
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
 		if held, err := l.hold(ctx); !held || err != nil && s.barred.Load() != nil {
 			break
 		}
 	}
 	cancel()
+	for _, stop := range running {
+		stop()
+	}
 	tasks.Wait()
 }
 
 // follow moves one subscriber along the ledger.
-func (s *Store) follow(ctx context.Context, guard step, sub subscription) {
+func (s *Store) follow(ctx context.Context, guard step, sub *subscription) {
 	next, known := int64(0), false
 	for ctx.Err() == nil {
 		more := s.grown.wait()
@@ -120,7 +168,7 @@ func (s *Store) follow(ctx context.Context, guard step, sub subscription) {
 
 // hand gives one run of records to a subscriber and moves its cursor behind
 // those it took.
-func (s *Store) hand(ctx context.Context, guard step, sub subscription, from int64) (int64, error) {
+func (s *Store) hand(ctx context.Context, guard step, sub *subscription, from int64) (int64, error) {
 	list, err := s.Records(ctx, audit.Filter{From: uint64(from), Limit: relayBatch}) //nolint:gosec // not negative
 	if err != nil {
 		return 0, err

@@ -57,6 +57,12 @@ var written = []statementText{
 			"ON CONFLICT (name) DO UPDATE SET position = excluded.position WHERE cursors.position < excluded.position",
 	},
 
+	{
+		name: "cursors.start", args: 2,
+		sql: "INSERT INTO cursors (name, position) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+	},
+	{name: "cursors.end", args: 1, sql: "DELETE FROM cursors WHERE name = $1"},
+
 	// Only PostgreSQL has table pending: several writers have no common order,
 	// so that records get their places later. The arguments are arrays.
 	{

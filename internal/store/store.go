@@ -184,6 +184,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		damage: map[string]bool{}, grown: newBell(), arrived: newBell(), failed: make(chan error, 1),
 	}
 	s.catalogue = newCatalogue(s.postgres)
+	s.subs.changed = newBell()
 	s.queue = newQueue(cfg.Queue)
 	s.note = &noteFile{dir: cfg.StateDir}
 	if s.postgres {

@@ -72,6 +72,8 @@ type engine interface {
 	open(ctx context.Context, plugin string) (*sql.DB, error)
 	// schema lends a connection on which the schema may be changed.
 	schema(ctx context.Context, plugin string, db *sql.DB) (*sql.Conn, func(), error)
+	// lock keeps other nodes from migrating the same database until tx ends.
+	lock(ctx context.Context, tx *sql.Tx) error
 	// confine prepares a connection for statements of the extension.
 	confine(c *sql.Conn) error
 	// foreign names a table or view that has a name that it must not have.

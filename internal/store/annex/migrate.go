@@ -25,8 +25,13 @@ func (a *Annexes) Migrate(ctx context.Context, name string, steps []manifest.Mig
 	if err != nil {
 		return err
 	}
+	c, free, err := a.eng.schema(ctx, name, db)
+	if err != nil {
+		return a.failed(err)
+	}
+	defer free()
 	for _, step := range steps {
-		if err := a.step(ctx, name, db, step); err != nil {
+		if err := a.step(ctx, name, c, step); err != nil {
 			return fault.Wrap(err, "migrate %s, step %s", name, step.Name)
 		}
 	}
@@ -34,7 +39,7 @@ func (a *Annexes) Migrate(ctx context.Context, name string, steps []manifest.Mig
 }
 
 // step applies one migration, unless it was.
-func (a *Annexes) step(ctx context.Context, name string, db *sql.DB, step manifest.Migration) error {
+func (a *Annexes) step(ctx context.Context, name string, c *sql.Conn, step manifest.Migration) error {
 	text := step.Text(a.eng.name())
 	sum := sha256.Sum256([]byte(text))
 	digest := hex.EncodeToString(sum[:])
@@ -44,16 +49,14 @@ func (a *Annexes) step(ctx context.Context, name string, db *sql.DB, step manife
 	}
 	ctx, cancel := context.WithTimeout(ctx, migrateWithin)
 	defer cancel()
-	c, free, err := a.eng.schema(ctx, name, db)
-	if err != nil {
-		return a.failed(err)
-	}
-	defer free()
 	tx, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return a.failed(err)
 	}
 	defer func() { _ = tx.Rollback() }()
+	if err := a.eng.lock(ctx, tx); err != nil {
+		return a.failed(err)
+	}
 	done, err := a.applied(ctx, tx, step.Name, digest)
 	if err != nil || done {
 		return err

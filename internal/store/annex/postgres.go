@@ -180,6 +180,11 @@ func (e *postgresEngine) schema(ctx context.Context, _ string, db *sql.DB) (*sql
 	return c, func() { _ = c.Close() }, nil
 }
 
+func (e *postgresEngine) lock(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('sallyport/migrate/' || current_user))")
+	return err //nolint:wrapcheck // explained by the caller
+}
+
 func (e *postgresEngine) confine(*sql.Conn) error { return nil }
 
 func (e *postgresEngine) foreign(ctx context.Context, tx *sql.Tx) (string, error) {

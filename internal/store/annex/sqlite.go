@@ -65,6 +65,9 @@ func (e *sqliteEngine) schema(ctx context.Context, plugin string, _ *sql.DB) (*s
 	return c, func() { _, _ = c.Close(), db.Close() }, nil
 }
 
+// lock has nothing to do: a transaction that begins has the file for itself.
+func (e *sqliteEngine) lock(context.Context, *sql.Tx) error { return nil }
+
 func (e *sqliteEngine) purge(_ context.Context, plugin string) error {
 	var errs []error
 	for _, end := range []string{"", "-wal", "-shm", "-journal"} {

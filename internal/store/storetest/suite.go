@@ -52,6 +52,7 @@ func Run(t *testing.T, e Engine) {
 		{"Ledger/a rotation is signed by the new key alone", rotationByTheNewKey},
 		{"Relay/at least once, in order, from where it was", relay},
 		{"Relay/a slow subscriber holds up nobody", slowSubscriber},
+		{"Relay/subscribers come and go", comingSubscribers},
 		{"Clock/time that runs backwards stops issuing", clockRollback},
 		{"Close/what was accepted is committed", closing},
 	} {
