@@ -119,9 +119,12 @@ var edges = map[string]map[string]string{
 	"internal/plugin": {
 		"api":             "the host speaks the contracts",
 		"python":          "plugin build packs our SDK into projects in Python",
+		"internal/event":  "an extension is told of events",
 		"internal/grant":  "a plugin fills grant's provider port",
 		"internal/notify": "a plugin fills notify's channel port",
 	},
+	"internal/api/extension": {"internal/api/rest": "routes of extensions are guarded as our own API is"},
+
 	"internal/policy": {"api": "schemas of a decision's input"},
 
 	"internal/cli": {

@@ -24,9 +24,16 @@ var errUnsent = errors.New("the connection to the plugin is gone")
 // repeated once, with the next process, if repeat says that it may be; else it is
 // Unavailable. One that was never sent does not count.
 func call[T any](ctx context.Context, h *Host, find func() (*route, error), repeat bool, f func(context.Context, *instance) (T, error)) (T, error) {
+	return callWithin(ctx, h, h.cfg.CallTimeout, find, repeat, f)
+}
+
+// callWithin is call with another time limit.
+func callWithin[T any](
+	ctx context.Context, h *Host, within time.Duration, find func() (*route, error), repeat bool, f func(context.Context, *instance) (T, error),
+) (T, error) {
 	var none T
 	began := h.cfg.Now()
-	limited, cancel := context.WithTimeout(ctx, h.cfg.CallTimeout)
+	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for repeated := false; ; {
 		r, err := find()
@@ -68,9 +75,9 @@ func once[T any](ctx context.Context, r *route, f func(context.Context, *instanc
 	if err != nil {
 		r.failed.Add(1)
 		if ctx.Err() != nil {
-			return v, unanswered(ctx), false, err
+			return v, unanswered(ctx), false, &downError{err}
 		}
-		return v, outcomeDown, false, err
+		return v, outcomeDown, false, &downError{err}
 	}
 	defer release()
 	r.called.Add(1)
@@ -90,6 +97,15 @@ func once[T any](ctx context.Context, r *route, f func(context.Context, *instanc
 	}
 	return v, outcomeOf(ctx, err), gone, err
 }
+
+// downError says that no process could take a call.
+type downError struct{ cause error }
+
+// Error is the cause's text.
+func (e *downError) Error() string { return e.cause.Error() }
+
+// Unwrap keeps the fault visible.
+func (e *downError) Unwrap() error { return e.cause }
 
 // settled waits a moment for the end of a process whose connection broke, and
 // reports whether it came.

@@ -128,6 +128,9 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 		<-i.proc.exited
 		i.fail()
 	}()
+	if err := i.startExtension(ctx); err != nil {
+		return nil, err
+	}
 	return i, nil
 }
 
@@ -330,6 +333,9 @@ func (i *instance) check(ctx context.Context) error {
 // connection, no folder, no image in use.
 func (i *instance) stop(gently bool) {
 	i.once.Do(func() {
+		if gently {
+			i.stopExtension()
+		}
 		if i.calls != nil {
 			i.calls.close()
 		}
@@ -364,6 +370,9 @@ func (i *instance) end(gently bool) {
 		_ = i.conn.Close()
 	}
 }
+
+// unimplemented reports that a plugin does not have an RPC.
+func unimplemented(err error) bool { return status.Code(err) == codes.Unimplemented }
 
 // same reports whether two lists have the same entries, in whatever order.
 func same(a, b []string) bool {

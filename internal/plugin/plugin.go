@@ -48,6 +48,8 @@ type Config struct {
 	// or nothing. The host wipes the bytes after use. Only plugins of
 	// sallyport.plugin.v1 can take one.
 	Settings func(ctx context.Context, plugin string) ([]byte, error)
+	// Databases keeps the tables of extensions; nil refuses those that have any.
+	Databases Database
 	// Sandbox confines processes; nil runs them as this user, and status says so.
 	Sandbox Sandbox
 	// Interpreters are the programs for interpreted plugins, absolute paths by
@@ -62,6 +64,7 @@ type Config struct {
 	Eager bool
 
 	CallTimeout  time.Duration    // for each call, with waiting and repetition; 5 s
+	RouteTimeout time.Duration    // until the answer of a route begins, after the last part of the request's body; 10 s
 	StartTimeout time.Duration    // from start to the first answer; 10 s
 	HealthEvery  time.Duration    // between health checks; 30 s
 	CheckTimeout time.Duration    // for one health check; 5 s
@@ -151,6 +154,7 @@ func withDefaults(c Config) Config {
 		def   time.Duration
 	}{
 		{&c.CallTimeout, 5 * time.Second},
+		{&c.RouteTimeout, 10 * time.Second},
 		{&c.StartTimeout, 10 * time.Second},
 		{&c.HealthEvery, 30 * time.Second},
 		{&c.CheckTimeout, 5 * time.Second},

@@ -29,6 +29,7 @@ const (
 	ReasonCrashed      Reason = "CRASHED"             // ended by itself; Status.Crashes counts
 	ReasonHung         Reason = "HUNG"                // failed its health checks
 	ReasonStart        Reason = "START_FAILED"        // did not come up
+	ReasonMigration    Reason = "MIGRATION_FAILED"    // its tables cannot be made
 	ReasonSandbox      Reason = "SANDBOX_UNAVAILABLE" // would not be confined as the configuration demands
 )
 

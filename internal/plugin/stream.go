@@ -52,7 +52,8 @@ type lane struct {
 	next    uint64
 	strays  uint64 // answers that nobody waited for
 	waiting map[uint64]*pending
-	err     error // set before broken is closed
+	open    map[uint64]*dialogue // calls of routes
+	err     error                // set before broken is closed
 	ended   sync.Once
 	threads sync.WaitGroup
 }
@@ -184,7 +185,7 @@ func (s *stream) lane(caller context.Context) (*lane, error) {
 	}
 	l := &lane{
 		calls: calls, cancel: cancel, fail: s.fail, out: make(chan *pending, queued),
-		broken: make(chan struct{}), waiting: map[uint64]*pending{},
+		broken: make(chan struct{}), waiting: map[uint64]*pending{}, open: map[uint64]*dialogue{},
 	}
 	l.threads.Add(2)
 	go l.write(ctx)
@@ -290,6 +291,10 @@ func (l *lane) hand(frame []byte) error {
 	if p := l.waiting[id]; p != nil {
 		delete(l.waiting, id)
 		p.answer <- frame
+		return nil
+	}
+	if x := l.open[id]; x != nil {
+		x.take(frame)
 		return nil
 	}
 	if l.strays++; l.strays > l.next+mostStrays {

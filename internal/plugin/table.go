@@ -181,6 +181,9 @@ func (h *Host) route(ctx context.Context, row Installed, active []Installed, the
 		if err != nil {
 			return nil, err
 		}
+		if err := h.migrate(ctx, e.Manifest); err != nil {
+			return nil, err
+		}
 		if err := r.hold(h, e); err != nil {
 			return nil, err
 		}

@@ -83,6 +83,15 @@ func (c *calls) take(f *own.HostFrame) error {
 		c.end(f.GetId())
 		return nil
 	}
+	if f.GetChunk() != nil || f.GetCredit() != nil {
+		c.mu.Lock()
+		call := c.running[f.GetId()]
+		c.mu.Unlock()
+		if call != nil && call.parts != nil {
+			call.parts.take(f)
+		}
+		return nil
+	}
 	return c.run(c.begin(f))
 }
 
@@ -152,6 +161,10 @@ func (c *calls) done(call *callContext) {
 
 // answer runs one call and sends its one answer.
 func (c *calls) answer(call *callContext) {
+	if q := call.frame.GetRoute(); q != nil && c.s.extension != nil && c.s.extension.Routes != nil {
+		c.route(call, q)
+		return
+	}
 	out := &own.PluginFrame{Id: call.frame.GetId()}
 	if err := c.s.dispatch(call, call.frame, out); err != nil {
 		out.Body = &own.PluginFrame_Refusal{Refusal: refused(call, err)}
@@ -185,6 +198,23 @@ func (s *server) dispatch(ctx context.Context, f *own.HostFrame, out *own.Plugin
 			return err
 		}
 		out.Body = &own.PluginFrame_Issue{Issue: r}
+	case *own.HostFrame_Hook:
+		if s.extension == nil {
+			return errUnknown
+		}
+		if err := s.extension.hook(ctx, b.Hook); err != nil {
+			return err
+		}
+		out.Body = &own.PluginFrame_Hook{Hook: &own.HookResponse{}}
+	case *own.HostFrame_Gate:
+		if s.extension == nil {
+			return errUnknown
+		}
+		r, err := s.extension.gate(ctx, b.Gate)
+		if err != nil {
+			return err
+		}
+		out.Body = &own.PluginFrame_Gate{Gate: r}
 	default:
 		return errUnknown
 	}
@@ -198,6 +228,7 @@ var errUnknown = &refusal{own.Code_CODE_UNIMPLEMENTED, "this plugin does not kno
 type callContext struct {
 	context.Context // of the stream: its values
 	frame           *own.HostFrame
+	parts           *parts // of a route
 	deadline        time.Time
 
 	mu    sync.Mutex
@@ -215,7 +246,11 @@ func newCallContext(stream context.Context, f *own.HostFrame) *callContext {
 	if limit == 0 {
 		limit = noLimit
 	}
-	return &callContext{Context: stream, frame: f, deadline: time.Now().Add(limit)}
+	call := &callContext{Context: stream, frame: f, deadline: time.Now().Add(limit)}
+	if q := f.GetRoute(); q != nil {
+		call.parts = newParts(q)
+	}
+	return call
 }
 
 // Deadline implements context.Context.

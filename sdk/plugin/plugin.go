@@ -12,7 +12,7 @@
 //	}
 //
 // One program may serve several roles: [Vender], [Revoker], [Notifier],
-// [Verifier]. What the host does for a plugin that its operator has allowed it is
+// [Verifier], [Extension]. What the host does for a plugin that its operator has allowed it is
 // reached through [HostFrom].
 //
 // Functions are called concurrently. Their context ends with the host's deadline
@@ -53,8 +53,8 @@ type About struct {
 	Configure func(ctx context.Context, config []byte) error
 }
 
-// Role is one thing that a plugin does: a [Vender], [Revoker], [Notifier] or
-// [Verifier].
+// Role is one thing that a plugin does: a [Vender], [Revoker], [Notifier],
+// [Verifier] or [Extension].
 type Role interface {
 	// role adds itself to a server, which has none of its kind yet.
 	role(s *server) error

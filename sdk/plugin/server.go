@@ -15,14 +15,15 @@ import (
 // server answers sallyport.plugin.v1 for the roles of a plugin.
 type server struct {
 	own.UnimplementedPluginServer
-	about    About
-	roles    []string // by the manifest's names
-	vender   *Vender
-	revoker  *Revoker
-	notifier *Notifier
-	verifier *Verifier
-	host     *Host
-	serving  atomic.Bool // a stream of services: there is one at a time
+	about     About
+	roles     []string // by the manifest's names
+	vender    *Vender
+	revoker   *Revoker
+	notifier  *Notifier
+	verifier  *Verifier
+	extension *Extension
+	host      *Host
+	serving   atomic.Bool // a stream of services: there is one at a time
 }
 
 func errTwice(role string) error { return fmt.Errorf("a plugin has one %s", role) }
@@ -50,6 +51,9 @@ func (s *server) register(g *grpc.Server) {
 	}
 	if s.verifier != nil {
 		own.RegisterVerifierServer(g, verifierServer{v: s.verifier})
+	}
+	if s.extension != nil {
+		own.RegisterExtensionServer(g, extensionServer{e: s.extension})
 	}
 }
 
