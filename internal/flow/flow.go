@@ -4,6 +4,7 @@
 //   - admit: a subject shows evidence and gets a session (admit.go, guest.go)
 //   - release: a session and policy lead to a credential or a secret
 //     (release.go, secrets.go)
+//   - call: a session and policy lead to a route of an extension (extension.go)
 //   - respond: a signal takes grants back (respond.go, sweep.go)
 //   - administer: an operator changes who, what and under which policy
 //     (administer.go and its neighbours, keys.go)
@@ -26,6 +27,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/keys"
 	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/token"
 )
 
@@ -52,6 +54,13 @@ type Config struct {
 	// Backends are the external plugins of the key broker; nil for none.
 	Backends Backends
 	Packages Packages
+	// Extensions are what plugins of role extension do, Databases their tables, and
+	// Relay what tells them of events; all nil for none.
+	Extensions plugin.Extensions
+	Databases  Databases
+	Relay      Relay
+	// Gates names the extensions that are asked before decisions, by verb.
+	Gates map[string][]string
 	// Development accepts packages that are signed for development.
 	Development bool
 	// Locked are the digests of the only packages that may run, by name; nil allows
@@ -68,6 +77,7 @@ type Config struct {
 	LeafLife     time.Duration // of an agent's certificate; 24 hours if zero
 	OperatorLife time.Duration // of an operator's certificate; seven days if zero
 	OutcomeLife  time.Duration // how long a call may be repeated under its key; 10 minutes if zero
+	HookPause    time.Duration // after the first failure of a hook, doubled with each further one; 500 ms if zero
 }
 
 // Guests is what the key broker's part needs. Its zero value refuses every
@@ -112,6 +122,9 @@ func New(c Config) (*Gate, error) {
 	}
 	if c.OutcomeLife <= 0 {
 		c.OutcomeLife = 10 * time.Minute
+	}
+	if c.HookPause <= 0 {
+		c.HookPause = 500 * time.Millisecond
 	}
 	return &Gate{
 		Config: c, policies: newPolicies(c.Store, c.Now), strangers: newStrangers(),

@@ -183,6 +183,11 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 	u.Writes = append(u.Writes, write(next), memory,
 		unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", v.trusted),
 		unit.Do("generations.bump", 1, "the plugins have changed, try again", "plugins", generation))
+	hooks, err := g.placed(ctx, v.entry)
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
+	u.Writes = append(u.Writes, hooks...)
 	floor, err := g.raised(ctx, m.Name, m.MinSecureVersion, v.entry.Digest, author)
 	if err != nil {
 		return plugin.Installed{}, unit.Unit{}, err

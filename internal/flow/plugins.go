@@ -32,7 +32,7 @@ func (g *Gate) RemovePlugin(ctx context.Context, c Caller, name string) error {
 				return unit.Unit{}, err
 			}
 			record.Policy, record.Data = d.Documents, map[string]string{"version": row.Package, "digest": row.Digest}
-			return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Update(next), g.bumped("plugins"))}, nil
+			return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Update(next), unplaced(name), g.bumped("plugins"))}, nil
 		}
 		return unit.Unit{}, fault.NotFoundf("plugin %s is not installed; see: sallyport plugin list", name)
 	})
@@ -72,7 +72,11 @@ func (g *Gate) ApplyPlugins(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return g.Packages.Apply(ctx, activeOnly(all, func(i plugin.Installed) bool { return i.State == plugin.Active }), trust)
+	if err := g.Packages.Apply(ctx, activeOnly(all, func(i plugin.Installed) bool { return i.State == plugin.Active }), trust); err != nil {
+		return err
+	}
+	g.followHooks()
+	return nil
 }
 
 // applyVersion is ApplyPlugins after a change of versions: it returns when a new

@@ -194,3 +194,9 @@ type Content interface {
 	// Err is why the content was refused, nil if it was not.
 	Err() error
 }
+
+// Databases are those of extensions.
+type Databases interface {
+	// Purge removes everything that a plugin has.
+	Purge(ctx context.Context, plugin string) error
+}

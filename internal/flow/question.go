@@ -99,6 +99,9 @@ func (g *Gate) allowed(ctx context.Context, c Caller, verb string, r audit.Recor
 			return decided{}, fault.Wrap(err, "decide %s", verb)
 		}
 		if d.Allow {
+			if err := g.gated(ctx, c, verb, r, in); err != nil {
+				return decided{}, err
+			}
 			yes := decided{Decision: d, under: under}
 			return yes, g.firstAnswer(ctx, c, yes)
 		}

@@ -56,7 +56,7 @@ const (
 
 // verbs are the questions that a document of kind Sallyport may answer; the name
 // of each is the name of its rule.
-var verbs = [...]string{"admit", "release", "observe", "respond", "administer"}
+var verbs = [...]string{"admit", "release", "call", "observe", "respond", "administer"}
 
 // Verbs lists the rules that a document of kind [Sallyport] may define.
 func Verbs() []string { return append([]string(nil), verbs[:]...) }

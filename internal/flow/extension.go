@@ -1,0 +1,153 @@
+package flow
+
+import (
+	"context"
+	"strings"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// Call is one request for a route of an extension.
+type Call struct {
+	Extension plugin.Extension
+	Route     plugin.Route // the one that Extension.Find gave
+	Segments  []string     // of the path below the prefix, decoded
+	Request   plugin.RouteRequest
+}
+
+// writes reports whether the call may change something.
+func (c Call) writes() bool { return c.Request.Method != "GET" && c.Request.Method != "HEAD" }
+
+// FindExtension finds what answers below /api/v1/<prefix>/.
+func (g *Gate) FindExtension(prefix string) (plugin.Extension, error) {
+	if g.Extensions == nil {
+		return plugin.Extension{}, fault.NotFoundf("this server has no extensions")
+	}
+	return g.Extensions.Extension(prefix)
+}
+
+// CallExtension asks policy whether the caller may use the route, and gives the
+// request to the extension. A call that may change something is recorded before
+// it is made, in a unit that misses if the caller was revoked meanwhile: its
+// outcome is the extension's, and not known here. A denial is recorded as
+// everywhere.
+func (g *Gate) CallExtension(ctx context.Context, c Caller, call Call) (*plugin.RouteAnswer, error) {
+	if err := needSession(c); err != nil {
+		return nil, err
+	}
+	if call.writes() || c.Session.Proof.Use != "" {
+		if err := g.decide(ctx, &c, func() (unit.Unit, error) {
+			d, record, err := g.mayCall(ctx, c, call)
+			record.Policy = d.Documents
+			return unit.Unit{Record: record, Writes: g.still(c, d.under)}, err
+		}); err != nil {
+			return nil, err
+		}
+	} else {
+		if err := g.Reload(ctx); err != nil {
+			return nil, err
+		}
+		if _, _, err := g.mayCall(ctx, c, call); err != nil {
+			return nil, err
+		}
+	}
+	call.Request.Principal = plugin.Principal{ID: c.Subject.ID, Kind: string(c.Subject.Kind), Name: c.Subject.Name, Role: c.Subject.Role}
+	return g.Extensions.Route(ctx, call.Extension.Plugin, call.Request)
+}
+
+// mayCall asks policy. The record has the route, never the path or the query, which
+// may hold anything.
+func (g *Gate) mayCall(ctx context.Context, c Caller, call Call) (decided, audit.Record, error) {
+	e := call.Extension
+	record := audit.Record{Type: "extension.called", Actor: c.actor(), Target: e.Plugin, Data: map[string]string{
+		"prefix": e.Prefix, "route": call.Route.Path, "method": call.Request.Method, "version": e.Version,
+	}}
+	action := "read"
+	if call.writes() {
+		action = "write"
+	}
+	to := target("extension", e.Prefix)
+	to["path"] = list(call.Segments)
+	d, err := g.allowed(ctx, c, "call", record, input{action: action, target: to, request: map[string]any{
+		"method": call.Request.Method, "route": call.Route.Path,
+	}})
+	return d, record, err
+}
+
+// ListExtensions lists the extensions for who may list plugins.
+func (g *Gate) ListExtensions(ctx context.Context, c Caller) ([]plugin.Extension, error) {
+	if _, err := g.inspected(ctx, c, "list", audit.Record{Type: "plugin.listed", Actor: c.actor()}, "plugin", ""); err != nil {
+		return nil, err
+	}
+	if g.Extensions == nil {
+		return nil, nil
+	}
+	return g.Extensions.Extensions(), nil
+}
+
+// PurgePlugin removes what a plugin that is not installed any more has left: the
+// tables of an extension. It is recorded first, and can be repeated.
+func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
+	c.keyed("plugin.purged", happened(), name)
+	err := g.decide(ctx, &c, func() (unit.Unit, error) {
+		record := audit.Record{Type: "plugin.purged", Actor: c.actor(), Target: name}
+		d, err := g.administered(ctx, c, "purge", record, "plugin", name)
+		if err != nil {
+			return unit.Unit{}, err
+		}
+		generation, err := g.Store.Generation(ctx, "plugins")
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "read plugins generation")
+		}
+		all, err := g.Store.Plugins(ctx)
+		if err != nil {
+			return unit.Unit{}, fault.Wrap(err, "read installed plugins")
+		}
+		switch row := installedAs(all, name); {
+		case row == nil:
+			return unit.Unit{}, fault.NotFoundf("no plugin %s was ever installed here", name)
+		case row.State == plugin.Active:
+			return unit.Unit{}, fault.Conflictf("plugin %s is installed; remove it first: sallyport plugin remove %s", name, name)
+		}
+		record.Policy = d.Documents
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under),
+			unit.Do("generations.check", 1, "the plugins have changed, try again", "plugins", generation))}, nil
+	})
+	if err != nil {
+		return err
+	}
+	if g.Databases == nil {
+		return nil
+	}
+	return g.Databases.Purge(context.WithoutCancel(ctx), name)
+}
+
+// hookName is the name under which the place of an extension in the ledger is kept.
+func hookName(pluginName string) string { return hookPrefix + pluginName }
+
+const hookPrefix = "hook/"
+
+// placed are the writes for the hooks of a package that is installed: they begin
+// with what comes after, unless there is a place already.
+func (g *Gate) placed(ctx context.Context, e plugin.Entry) ([]unit.Write, error) {
+	m := e.Manifest
+	if m.Extension == nil || len(m.Extension.Hooks) == 0 {
+		return nil, nil
+	}
+	head, err := g.Store.Head(ctx)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, fault.Wrap(err, "read head of ledger")
+	}
+	return []unit.Write{unit.Do("cursors.start", unit.AnyRows, "", hookName(m.Name), int64(head.Size))}, nil //nolint:gosec // far from the end of int64
+}
+
+// unplaced is the write that forgets the place of a plugin that is removed.
+func unplaced(name string) unit.Write {
+	return unit.Do("cursors.end", unit.AnyRows, "", hookName(name))
+}
+
+// pluginOfHook is the plugin of a name under which a place is kept.
+func pluginOfHook(name string) string { return strings.TrimPrefix(name, hookPrefix) }
