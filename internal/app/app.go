@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/api/extension"
 	"github.com/sallyport-project/sallyport/internal/channel/console"
 	"github.com/sallyport-project/sallyport/internal/channel/webhook"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -33,6 +34,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/store"
+	"github.com/sallyport-project/sallyport/internal/store/annex"
 	"github.com/sallyport-project/sallyport/internal/token"
 	"github.com/sallyport-project/sallyport/internal/verifier/sample"
 )
@@ -53,8 +55,10 @@ type App struct {
 	files    map[string]*ca.Files // by listener name
 	rest     http.Handler
 	kbs      http.Handler
-	weak     []string     // switches that weaken, for status and start-up
-	lock     *plugin.Lock // nil for none
+	ext      http.Handler   // routes of extensions
+	annexes  *annex.Annexes // databases of extensions
+	weak     []string       // switches that weaken, for status and start-up
+	lock     *plugin.Lock   // nil for none
 
 	unlisted atomic.Pointer[error] // why a plugin of the configuration is missing
 
@@ -144,6 +148,7 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 	if a.rest, err = a.restDoor(); err != nil {
 		return err
 	}
+	a.ext = extension.New(extension.Config{Gate: a.gate, Log: a.log, Metrics: a.metrics, Now: time.Now})
 	if err := a.gate.Reload(ctx); err != nil {
 		return err
 	}
@@ -278,8 +283,12 @@ func (a *App) openPlugins(ctx context.Context) (packages, error) {
 	if err != nil {
 		return packages{}, err
 	}
+	if a.annexes, err = a.openAnnexes(); err != nil {
+		return packages{}, err
+	}
 	a.host, err = plugin.New(plugin.Config{
-		Store: st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Sandbox: box, Eager: true,
+		Databases: a.annexes,
+		Store:     st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Sandbox: box, Eager: true,
 		Interpreters: a.cfg.Plugins.Interpreters,
 		Witness: func(ctx context.Context, name string, i plugin.Interpreter) error {
 			return a.gate.WitnessInterpreter(ctx, name, i)
@@ -326,7 +335,8 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 		Development: a.cfg.Plugins.Development, Locked: locked,
 		Ledger: a.store, Store: a.store, Clock: a.store,
 		Envelope: a.keys().vault, Pepper: pepper{a}, Authority: a.authority, Keyring: keeper{a}, KeyPeriods: a.cfg.Keys.periods(),
-		Sessions: sessions, Providers: a.host, Packages: p, Repositories: repositories{}, Depot: own,
+		Sessions: sessions, Providers: a.host, Packages: p, Extensions: a.host, Databases: a.annexes, Relay: a.store, Gates: a.cfg.Plugins.gates(),
+		Repositories: repositories{}, Depot: own,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
 		Channels: channels, Guests: guests, Backends: a.external, Log: a.log, Now: time.Now,
 		LeafLife: agentLife, OperatorLife: operatorLife,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/api/extension"
 	"github.com/sallyport-project/sallyport/internal/api/rest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
@@ -44,6 +45,7 @@ func (a *App) doors(names []string) http.Handler {
 	}
 	if open("rest") {
 		mux.Handle("/", a.rest)
+		mux.Handle(extension.Base, a.ext)
 	} else {
 		// A listener of the key broker alone has the root that its users know.
 		mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})

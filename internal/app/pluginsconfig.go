@@ -3,12 +3,18 @@ package app
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/store"
+	"github.com/sallyport-project/sallyport/internal/store/annex"
 )
 
 // Plugins says how this server runs its plugins.
@@ -32,6 +38,13 @@ type Plugins struct {
 	// server does not start where something else is installed or something is
 	// missing.
 	Lock string `yaml:"lock"`
+	// Gates names the extensions that are asked before decisions, by the gates of
+	// each: release, admit. While one of them does not run, or does not answer, what
+	// it would be asked about is refused.
+	Gates map[string][]string `yaml:"gates"`
+	// ExtensionBytes is the largest size of an extension's database, with SQLite;
+	// 256 MiB if 0.
+	ExtensionBytes int64 `yaml:"extension_bytes"`
 	// Development accepts packages that a developer's own key has signed. It
 	// weakens, and is for nobody's production.
 	Development bool `yaml:"development"`
@@ -91,6 +104,13 @@ func (p Plugins) validate() error {
 			}
 		}
 	}
+	for name, gates := range p.Gates {
+		for _, gate := range gates {
+			if !slices.Contains(manifest.Gates(), gate) {
+				return fault.Invalidf("plugins.gates: %s of %s is no gate; use %s", gate, name, strings.Join(manifest.Gates(), ", "))
+			}
+		}
+	}
 	for _, l := range p.Install {
 		if err := l.validate(); err != nil {
 			return err
@@ -105,6 +125,33 @@ func (p Plugins) scale() map[string]plugin.Scale {
 		out[name] = plugin.Scale(s)
 	}
 	return out
+}
+
+// gates are the names of extensions by gate, sorted.
+func (p Plugins) gates() map[string][]string {
+	out := map[string][]string{}
+	for _, name := range slices.Sorted(maps.Keys(p.Gates)) {
+		for _, gate := range p.Gates[name] {
+			out[gate] = append(out[gate], name)
+		}
+	}
+	return out
+}
+
+// openAnnexes makes the databases of extensions ready to be opened, where our own
+// is.
+func (a *App) openAnnexes() (*annex.Annexes, error) {
+	cfg := annex.Config{
+		Driver: a.cfg.Storage.Driver, Dir: filepath.Join(a.cfg.DataDir, "extensions"), MaxBytes: a.cfg.Plugins.ExtensionBytes, Log: a.log,
+		Password: func(name string) (secret.Bytes, error) { return a.keys().vault.Password("extension", name) },
+	}
+	if cfg.Driver == store.PostgreSQL {
+		var err error
+		if cfg.DSN, err = connection(a.cfg.Storage); err != nil {
+			return nil, err
+		}
+	}
+	return annex.New(cfg)
 }
 
 // openSandbox finds out how plugins can be confined here, and says what cannot

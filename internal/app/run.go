@@ -82,6 +82,11 @@ func (a *App) close(ctx context.Context) {
 	if a.external != nil {
 		a.external.Close()
 	}
+	if a.annexes != nil {
+		if err := a.annexes.Close(); err != nil {
+			a.log.WarnContext(ctx, "the databases of extensions did not close cleanly", slog.Any("err", err))
+		}
+	}
 	if a.sandbox != nil {
 		if err := a.sandbox.Close(); err != nil {
 			a.log.WarnContext(ctx, "the sandbox left something behind", slog.Any("err", err))

@@ -84,7 +84,7 @@ type shell struct {
 func (s *shell) groups() []func(*shell) *cobra.Command {
 	return []func(*shell) *cobra.Command{
 		newInit, newServe, newDemo, newConfig, newDoctor, newRestore, newVersion,
-		newAuth, newAgent, newPolicy, newPlugin, newCredential, newResource, newKBS, newEvidence, newReference, newAudit, newKey,
+		newAuth, newAgent, newPolicy, newPlugin, newExtension, newCredential, newResource, newKBS, newEvidence, newReference, newAudit, newKey,
 	}
 }
 

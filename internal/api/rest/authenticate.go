@@ -13,9 +13,9 @@ import (
 // via is this door's name in records and policies.
 const via = "rest"
 
-// presented collects what a request shows of its caller. Whether it proves
+// Presented collects what a request shows of its caller. Whether it proves
 // anything is the gate's to say. Forwarding headers count for nothing.
-func presented(r *http.Request) (flow.Presented, error) {
+func Presented(r *http.Request) (flow.Presented, error) {
 	p := flow.Presented{Method: r.Method, URL: target(r), Via: via, Address: address(r)}
 	// A chain that the handshake did not verify is no certificate.
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && len(r.TLS.PeerCertificates) > 0 {

@@ -220,12 +220,12 @@ func TestDoor_TakesNoUnverifiedCertificate(t *testing.T) {
 	_, who := h.newcomer(t, subject.Operator)
 	r.TLS.PeerCertificates = append(r.TLS.PeerCertificates, who.Certificate.Leaf)
 	r.TLS.VerifiedChains = nil
-	if p, err := presented(r); err != nil || p.Certificate != nil {
+	if p, err := Presented(r); err != nil || p.Certificate != nil {
 		t.Errorf("%+v, %v", p.Certificate, err)
 	}
 	r.Header.Set("X-Forwarded-For", "10.9.9.9")
 	r.RemoteAddr = "[::ffff:192.0.2.7]:1234"
-	if p, _ := presented(r); p.Address != "192.0.2.7" {
+	if p, _ := Presented(r); p.Address != "192.0.2.7" {
 		t.Errorf("address %q", p.Address)
 	}
 }

@@ -113,6 +113,7 @@ type Packages interface {
 	Plugins(ctx context.Context, c flow.Caller) ([]plugin.Installed, []plugin.Status, error)
 	InstallPlugin(ctx context.Context, c flow.Caller, pack io.Reader, r flow.InstallRequest) (plugin.Installed, error)
 	RemovePlugin(ctx context.Context, c flow.Caller, name string) error
+	PurgePlugin(ctx context.Context, c flow.Caller, name string) error
 	RollbackPlugin(ctx context.Context, c flow.Caller, name, version string) (plugin.Installed, error)
 	Installations(ctx context.Context, c flow.Caller) ([]plugin.Installation, error)
 	Repositories

@@ -366,6 +366,10 @@ func (g *gate) InstallPlugin(_ context.Context, _ flow.Caller, pack io.Reader, r
 	return row, g.called("InstallPlugin", n)
 }
 
+func (g *gate) PurgePlugin(_ context.Context, _ flow.Caller, name string) error {
+	return g.called("PurgePlugin", name)
+}
+
 func (g *gate) RemovePlugin(_ context.Context, _ flow.Caller, name string) error {
 	return g.called("RemovePlugin", name)
 }

@@ -72,15 +72,15 @@ func kindOfPanic(v any) string {
 // mux would redirect is none.
 func (d *Door) templateOf(r *http.Request) string {
 	handler, template := d.mux.Handler(r)
-	if _, ours := handler.(http.HandlerFunc); !ours || strange(r.URL.Path) {
+	if _, ours := handler.(http.HandlerFunc); !ours || Strange(r.URL.Path) {
 		return ""
 	}
 	return template
 }
 
-// strange reports paths that say one thing in two ways. The mux would redirect
+// Strange reports paths that say one thing in two ways. The mux would redirect
 // them; a client that sends them is mistaken or tries something.
-func strange(path string) bool {
+func Strange(path string) bool {
 	return strings.Contains(path, "//") || strings.Contains(path, "/./") || strings.Contains(path, "/../") ||
 		strings.HasSuffix(path, "/.") || strings.HasSuffix(path, "/..") || strings.ContainsRune(path, 0)
 }
@@ -130,7 +130,7 @@ func (d *Door) through(ctx context.Context, r route, x *exchange) error {
 			return err
 		}
 	} else {
-		p, err := presented(x.r)
+		p, err := Presented(x.r)
 		if err != nil {
 			return err
 		}

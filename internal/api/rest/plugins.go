@@ -129,6 +129,10 @@ func (d *Door) plugins() []route {
 		endpoint(route{
 			id: "remove-plugin", method: http.MethodDelete, path: "/v1/plugins/{name}", tag: "plugins", keyed: true, summary: "Stop a plugin",
 		}, d.removePlugin),
+		endpoint(route{
+			id: "purge-plugin", method: http.MethodDelete, path: "/v1/plugins/{name}/data", tag: "plugins", keyed: true,
+			summary: "Remove what a plugin has left", about: "The tables of an extension that is not installed any more go for good.",
+		}, d.purgePlugin),
 	}
 }
 
@@ -238,6 +242,10 @@ func (d *Door) listFloors(ctx context.Context, x *exchange, _ none) (page[floorV
 func (d *Door) setFloor(ctx context.Context, x *exchange, in floorBody) (floorView, error) {
 	f, err := d.cfg.Gate.SetFloor(ctx, x.caller, x.value("name"), in.Lowest, in.Lower)
 	return viewFloor(f), err
+}
+
+func (d *Door) purgePlugin(ctx context.Context, x *exchange, _ none) (none, error) {
+	return none{}, d.cfg.Gate.PurgePlugin(ctx, x.caller, x.value("name"))
 }
 
 func (d *Door) removePlugin(ctx context.Context, x *exchange, _ none) (none, error) {

@@ -26,8 +26,8 @@ type problem struct {
 	RetryAfter int64  `json:"retry_after_seconds,omitempty" doc:"When to come back."`
 }
 
-// statusOf is the HTTP status of a kind of fault.
-func statusOf(k fault.Kind) int {
+// StatusOf is the HTTP status of a kind of fault.
+func StatusOf(k fault.Kind) int {
 	switch k {
 	case fault.Invalid:
 		return http.StatusBadRequest
@@ -50,14 +50,20 @@ func statusOf(k fault.Kind) int {
 
 // refuse answers with a fault.
 func (d *Door) refuse(ctx context.Context, w http.ResponseWriter, err error) {
-	d.refuseAs(ctx, w, err, statusOf(fault.KindOf(err)))
+	d.refuseAs(ctx, w, err, StatusOf(fault.KindOf(err)))
 }
 
 // refuseAs answers with a fault under a status of its own, which only the
 // protocol's own refusals need.
 func (d *Door) refuseAs(ctx context.Context, w http.ResponseWriter, err error, status int) {
+	Refuse(ctx, d.cfg.Log, w, err, status)
+}
+
+// Refuse answers with a problem document and tells the log what is the operator's
+// to know.
+func Refuse(ctx context.Context, log *slog.Logger, w http.ResponseWriter, err error, status int) {
 	kind := fault.KindOf(err)
-	d.log(ctx, kind, err)
+	tell(ctx, log, kind, err)
 	p := problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fault.Public(err),
 		Kind: kind.String(), RequestID: obs.Request(ctx), RetryAfter: retrySeconds(kind, fault.RetryAfter(err)),
@@ -82,16 +88,16 @@ func (d *Door) refuseAs(ctx context.Context, w http.ResponseWriter, err error, s
 	_, _ = w.Write(data) // the peer may have left
 }
 
-// log tells the operator of what is ours to mend; what a caller did wrong is
+// tell tells the operator of what is ours to mend; what a caller did wrong is
 // in the ledger, or not worth a line.
-func (d *Door) log(ctx context.Context, kind fault.Kind, err error) {
+func tell(ctx context.Context, log *slog.Logger, kind fault.Kind, err error) {
 	switch kind {
 	case fault.Internal:
-		d.cfg.Log.ErrorContext(ctx, "request broke", obs.Err(err))
+		log.ErrorContext(ctx, "request broke", obs.Err(err))
 	case fault.Unavailable:
-		d.cfg.Log.WarnContext(ctx, "request not served", obs.Err(err))
+		log.WarnContext(ctx, "request not served", obs.Err(err))
 	default:
-		d.cfg.Log.DebugContext(ctx, "request refused", slog.String(obs.KeyKind, kind.String()), obs.Err(err))
+		log.DebugContext(ctx, "request refused", slog.String(obs.KeyKind, kind.String()), obs.Err(err))
 	}
 }
 

@@ -256,7 +256,7 @@ func TestErrors_KeepTheirKind(t *testing.T) {
 			h.gate.fail = fault.New(k, "what to do next").Because(errors.New("CANARY")).After(1500 * time.Millisecond)
 			_, err := c.RevokeCertificate(t.Context(), "01", "why")
 			e, ok := errors.AsType[*sallyport.Error](err)
-			if !ok || string(e.Kind) != k.String() || e.RequestID == "" || e.Status != statusOf(k) {
+			if !ok || string(e.Kind) != k.String() || e.RequestID == "" || e.Status != StatusOf(k) {
 				t.Fatalf("%+v", err)
 			}
 			wanted := "what to do next"
@@ -387,6 +387,7 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 			p, err := c.InstallPlugin(ctx, strings.NewReader(strings.Repeat("x", 3<<20)), sallyport.InstallRequest{Digest: "d", AllowDowngrade: true})
 			return h.gate.last == int64(3<<20) && p.Digest == "d", err
 		},
+		"PurgePlugin":  func() (bool, error) { return true, c.PurgePlugin(ctx, "sshcert") },
 		"RemovePlugin": func() (bool, error) { return true, c.RemovePlugin(ctx, "sshcert") },
 		"Status": func() (bool, error) {
 			s, err := c.Status(ctx)
