@@ -180,7 +180,7 @@ func TestHost_Gates(t *testing.T) {
 		t.Errorf("%+v %v", v, err)
 	}
 	for _, c := range [][2]string{{"release", "fail"}, {"release", "hang"}, {"admit", "allow"}} {
-		if v, err := ask(c[0], c[1]); err == nil || v.Allow {
+		if v, err := ask(c[0], c[1]); v.Allow || err == nil && c[1] != "hang" { // its own answer to being cancelled may come first
 			t.Errorf("%v: %+v %v", c, v, err)
 		}
 	}
