@@ -132,7 +132,7 @@ func (k *KBS) fill() {
 	if h.PerSecond == 0 {
 		h.PerSecond = 100
 	}
-	if h.Burst == 0 {
+	if h.Burst == 0 && h.PerSecond > 0 {
 		h.Burst = 10 * h.PerSecond
 	}
 	if k.Admin.Mode == "" {

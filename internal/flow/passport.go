@@ -44,10 +44,18 @@ func (g *Gate) guest(ctx context.Context, key seal.PublicKey) (subject.Subject, 
 	return next, unit.Update(next), err
 }
 
+// ErrNotAttested is the cause of the refusal of a guest who has shown nothing
+// that could be judged: neither the cookie of a finished handshake nor a token.
+var ErrNotAttested = errors.New("no attestation was shown")
+
 // Guest recognises a workload by the cookie of its handshake, or by its
-// attestation result.
+// attestation result. Each counts by itself: the second is looked at when the
+// first does not.
 func (g *Gate) Guest(ctx context.Context, cookie, bearer, address, method string) (Caller, token.Attested, error) {
-	c, attested, err := g.recogniseGuest(ctx, cookie, bearer, address)
+	c, attested, err := g.guestByCookie(ctx, cookie)
+	if bearer != "" && fault.Is(err, fault.Unauthenticated) {
+		c, attested, err = g.guestByToken(ctx, bearer, address)
+	}
 	if fault.Is(err, fault.Unauthenticated) {
 		g.strangers.add(address)
 	}
@@ -55,53 +63,61 @@ func (g *Gate) Guest(ctx context.Context, cookie, bearer, address, method string
 	return c, attested, err
 }
 
-func (g *Gate) recogniseGuest(ctx context.Context, cookie, bearer, address string) (Caller, token.Attested, error) {
-	none := fault.Unauthenticatedf("attest first: neither cookie nor token shows an attestation")
-	if g.Guests.Cookies == nil || g.Guests.Trust == nil {
+func (g *Gate) guestByCookie(ctx context.Context, cookie string) (Caller, token.Attested, error) {
+	none := fault.Unauthenticatedf("attest first: neither cookie nor token shows an attestation").Because(ErrNotAttested)
+	if g.Guests.Cookies == nil || g.Guests.Trust == nil || cookie == "" {
 		return Caller{}, token.Attested{}, none
 	}
-	var passport subject.Passport
-	var attested token.Attested
-	var err error
-	switch {
-	case cookie != "":
-		handshake, failed := g.Guests.Cookies.Open(cookie)
-		if failed != nil {
-			return Caller{}, token.Attested{}, failed
-		}
-		passport, err = g.Store.Passport(ctx, handshake.Nonce.ID())
-	case bearer != "":
-		// By the token's own name: its text as a whole has a twin.
-		if attested, err = g.Guests.Trust.Verify(bearer); err != nil {
-			return Caller{}, token.Attested{}, err
-		}
-		passport, err = g.Store.PassportByDigest(ctx, attested.ID)
-		if fault.Is(err, fault.NotFound) && !attested.Own {
-			passport, err = g.vouched(ctx, attested, bearer, address)
-		}
-	default:
+	handshake, err := g.Guests.Cookies.Open(cookie)
+	if err != nil {
+		return Caller{}, token.Attested{}, err
+	}
+	passport, err := g.Store.Passport(ctx, handshake.Nonce.ID())
+	if fault.Is(err, fault.NotFound) {
 		return Caller{}, token.Attested{}, none
+	}
+	if err != nil {
+		return Caller{}, token.Attested{}, fault.Wrap(err, "read passport")
+	}
+	attested, err := g.Guests.Trust.Verify(passport.Token)
+	if err != nil {
+		return Caller{}, token.Attested{}, err
+	}
+	return g.holder(ctx, passport, attested)
+}
+
+func (g *Gate) guestByToken(ctx context.Context, bearer, address string) (Caller, token.Attested, error) {
+	if g.Guests.Trust == nil {
+		return Caller{}, token.Attested{}, fault.Unauthenticatedf("this server takes no attestation tokens")
+	}
+	attested, err := g.Guests.Trust.Verify(bearer)
+	if err != nil {
+		return Caller{}, token.Attested{}, err
+	}
+	// By the token's own name: its text as a whole has a twin.
+	passport, err := g.Store.PassportByDigest(ctx, attested.ID)
+	if fault.Is(err, fault.NotFound) && !attested.Own {
+		passport, err = g.vouched(ctx, attested, bearer, address)
 	}
 	if err != nil {
 		return Caller{}, token.Attested{}, unknown(err, "read passport")
 	}
-	if !passport.Good(g.Now()) {
+	return g.holder(ctx, passport, attested)
+}
+
+// holder is the workload that a passport was made for, if both still stand.
+func (g *Gate) holder(ctx context.Context, p subject.Passport, attested token.Attested) (Caller, token.Attested, error) {
+	if !p.Good(g.Now()) {
 		return Caller{}, token.Attested{}, fault.Unauthenticatedf("the attestation was revoked, or has expired: attest again")
 	}
-	// Beside a cookie nobody has looked at the bearer token.
-	if attested.ID == "" || passport.Token != bearer {
-		if attested, err = g.Guests.Trust.Verify(passport.Token); err != nil {
-			return Caller{}, token.Attested{}, err
-		}
-	}
-	holder, err := g.Store.Subject(ctx, passport.Subject)
+	who, err := g.Store.Subject(ctx, p.Subject)
 	if err != nil {
 		return Caller{}, token.Attested{}, unknown(err, "read workload")
 	}
-	if !holder.Active() {
-		return Caller{}, token.Attested{}, fault.Unauthenticatedf("the workload is %s", holder.State)
+	if !who.Active() {
+		return Caller{}, token.Attested{}, fault.Unauthenticatedf("the workload is %s", who.State)
 	}
-	return Caller{Subject: holder}, attested, nil
+	return Caller{Subject: who}, attested, nil
 }
 
 // vouched admits a workload by the attestation result of another service that the

@@ -29,17 +29,19 @@ func (g *Gate) ReleaseResource(
 		return seal.JWE{}, err
 	}
 	var out seal.JWE
+	tried := false
 	err = g.decide(ctx, nil, func() (unit.Unit, error) {
 		under, err := g.policies.now()
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		holder, err := g.Store.Subject(ctx, c.Subject.ID)
-		if err != nil {
-			return unit.Unit{}, unknown(err, "read workload")
+		if tried { // the unit has missed a check: the workload may have changed since it was recognised
+			if c.Subject, err = g.Store.Subject(ctx, c.Subject.ID); err != nil {
+				return unit.Unit{}, unknown(err, "read workload")
+			}
 		}
-		if c.Subject = holder; !holder.Active() {
-			return unit.Unit{}, fault.Unauthenticatedf("the workload is %s", holder.State)
+		if tried = true; !c.Subject.Active() {
+			return unit.Unit{}, fault.Unauthenticatedf("the workload is %s", c.Subject.State)
 		}
 		record := audit.Record{
 			Type: "resource.released", Actor: c.actor(), Subject: c.Subject.ID, Target: path, Data: map[string]string{"token": attested.ID},

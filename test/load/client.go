@@ -20,6 +20,8 @@ type connection struct {
 	tls  *tls.Conn
 	r    *bufio.Reader
 	body []byte
+	// cookie is the last one that was set, with its attributes.
+	cookie string
 }
 
 // maxBody bounds an answer.
@@ -106,6 +108,7 @@ var (
 	contentLength = []byte("content-length:")
 	transfer      = []byte("transfer-encoding:")
 	closing       = []byte("connection: close")
+	setCookie     = []byte("set-cookie:")
 )
 
 // headers reads to the empty line: the body's length, -1 if not given.
@@ -126,6 +129,8 @@ func (c *connection) headers() (length int, chunked bool, err error) {
 			}
 		case begins(line, transfer):
 			chunked = true
+		case begins(line, setCookie):
+			c.cookie = string(bytes.TrimSpace(line[len(setCookie):]))
 		case begins(line, closing):
 			return 0, false, fmt.Errorf("the server ends the connection")
 		}

@@ -41,16 +41,7 @@ func kbsResource(ctx context.Context, o options) (r result, err error) {
 		return result{}, err
 	}
 	defer func() { err = errors.Join(err, floor.stop()) }()
-	prepare := func(_ *server, admin *sallyport.Client) error {
-		if _, err := admin.SetPolicy(ctx, policy.ResourceName, "kbs-resource", allowAll); err != nil {
-			return fmt.Errorf("set policy: %w", err)
-		}
-		if _, err := admin.PutResource(ctx, "default", "load", "secret", []byte(resourceValue)); err != nil {
-			return fmt.Errorf("store resource: %w", err)
-		}
-		return nil
-	}
-	err = running(ctx, o, prepare, func(s *server) error {
+	err = running(ctx, o, resourceToFetch(ctx), func(s *server) error {
 		return between(ctx, &r, floor, o, 700, func() error { // about as long as a sealed answer
 			all, err := resources(ctx, s, o)
 			r.take(all)
@@ -59,6 +50,19 @@ func kbsResource(ctx context.Context, o options) (r result, err error) {
 	})
 	r.CPUOf = "the server"
 	return r, err
+}
+
+// resourceToFetch stores the secret, and lets every guest have it.
+func resourceToFetch(ctx context.Context) func(*server, *sallyport.Client) error {
+	return func(_ *server, admin *sallyport.Client) error {
+		if _, err := admin.SetPolicy(ctx, policy.ResourceName, "kbs-resource", allowAll); err != nil {
+			return fmt.Errorf("set policy: %w", err)
+		}
+		if _, err := admin.PutResource(ctx, "default", "load", "secret", []byte(resourceValue)); err != nil {
+			return fmt.Errorf("store resource: %w", err)
+		}
+		return nil
+	}
 }
 
 func resources(ctx context.Context, s *server, o options) (sample, error) {

@@ -60,6 +60,12 @@ var scenarios = map[string]scenario{
 	"kbs-resource": {
 		"sealed resources per second for attested guests: token, policy, JWE, durable record", 32, true, kbsResource, resourceBudgets,
 	},
+	"kbs-handshake": {
+		"guests per second: challenge, evidence and one secret on kept connections", 32, true, kbsHandshake, handshakeBudgets,
+	},
+	"kbs-handshake-new": {
+		"guests per second, each with a TLS connection of its own", 32, true, kbsHandshakeNew, newHandshakeBudgets,
+	},
 	"plugin-call":    {"one call of a plugin through the host, beside the same call by go-plugin alone", 16, false, pluginCall, callBudgets},
 	"plugin-start":   {"time of a plugin's first start, and of a restart from its sealed image", 1, false, pluginStart, pluginStartBudgets},
 	"plugin-crash":   {"time from a plugin's death to the next good call; memory of idle plugins", 1, false, pluginCrash, crashBudgets},

@@ -82,7 +82,7 @@ func (d door) failExternal(w http.ResponseWriter, r *http.Request, shown bool, e
 			d.fail(w, r, refused(evidence.TokenNotFound, "attest first: neither cookie nor bearer token was sent"))
 			return
 		}
-		d.fail(w, r, because(evidence.TokenVerifierError, err))
+		d.fail(w, r, unattested(err))
 	case flow.StepPolicy:
 		d.counts.decision(err)
 		d.fail(w, r, release(err))

@@ -192,7 +192,7 @@ func (d door) guest(w http.ResponseWriter, r *http.Request) (flow.Caller, token.
 	}
 	caller, attested, err := d.Gate.Guest(r.Context(), cookie, bearer, address(r), r.Method)
 	if err != nil {
-		d.fail(w, r, because(evidence.TokenVerifierError, err))
+		d.fail(w, r, unattested(err))
 		return flow.Caller{}, token.Attested{}, false
 	}
 	return caller, attested, true

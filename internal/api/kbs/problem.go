@@ -2,6 +2,7 @@ package kbs
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/flow"
 )
 
 // failure is a refusal in the protocol's terms, with its cause for the log.
@@ -38,6 +40,14 @@ func release(err error) failure {
 	default:
 		return because(evidence.PluginInternalError, err)
 	}
+}
+
+// unattested is the variant for a guest who was not recognised.
+func unattested(err error) failure {
+	if errors.Is(err, flow.ErrNotAttested) {
+		return because(evidence.TokenNotFound, err)
+	}
+	return because(evidence.TokenVerifierError, err)
 }
 
 // administer is the variant of a failed change.
