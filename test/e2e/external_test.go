@@ -1,0 +1,262 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/seal"
+	"github.com/sallyport-project/sallyport/sdk/plugin/kbs"
+)
+
+// models is an external plugin, written as its authors do.
+type models struct{}
+
+func (models) ValidateAuth(_ context.Context, r *kbs.Request) (bool, error) {
+	return r.Method == "POST", nil
+}
+
+func (models) NeedsEncryption(_ context.Context, r *kbs.Request) (bool, error) {
+	return r.Segment(0) != "raw", nil
+}
+
+func (models) Handle(_ context.Context, r *kbs.Request) (*kbs.Response, error) {
+	switch r.Segment(0) {
+	case "missing":
+		return nil, kbs.Refusef(404, "no such model")
+	case "panic":
+		panic("canary")
+	}
+	said, err := json.Marshal([]any{r.Method, r.Path, r.Query, len(r.Body)})
+	return &kbs.Response{Body: said, ContentType: "application/x-model"}, err
+}
+
+// freeAddress is one at which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// serveModels runs it until the test ends, or the returned function is called.
+func serveModels(t *testing.T, address string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- kbs.NewServer(models{}).WithAddress(address).WithLogger(slog.New(slog.DiscardHandler)).Serve(ctx)
+	}()
+	stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		ended <- nil
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// asked is one request for an external plugin, with the outcome that is expected.
+type asked struct {
+	method, path, body string
+	header             map[string]string
+	status             int
+	variant            string // of a failure
+	answer             string // of a success; empty for any
+	kind               string
+}
+
+func (a asked) check(t *testing.T, name string, got reply) {
+	t.Helper()
+	var problem struct{ Type string }
+	_ = json.Unmarshal([]byte(got.body), &problem)
+	variant := strings.TrimPrefix(problem.Type, "https://github.com/confidential-containers/kbs/errors/")
+	if got.status != a.status || variant != a.variant || a.answer != "" && got.body != a.answer || a.kind != "" && got.header.Get("Content-Type") != a.kind {
+		t.Errorf("%s: answered %d %s %s, want %d %s %s", name, got.status, got.header.Get("Content-Type"), got.body, a.status, a.variant, a.answer)
+	}
+}
+
+// TestExternal_IsTrustees runs plugins behind the gateway as Trustee's users know
+// it, over a plain listener of the key broker alone.
+func TestExternal_IsTrustees(t *testing.T) {
+	far, late := freeAddress(t), freeAddress(t)
+	h := found(t, Options{
+		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
+		Config: map[string]any{
+			"verifiers": map[string]any{"sample": map[string]any{"insecure": true}},
+			"kbs": map[string]any{"external": map[string]any{"backends": []any{
+				map[string]any{"name": "models", "endpoint": "http://" + far},
+				map[string]any{"name": "rich", "endpoint": "http://" + far, "rich": true, "encrypt": "ask"},
+				map[string]any{"name": "open", "endpoint": "http://" + far, "routes": []any{
+					map[string]any{"path": "raw", "methods": []string{"GET"}, "floor": "public"}, map[string]any{"floor": "admin"},
+				}},
+				map[string]any{"name": "late", "endpoint": "http://" + late, "timeout_ms": 2000},
+			}}},
+		},
+	})
+	stop := serveModels(t, far)
+	w := start(t, h) // although one of its plugins is down
+	site := "http://" + w.Bound["guests"]
+	must(t, done(w.admin.SetPolicy(t.Context(), policy.ResourceName, string(policy.KBSResource), "package policy\nallow if {\n\tdata.plugin == \"external\"\n\tnot \"secret\" in data[\"resource-path\"]\n}\n")))
+	g, key := newGuest(t, site, nil)
+	token, err := g.Attest(t.Context())
+	must(t, err)
+	bearer := map[string]string{"Authorization": "Bearer " + token}
+
+	plain, sealed, err := g.External(t.Context(), "models/a/b c/", url.Values{"q": {"1", "2"}})
+	must(t, err)
+	if got := string(plain.Reveal()); got != `["GET",["a","b c",""],{"q":"2"},0]` || sealed == (seal.JWE{}) {
+		t.Errorf("the plugin got %s, sealed %v", got, sealed)
+	}
+	if again, err := seal.Open(key, sealed); err != nil || !bytes.Equal(again.Reveal(), plain.Reveal()) {
+		t.Error("the guest's key does not open the answer")
+	}
+	for name, a := range map[string]asked{
+		"raw":                  {method: "GET", path: "models/raw", header: bearer, status: 200, answer: `["GET",["raw"],null,0]`, kind: "text/xml"},
+		"sealed":               {method: "PUT", path: "models/x", body: "abc", header: bearer, status: 200, kind: "application/json"},
+		"no segment":           {method: "DELETE", path: "models", header: bearer, status: 200},
+		"nobody":               {method: "GET", path: "models/raw", status: 401, variant: "TokenNotFound"},
+		"a wrong token":        {method: "GET", path: "models/raw", header: map[string]string{"Authorization": "Bearer " + token + "x"}, status: 401, variant: "TokenVerifierError"},
+		"policy":               {method: "GET", path: "models/secret", header: bearer, status: 401, variant: "PolicyDeny"},
+		"a guest as an admin":  {method: "POST", path: "models/x", header: bearer, status: 401, variant: "AdminAuthInitialization"},
+		"a refusal":            {method: "GET", path: "models/missing", header: bearer, status: 401, variant: "PluginInternalError"},
+		"a panic":              {method: "GET", path: "models/panic", header: bearer, status: 401, variant: "PluginInternalError"},
+		"an unknown name":      {method: "GET", path: "other/x", header: bearer, status: 401, variant: "PluginInternalError"},
+		"no name":              {method: "GET", path: "", header: bearer, status: 401, variant: "PluginInternalError"},
+		"another method":       {method: "PATCH", path: "models/raw", header: bearer, status: 405, variant: "PluginInternalError"},
+		"an encoded slash":     {method: "GET", path: "models/raw/a%2fb", header: bearer, status: 200, answer: `["GET",["raw","a/b"],null,0]`},
+		"no text":              {method: "GET", path: "models/raw/%ff", header: bearer, status: 404, variant: "InvalidRequestPath"},
+		"no query":             {method: "GET", path: "models/raw?a=%zz", header: bearer, status: 404, variant: "InvalidRequestPath"},
+		"too large":            {method: "PUT", path: "models/raw", body: strings.Repeat("x", 2<<20) + "x", header: bearer, status: 413},
+		"down":                 {method: "GET", path: "late/x", header: bearer, status: 401, variant: "PluginInternalError"},
+		"rich":                 {method: "GET", path: "rich/raw", header: bearer, status: 200, kind: "application/x-model"},
+		"a rich refusal":       {method: "GET", path: "rich/missing", header: bearer, status: 404},
+		"a rich failure":       {method: "GET", path: "rich/panic", header: bearer, status: 503, variant: "PluginInternalError"},
+		"public":               {method: "GET", path: "open/raw", status: 200, answer: `["GET",["raw"],null,0]`},
+		"public, but for POST": {method: "POST", path: "open/raw", status: 401, variant: "AdminAuthInitialization"},
+		"floor admin":          {method: "GET", path: "open/x", header: bearer, status: 401, variant: "AdminAuthInitialization"},
+	} {
+		a.check(t, name, plainly(t, a.method, site+"/kbs/v0/external/"+a.path, a.body, a.header))
+	}
+	for _, path := range []string{"models/x", "open/x"} {
+		got := w.send(shown{method: "POST", path: "/kbs/v0/external/" + path, body: "new", certificate: &h.Operator})
+		asked{status: 200, answer: `["POST",["x"],null,3]`, kind: "text/xml"}.check(t, "the operator at "+path, got)
+	}
+
+	comesAndGoes(t, site, bearer, late, stop)
+	external := plainly(t, "GET", site+"/metrics", "", nil).body
+	for _, line := range []string{
+		`kbs_plugin_requests_total{plugin_name="models"}`, `kbs_plugin_errors_total{plugin_name="late"}`,
+		`kbs_plugin_request_duration_seconds_bucket{plugin_name="models",le="0.001"}`, `kbs_plugin_request_duration_seconds_bucket{plugin_name="models",le="1"}`,
+		`sallyport_kbs_backend_calls_total{call="Handle",outcome="refused",plugin_name="models"}`, `sallyport_kbs_backend_up{plugin_name="models"} 0`,
+	} {
+		if !strings.Contains(external, line) {
+			t.Errorf("there is no metric %s", line)
+		}
+	}
+	if strings.Contains(w.Log(), "canary") {
+		t.Error("the plugin's panic is in the server's log")
+	}
+	if s, err := w.admin.Status(t.Context()); err != nil || !strings.Contains(strings.Join(s.Weak, " "), "models is called without TLS") {
+		t.Errorf("plain addresses are not shown: %v %v", s.Weak, err)
+	}
+}
+
+// comesAndGoes starts a plugin that was down, and stops one that was up.
+func comesAndGoes(t *testing.T, site string, bearer map[string]string, late string, stop func()) {
+	t.Helper()
+	eventually := func(what string, want int, path string) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			got := plainly(t, "GET", site+"/kbs/v0/external/"+path, "", bearer)
+			if got.status == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: answers %d %s", what, got.status, got.body)
+			}
+		}
+	}
+	serveModels(t, late)
+	eventually("a plugin that has come", 200, "late/x")
+	stop()
+	eventually("a plugin that has gone", 401, "models/x")
+	eventually("one whose statuses are shown", 503, "rich/x")
+}
+
+// A plugin that knows nothing but grpcio runs unchanged.
+func TestExternal_RunsAForeignPythonPlugin(t *testing.T) {
+	python := "/usr/bin/python3"
+	need(t, exec.CommandContext(t.Context(), python, "-c", "import grpc, google.protobuf").Run() == nil, "python3-grpcio")
+	at := freeAddress(t)
+	h := found(t, Options{
+		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
+		Config: map[string]any{
+			"verifiers": map[string]any{"sample": map[string]any{"insecure": true}},
+			"kbs":       map[string]any{"external": map[string]any{"backends": []any{map[string]any{"name": "issuer", "endpoint": "http://" + at}}}},
+		},
+	})
+	w := start(t, h)
+	must(t, done(w.admin.SetPolicy(t.Context(), policy.ResourceName, string(policy.KBSResource), policy.ResourceAllowAll()+"\nallow if data.plugin == \"external\"\n")))
+	cmd := exec.CommandContext(t.Context(), python, "-B", filepath.Join("testdata", "foreign", "plugin.py"), at,
+		filepath.Join("..", "..", "python", "kbs_plugin_sdk", "src", "kbs_plugin_sdk", "plugin"))
+	cmd.Stderr = os.Stderr
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	g, _ := newGuest(t, "http://"+w.Bound["guests"], nil)
+	token, err := g.Attest(t.Context())
+	must(t, err)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		plain, sealed, err := g.External(t.Context(), "issuer/issue", url.Values{"identity": {"vm-1"}})
+		if err == nil {
+			if string(plain.Reveal()) != "certificate of vm-1" || sealed == (seal.JWE{}) {
+				t.Errorf("the guest got %q", plain.Reveal())
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	bearer := map[string]string{"Authorization": "Bearer " + token}
+	site := "http://" + w.Bound["guests"] + "/kbs/v0/external/issuer/"
+	asked{status: 200, answer: "certificate of x"}.check(t, "raw", plainly(t, "GET", site+"issue?identity=x&raw=", "", bearer))
+	asked{status: 401, variant: "PluginInternalError"}.check(t, "refused", plainly(t, "GET", site+"else", "", bearer))
+	asked{status: 401, variant: "AdminAuthInitialization"}.check(t, "administrators'", plainly(t, "DELETE", site+"issue", "", bearer))
+}
+
+// What a configuration cannot mean refuses the start.
+func TestExternal_RefusesToStart(t *testing.T) {
+	for name, backends := range map[string][]any{
+		"an unknown scheme": {map[string]any{"name": "a", "endpoint": "grpc://127.0.0.1:1"}},
+		"a socket":          {map[string]any{"name": "a", "endpoint": "unix:///run/a"}},
+		"no authority":      {map[string]any{"name": "a", "endpoint": "https://127.0.0.1:1"}},
+		"a name twice":      {map[string]any{"name": "a", "endpoint": "http://127.0.0.1:1"}, map[string]any{"name": "a", "endpoint": "http://127.0.0.1:2"}},
+		"none":              {},
+		"an unknown floor":  {map[string]any{"name": "a", "endpoint": "http://127.0.0.1:1", "routes": []any{map[string]any{"floor": "x"}}}},
+	} {
+		h := found(t, Options{})
+		h.config["kbs"] = map[string]any{"external": map[string]any{"backends": backends}}
+		must(t, h.writeConfig())
+		s, err := h.Start(t.Context())
+		if err == nil {
+			s.Kill()
+			t.Errorf("%s: it starts", name)
+		} else if !strings.Contains(err.Error(), "kbs.external") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
