@@ -16,19 +16,24 @@ type SDK struct {
 }
 
 //go:embed sallyport_sdk/pyproject.toml sallyport_sdk/src/sallyport_sdk/*.py sallyport_sdk/src/sallyport_sdk/*/*.py sallyport_sdk/src/sallyport_sdk/py.typed
+//go:embed kbs_plugin_sdk/pyproject.toml kbs_plugin_sdk/src/kbs_plugin_sdk/*.py kbs_plugin_sdk/src/kbs_plugin_sdk/*/*.py kbs_plugin_sdk/src/kbs_plugin_sdk/py.typed
 var sources embed.FS
 
 var version = regexp.MustCompile(`(?m)^version = "([^"]+)"$`)
 
 // SDKs lists what is carried.
 func SDKs() ([]SDK, error) {
-	project, err := sources.ReadFile("sallyport_sdk/pyproject.toml")
-	if err != nil {
-		return nil, err
+	var out []SDK
+	for folder, name := range map[string]string{"sallyport_sdk": "sallyport-sdk", "kbs_plugin_sdk": "kbs-plugin-sdk"} {
+		project, err := sources.ReadFile(folder + "/pyproject.toml")
+		if err != nil {
+			return nil, err
+		}
+		files, err := fs.Sub(sources, folder+"/src")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, SDK{Name: name, Version: string(version.FindSubmatch(project)[1]), Files: files})
 	}
-	files, err := fs.Sub(sources, "sallyport_sdk/src")
-	if err != nil {
-		return nil, err
-	}
-	return []SDK{{Name: "sallyport-sdk", Version: string(version.FindSubmatch(project)[1]), Files: files}}, nil
+	return out, nil
 }

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from typing import Any, NoReturn
 
 import grpc
@@ -104,7 +103,7 @@ class PluginServer:
             sys.exit("this host speaks TLS to plugins, or names no folder for a socket: use a host on Linux")
         empty = grpc.unary_unary_rpc_method_handler(_shutdown)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("plugin.GRPCController", {"Shutdown": empty}),))
-        path = os.path.join(tempfile.mkdtemp(prefix="p", dir=folder), "s")
+        path = os.path.join(folder, "s")  # a folder of this start alone, in which nothing but sockets may be made
         server.add_insecure_port("unix:" + path)
         await server.start()
         print(f"1|1|unix|{path}|grpc", flush=True)
