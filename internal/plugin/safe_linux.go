@@ -165,7 +165,7 @@ func hold(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.L
 
 // openLock opens a lock file, through no link and without waiting on a FIFO.
 func openLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	return os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) //nolint:gosec // its folder was judged
 }
 
 // ownedByUs is stricter than ourOwner: what is root's is not everybody's.

@@ -224,7 +224,7 @@ func seal(name string, segments []segment) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open memory file: %w", err)
 	}
-	return os.NewFile(uintptr(fd), name), nil //nolint:gosec // a descriptor
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // procFD names an open file for a child between fork and exec.
