@@ -33,11 +33,12 @@ func TestSandbox_EndsWithTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	lines := bufio.NewScanner(out)
+	lines, said := bufio.NewScanner(out), ""
 	for lines.Scan() && lines.Text() != "READY" {
+		said += lines.Text() + "\n"
 	}
 	if n := len(processes(t, name)); n != 2 {
-		t.Fatalf("%d processes, want the plugin and its child", n)
+		t.Fatalf("%d processes, want the plugin and its child; the server said:\n%s", n, said)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

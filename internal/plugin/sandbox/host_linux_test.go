@@ -27,7 +27,15 @@ var hostile, overTCP string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
+// builtPrograms tells tests that run in a process of their own where the programs
+// are that the first one has built.
+const builtPrograms = "SALLYPORT_TEST_BOX_PROGRAMS"
+
 func testMain(m *testing.M) int {
+	if dir := os.Getenv(builtPrograms); dir != "" {
+		hostile, overTCP = filepath.Join(dir, "hostile"), filepath.Join(dir, "overtcp")
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "sallyport-box-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,6 +50,10 @@ func testMain(m *testing.M) int {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", program, err, out)
 			return 1
 		}
+	}
+	if err := os.Setenv(builtPrograms, dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	return m.Run()
 }
