@@ -100,7 +100,9 @@ func (p *process) begin(ctx context.Context) error {
 		_, _ = io.Copy(p.stderr, errR)
 		_ = p.stderr.Close()
 	}()
-	go p.reap(outR, errR, w)
+	begun := make(chan struct{})
+	defer close(begun)
+	go p.reap(outR, errR, w, begun)
 	if p.box == nil {
 		return nil
 	}
@@ -131,8 +133,9 @@ func (p *process) release() {
 const tail = 200 * time.Millisecond
 
 // reap waits for the end, which nothing but the process itself can delay: a
-// grandchild that holds the pipes is killed with the group or loses them.
-func (p *process) reap(outR, errR *os.File, w *io.PipeWriter) {
+// grandchild that holds the pipes is killed with the group or loses them. What the
+// start needed is given back when it has begun, or failed.
+func (p *process) reap(outR, errR *os.File, w *io.PipeWriter, begun <-chan struct{}) {
 	p.collect()
 	close(p.exited)
 	soon := time.Now().Add(tail)
@@ -140,6 +143,7 @@ func (p *process) reap(outR, errR *os.File, w *io.PipeWriter) {
 	_ = w.CloseWithError(io.EOF)
 	p.pipes.Wait()
 	_, _ = outR.Close(), errR.Close()
+	<-begun
 	p.release()
 }
 
