@@ -50,7 +50,7 @@ func (d *demo) sealStep(ctx context.Context, n *demoNotes) error {
 
 	tap := &demoTap{next: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: d.roots}}}
 	defer tap.next.CloseIdleConnections()
-	workload, err := d.workload(tap)
+	workload, err := d.workload(tap, func(*guest.Config) {})
 	if err != nil {
 		return err
 	}
@@ -93,11 +93,14 @@ func (d *demo) sealStep(ctx context.Context, n *demoNotes) error {
 		return err
 	}
 	n.say("it asks for %s: %s", demoOther, why)
-	return demoReplay(ctx, n, tap)
+	if err := demoReplay(ctx, n, tap); err != nil {
+		return err
+	}
+	return d.demoWalk(ctx, n, tap, value)
 }
 
-// workload is a guest with a fresh key.
-func (d *demo) workload(tap *demoTap) (*guest.Client, error) {
+// workload is a guest with a fresh key, and what change says.
+func (d *demo) workload(tap *demoTap, change func(*guest.Config)) (*guest.Client, error) {
 	key, err := seal.GenerateKey()
 	if err != nil {
 		return nil, err
@@ -106,7 +109,9 @@ func (d *demo) workload(tap *demoTap) (*guest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return guest.New(guest.Config{URL: d.url, HTTP: tap, Attester: attester, Key: key})
+	c := guest.Config{URL: d.url, HTTP: tap, Attester: attester, Key: key}
+	change(&c)
+	return guest.New(c)
 }
 
 // demoAttest shows what the attestation result says of each device.
