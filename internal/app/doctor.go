@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/store"
 )
 
@@ -49,4 +50,27 @@ func acceptClock(ctx context.Context, st *store.Store, reason string, confirm fu
 		return out, err
 	}
 	return Clock{Seen: now, Now: now}, nil
+}
+
+// LookAtReferences names what of the reference material in the store has expired,
+// or expires within a week, on a server that is not running.
+func LookAtReferences(ctx context.Context, c Config) ([]string, error) {
+	st, _, err := openData(ctx, c, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{}
+	endorsements, err := st.Endorsements(ctx)
+	if err == nil {
+		var values []reference.Value
+		if values, err = st.ReferenceValues(ctx); err == nil {
+			out = append(out, reference.Warnings(endorsements, values, time.Now())...)
+		}
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if closed := st.Close(closing); err == nil {
+		err = closed
+	}
+	return out, err
 }

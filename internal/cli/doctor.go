@@ -15,7 +15,7 @@ import (
 func newDoctor(s *shell) *cobra.Command {
 	return group("doctor", "Look after a server that is stopped",
 		"Find out what keeps a server from working, and mend what only an operator may decide on.",
-		"  sallyport doctor clock", doctorClock(s))
+		"  sallyport doctor clock", doctorClock(s), doctorReference(s))
 }
 
 func doctorClock(s *shell) *cobra.Command {

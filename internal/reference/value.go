@@ -53,8 +53,8 @@ func (s Setting) Store(old *Value, source, author string, now time.Time) (Value,
 	if !ValidName(s.Name) {
 		return Value{}, fault.Invalidf("a reference value has a name of 1 to %d printable bytes without spaces", MaxName)
 	}
-	var any any
-	err := canon.Lenient(s.JSON, MaxValue, depth, &any)
+	var whole any
+	err := canon.Lenient(s.JSON, MaxValue, depth, &whole)
 	var text []byte
 	if err == nil {
 		text, err = canon.Transform(s.JSON)

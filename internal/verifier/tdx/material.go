@@ -77,7 +77,7 @@ func recogniseChain(text []byte, root *x509.Certificate) ([]evidence.Endorsement
 	if err != nil {
 		return nil, nil //nolint:nilerr // of another kind
 	}
-	kind, key := "", ""
+	var kind, key string
 	switch cert.Subject.CommonName {
 	case nameSigning:
 		kind = KindSigner
