@@ -157,10 +157,20 @@ func TestFetcher_BringsTheCollateralOfAPlatform(t *testing.T) {
 func TestFetcher_AsksForNothingElse(t *testing.T) {
 	f, asked := makers(t, nil)
 	for _, w := range []evidence.Want{
-		{}, {Kind: snp.KindVCEK}, {Kind: snp.KindVCEK, Key: "Genoa"}, {Kind: snp.KindVCEK, Key: "Genoa/../.."}, {Kind: snp.KindVCEK, Key: "Naples/00/00"},
-		{Kind: snp.KindVCEK, Key: "Turin/" + strings.Repeat("00", 64) + "/0000000000000000"}, {Kind: snp.KindCRL, Key: "Genoa/x"}, {Kind: snp.KindCRL},
-		{Kind: tdx.KindTCBInfo, Key: "50806F000000"}, {Kind: tdx.KindTCBInfo, Key: "x&y=z"}, {Kind: tdx.KindCRL, Key: "x"}, {Kind: tdx.KindSigner},
-		{Kind: tpm.KindAuthorities, Key: "x"}, {Kind: tpm.KindCRL, Key: "00"},
+		{},
+		{Kind: snp.KindVCEK},
+		{Kind: snp.KindVCEK, Key: "Genoa"},
+		{Kind: snp.KindVCEK, Key: "Genoa/../.."},
+		{Kind: snp.KindVCEK, Key: "Naples/00/00"},
+		{Kind: snp.KindVCEK, Key: "Turin/" + strings.Repeat("00", 64) + "/0000000000000000"},
+		{Kind: snp.KindCRL, Key: "Genoa/x"},
+		{Kind: snp.KindCRL},
+		{Kind: tdx.KindTCBInfo, Key: "50806F000000"},
+		{Kind: tdx.KindTCBInfo, Key: "x&y=z"},
+		{Kind: tdx.KindCRL, Key: "x"},
+		{Kind: tdx.KindSigner},
+		{Kind: tpm.KindAuthorities, Key: "x"},
+		{Kind: tpm.KindCRL, Key: "00"},
 	} {
 		if _, err := f.Fetch(t.Context(), w); !fault.Is(err, fault.NotFound) {
 			t.Errorf("%v: %v", w, err)

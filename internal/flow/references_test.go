@@ -187,7 +187,10 @@ func TestReferenceValues_DecideTheAppraisalUntilTheyExpire(t *testing.T) {
 	must(t, h.gate.RemoveReferenceValue(ctx, h.admin.caller(), "launch_digest"))
 	want(t, h.gate.RemoveReferenceValue(ctx, h.admin.caller(), "launch_digest"), fault.NotFound)
 	for _, bad := range []reference.Setting{
-		{Name: "", JSON: json.RawMessage("1")}, {Name: "a b", JSON: json.RawMessage("1")}, {Name: "x", JSON: json.RawMessage("{")}, {Name: "x"},
+		{Name: "", JSON: json.RawMessage("1")},
+		{Name: "a b", JSON: json.RawMessage("1")},
+		{Name: "x", JSON: json.RawMessage("{")},
+		{Name: "x"},
 		{Name: "x", JSON: json.RawMessage("1"), Expires: h.now()},
 	} {
 		_, err := h.gate.SetReferenceValues(ctx, h.admin.caller(), []reference.Setting{bad}, "set")

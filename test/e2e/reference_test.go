@@ -94,7 +94,8 @@ func TestReference_ValuesComeInTheFormOfTrustee(t *testing.T) {
 		}
 	}
 	for _, bad := range []shown{
-		{method: "GET", path: "/kbs/v0/reference-value/nothing"}, {method: "POST", path: "/kbs/v0/reference-value", body: "{}"},
+		{method: "GET", path: "/kbs/v0/reference-value/nothing"},
+		{method: "POST", path: "/kbs/v0/reference-value", body: "{}"},
 		{method: "POST", path: "/kbs/v0/reference-value", body: strings.Replace(message, "sample", "corim", 1)},
 	} {
 		bad.certificate = &w.House.Operator
