@@ -338,7 +338,7 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 		Sessions: sessions, Providers: a.host, Packages: p, Extensions: a.host, Databases: a.annexes, Relay: a.store, Gates: a.cfg.Plugins.gates(),
 		Repositories: repositories{}, Depot: own,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
-		Channels: channels, Guests: guests, Backends: a.external, Log: a.log, Now: time.Now,
+		Channels: channels, Notifiers: a.host.Notifiers, Guests: guests, Backends: a.external, Log: a.log, Now: time.Now,
 		LeafLife: agentLife, OperatorLife: operatorLife,
 	})
 }
@@ -361,7 +361,7 @@ func (a *App) wireGuests() (flow.Guests, error) {
 	if g.Fetcher, err = a.cfg.Verifiers.Fetch.open(); err != nil {
 		return g, err
 	}
-	g.Selectors, g.LegacyRSA = a.cfg.KBS.AttestationPolicies, a.cfg.KBS.AllowRSA15
+	g.Further, g.Selectors, g.LegacyRSA = a.host.Verifiers, a.cfg.KBS.AttestationPolicies, a.cfg.KBS.AllowRSA15
 	a.weak = append(a.weak, a.cfg.KBS.weak()...)
 	for _, l := range a.cfg.Listen.Further {
 		if l.TLS.Profile == tlsOld {

@@ -117,11 +117,13 @@ var edges = map[string]map[string]string{
 		"internal/seal":     "an attestation token carries the key that secrets are sealed to",
 	},
 	"internal/plugin": {
-		"api":             "the host speaks the contracts",
-		"python":          "plugin build packs our SDK into projects in Python",
-		"internal/event":  "an extension is told of events",
-		"internal/grant":  "a plugin fills grant's provider port",
-		"internal/notify": "a plugin fills notify's channel port",
+		"api":               "the host speaks the contracts",
+		"python":            "plugin build packs our SDK into projects in Python",
+		"internal/event":    "an extension is told of events",
+		"internal/grant":    "a plugin fills grant's provider port",
+		"internal/notify":   "a plugin fills notify's channel port",
+		"internal/evidence": "a plugin fills evidence's verifier port",
+		"internal/signal":   "a plugin reports leaks",
 	},
 	"internal/api/extension": {"internal/api/rest": "routes of extensions are guarded as our own API is"},
 

@@ -118,6 +118,12 @@ type RefusedError struct {
 	cause error
 }
 
+// Refuse is the refusal of evidence by somebody else's judgement: the cause is a
+// fault of kind Invalid, Denied or Unavailable.
+func Refuse(tee TEE, checks Checks, cause error) error {
+	return &RefusedError{TEE: tee, Checks: checks, cause: cause}
+}
+
 // Error is the cause's text.
 func (e *RefusedError) Error() string { return e.cause.Error() }
 

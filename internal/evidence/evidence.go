@@ -17,6 +17,7 @@ package evidence
 import (
 	"context"
 	"encoding/json"
+	"regexp"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -66,7 +67,8 @@ const (
 )
 
 // ParseTEE accepts the names of the protocol and the aliases that clients sent
-// before kbs-types 0.13, and gives the present name.
+// before kbs-types 0.13, and gives the present name. Other names of that form are
+// accepted too: a plugin may have a verifier for one.
 func ParseTEE(s string) (TEE, error) {
 	switch t := TEE(s); t {
 	case "azsnpvtpm":
@@ -76,7 +78,10 @@ func ParseTEE(s string) (TEE, error) {
 	case AzSnpVtpm, AzTdxVtpm, Sev, Sgx, Snp, Tdx, Cca, Csv, Se, HygonDcu, Nvidia, NvidiaDpu, Tpm, Sample, SampleDevice:
 		return t, nil
 	default:
-		return "", fault.Invalidf("TEE %q is not known", clip(s))
+		if !teeName.MatchString(s) {
+			return "", fault.Invalidf("TEE %q is not known", clip(s))
+		}
+		return t, nil
 	}
 }
 
@@ -88,6 +93,8 @@ func TEENames() []string {
 	}
 	return out
 }
+
+var teeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?$`)
 
 // Evidence is what one device showed, in the form of its TEE.
 type Evidence struct {

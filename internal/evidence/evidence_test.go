@@ -249,7 +249,7 @@ func TestRuntime_DevicesAreBounded(t *testing.T) {
 		many[strings.Repeat("x", i+1)] = ""
 	}
 	crowd, _ := json.Marshal(many)
-	for _, bad := range []string{`[]`, `{"unknown":{}}`, `{"azsnpvtpm":{},"az-snp-vtpm":{}}`, `{"snp":{},"snp":{}}`, string(crowd), `x`} {
+	for _, bad := range []string{`[]`, `{"Not A Name":{}}`, `{"azsnpvtpm":{},"az-snp-vtpm":{}}`, `{"snp":{},"snp":{}}`, string(crowd), `x`} {
 		if _, err := (Runtime{Additional: bad}).Devices(); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%.60s: %v", bad, err)
 		}

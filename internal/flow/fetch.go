@@ -36,7 +36,7 @@ func (a attesting) verify(ctx context.Context, given evidence.Attestation) (evid
 		if err != nil {
 			return evidence.Verdict{}, m, err
 		}
-		verdict, err := m.verifiers.Verify(ctx, a.handshake.TEE, given, g.Now())
+		verdict, err := g.Guests.with(m.verifiers).Verify(ctx, a.handshake.TEE, given, g.Now())
 		r, refused := errors.AsType[*evidence.RefusedError](err)
 		if !refused || r.Want.Kind == "" || g.Guests.Fetcher == nil || round == mostRounds {
 			return verdict, m, err

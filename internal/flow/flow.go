@@ -20,9 +20,11 @@ package flow
 import (
 	"crypto/x509"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/keys"
@@ -50,7 +52,9 @@ type Config struct {
 	Signers map[string]grant.Signer
 	// Channels carry notifications. At least the console should be there.
 	Channels []notify.Channel
-	Guests   Guests
+	// Notifiers are further channels, which come and go; nil for none.
+	Notifiers func() []notify.Channel
+	Guests    Guests
 	// Backends are the external plugins of the key broker; nil for none.
 	Backends Backends
 	Packages Packages
@@ -85,6 +89,8 @@ type Config struct {
 type Guests struct {
 	Library Library // makes the verifiers, and reads what is imported for them
 	Fetcher Fetcher // nil: nothing is fetched
+	// Further are verifiers that come and go, of plugins; nil for none.
+	Further func() evidence.Verifiers
 	Cookies *token.Cookies
 	Results *token.Minter // makes attestation results (EAR)
 	Trust   *token.Trust  // checks them
@@ -93,6 +99,17 @@ type Guests struct {
 	Selectors map[string]string
 	// LegacyRSA seals also to keys of RSA1_5.
 	LegacyRSA bool
+}
+
+// with adds the verifiers of plugins to the host's own, whose place none of them
+// takes.
+func (g Guests) with(own evidence.Verifiers) evidence.Verifiers {
+	if g.Further == nil {
+		return own
+	}
+	all := g.Further()
+	maps.Copy(all, own)
+	return all
 }
 
 // Gate has the verbs. All methods are safe for concurrent use.

@@ -28,7 +28,7 @@ func (g *Gate) Challenge(_ context.Context, r evidence.Request) (evidence.Challe
 	if err != nil {
 		return evidence.Challenge{}, "", err
 	}
-	if err := m.verifiers.Require(r.TEE); err != nil {
+	if err := g.Guests.with(m.verifiers).Require(r.TEE); err != nil {
 		return evidence.Challenge{}, "", err
 	}
 	selected, known := g.Guests.Selectors[r.Selector]

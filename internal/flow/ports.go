@@ -147,10 +147,11 @@ type Leaf struct {
 	NotAfter    time.Time
 }
 
-// Providers finds who issues credentials of a kind: NotFound if nobody does,
-// Unavailable if the plugin for it is down.
+// Providers finds who issues credentials of a kind, and who takes them back:
+// NotFound if nobody does, Unavailable if the plugin for it is down.
 type Providers interface {
 	Provider(kind string) (grant.Provider, error)
+	Revoker(kind string) (grant.Revoker, error)
 	Kinds() []string
 }
 

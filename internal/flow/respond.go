@@ -140,7 +140,7 @@ func (g *Gate) react(ctx context.Context, actor audit.Actor, grantID string, why
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		next, kind, err := g.verdict(old, why)
+		next, kind, err := g.verdict(ctx, old, why)
 		if err != nil {
 			return unit.Unit{}, err
 		}
@@ -173,13 +173,16 @@ func (g *Gate) react(ctx context.Context, actor audit.Actor, grantID string, why
 	if err != nil {
 		g.Log.ErrorContext(ctx, "the outcome of a revocation could not be recorded; it is repeated", slog.Any("grant", grantID), slog.Any("reason", fault.Public(err)))
 	}
-	m.State, m.Failed = ended.State, failure
+	m.State, m.Tag, m.Failed = ended.State, lastTag(ended), failure
+	if ended.State == grant.Manual {
+		m.Address = ended.Source.Address
+	}
 	return m, nil
 }
 
 // verdict is the three-branch decision about a reported grant, and the type of
 // the record that tells of it.
-func (g *Gate) verdict(old grant.Grant, why cause) (grant.Grant, string, error) {
+func (g *Gate) verdict(ctx context.Context, old grant.Grant, why cause) (grant.Grant, string, error) {
 	now, reason, tag := g.Now(), why.reason, grant.Grant.Tagged
 	if reason != byLeak {
 		tag = func(next grant.Grant, _ string) grant.Grant { return next }
@@ -195,7 +198,7 @@ func (g *Gate) verdict(old grant.Grant, why cause) (grant.Grant, string, error) 
 	case old.State == grant.Active && g.signedHere(old.Kind):
 		next, err := old.To(grant.Revoked, reason, now)
 		return tag(next, TagRevoked), "grant.revoked", err
-	case old.State == grant.Active && old.Source.Revocable:
+	case old.State == grant.Active && g.revocable(ctx, old):
 		next, err := old.To(grant.Revoking, reason, now)
 		next.DueAt = now.Add(revocationWindow)
 		return tag(next, TagRevoked), "grant.revoking", err
@@ -215,6 +218,20 @@ func (g *Gate) verdict(old grant.Grant, why cause) (grant.Grant, string, error) 
 // signedHere reports whether the host itself makes a kind invalid: its
 // signature is taken back by a list that it publishes.
 func (g *Gate) signedHere(kind string) bool { _, ok := g.Signers[kind]; return ok }
+
+// revocable reports whether somebody can take a grant back. Who is there now
+// counts, not who was there when it was made. What cannot be known now is tried:
+// a failure is repeated, and people hear of it.
+func (g *Gate) revocable(ctx context.Context, old grant.Grant) bool {
+	r, err := g.Providers.Revoker(old.Kind)
+	if err != nil {
+		return !fault.Is(err, fault.NotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, providerWindow)
+	defer cancel()
+	supports, err := r.Supports(ctx)
+	return supports || err != nil
+}
 
 func tagged(g grant.Grant) bool { return lastTag(g) != "" }
 
@@ -253,10 +270,18 @@ func (g *Gate) tell(ended grant.Grant, source string) []unit.Write {
 	return g.deliver(n)
 }
 
+// channels are those that are there now.
+func (g *Gate) channels() []notify.Channel {
+	if g.Notifiers == nil {
+		return g.Channels
+	}
+	return append(slices.Clip(g.Channels), g.Notifiers()...)
+}
+
 // deliver returns the writes of one delivery per channel.
 func (g *Gate) deliver(n notify.Notification) []unit.Write {
-	writes := make([]unit.Write, 0, len(g.Channels))
-	for _, channel := range g.Channels {
+	var writes []unit.Write
+	for _, channel := range g.channels() {
 		writes = append(writes, unit.Insert(notify.Delivery{
 			ID: strings.Join([]string{n.ID, channel.Name()}, "/"), Version: 1,
 			Channel: channel.Name(), Message: n, Due: g.Now(),

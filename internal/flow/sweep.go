@@ -2,8 +2,10 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -103,7 +105,8 @@ func (g *Gate) reap(ctx context.Context, old grant.Grant, reason string, refused
 		Data: map[string]string{"kind": old.Kind, "reason": reason, "refused": strconv.FormatBool(refused)},
 	}
 	made := !refused && g.Now().Before(old.ExpiresAt) // what has expired needs no revoking
-	if made && old.Source.Revocable {
+	revocable := made && g.revocable(ctx, old)
+	if revocable {
 		// The intent is taken first: an activation that is still on its way
 		// misses its row, and nothing that was handed out is revoked.
 		claimed := old
@@ -115,7 +118,10 @@ func (g *Gate) reap(ctx context.Context, old grant.Grant, reason string, refused
 		if err != nil {
 			return err
 		}
-		if err := g.callRevoker(ctx, claimed); err != nil {
+		switch err := g.callRevoker(ctx, claimed, reason); {
+		case errors.Is(err, grant.ErrByHand):
+			revocable = false
+		case err != nil:
 			return g.revocationFailed(ctx, actor, claimed, err)
 		}
 		old = claimed
@@ -125,7 +131,7 @@ func (g *Gate) reap(ctx context.Context, old grant.Grant, reason string, refused
 		return err
 	}
 	u := unit.Unit{Record: record, Urgent: true, Writes: []unit.Write{unit.Update(next)}}
-	if made && !old.Source.Revocable {
+	if made && !revocable {
 		u.Writes = append(u.Writes, g.deliver(notify.Notification{
 			ID: newID(), Type: "grant.voided", At: g.Now().UTC(), Urgency: notify.High, Subject: old.Subject, Grant: old.ID,
 			Title:   "a " + old.Kind + " may have been made and was never handed out; revoke it by hand",
@@ -140,7 +146,11 @@ func (g *Gate) reap(ctx context.Context, old grant.Grant, reason string, refused
 // provider did not revoke, empty if it did. An error means that the outcome could
 // not be recorded, so that it is repeated.
 func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking grant.Grant) (grant.Grant, string, error) {
-	if err := g.callRevoker(ctx, revoking); err != nil {
+	err := g.callRevoker(ctx, revoking, revoking.Reason)
+	if errors.Is(err, grant.ErrByHand) {
+		return g.leaveToHand(ctx, actor, revoking, err)
+	}
+	if err != nil {
 		return revoking, fault.Public(err), g.revocationFailed(ctx, actor, revoking, err)
 	}
 	next, err := revoking.To(grant.Revoked, revoking.Reason, g.Now())
@@ -161,17 +171,42 @@ func (g *Gate) revokeAtProvider(ctx context.Context, actor audit.Actor, revoking
 	return next, "", nil
 }
 
-// callRevoker asks the provider to take a grant back, within providerWindow.
-func (g *Gate) callRevoker(ctx context.Context, old grant.Grant) error {
+// leaveToHand gives a grant that was to be revoked to people: who should have
+// revoked it cannot, whatever is repeated.
+func (g *Gate) leaveToHand(ctx context.Context, actor audit.Actor, revoking grant.Grant, why error) (grant.Grant, string, error) {
+	next, err := revoking.To(grant.Manual, revoking.Reason, g.Now())
+	if err != nil {
+		return revoking, fault.Public(why), err
+	}
+	if n := slices.Index(next.Tags, TagRevoked); n >= 0 {
+		next.Tags = slices.Clone(next.Tags)
+		next.Tags[n] = TagManual
+	}
+	next.DueAt = next.ExpiresAt
+	err = g.commit(ctx, unit.Unit{
+		Urgent: true,
+		Writes: append([]unit.Write{unit.Update(next)}, g.tell(next, "provider")...),
+		Record: audit.Record{
+			Type: "grant.manual", Actor: actor, Subject: next.Subject, Grant: next.ID, Reasons: []string{fault.Public(why)},
+			Data: map[string]string{"kind": next.Kind, "tag": lastTag(next)},
+		},
+	})
+	if err != nil {
+		return revoking, fault.Public(why), err
+	}
+	return next, fault.Public(why), nil
+}
+
+// callRevoker asks for a grant to be taken back, within providerWindow.
+func (g *Gate) callRevoker(ctx context.Context, old grant.Grant, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, providerWindow)
 	defer cancel()
-	p, err := g.Providers.Provider(old.Kind)
+	r, err := g.Providers.Revoker(old.Kind)
+	if fault.Is(err, fault.NotFound) {
+		return fault.Unavailablef("no installed plugin revokes %s any more", old.Kind).Because(grant.ErrByHand)
+	}
 	if err != nil {
 		return err
-	}
-	r, ok := p.(grant.Revoker)
-	if !ok {
-		return fault.Unavailablef("the plugin that is installed now for %s cannot revoke", old.Kind)
 	}
 	var value secret.Bytes
 	if len(old.Sealed) > 0 {
@@ -184,7 +219,7 @@ func (g *Gate) callRevoker(ctx context.Context, old grant.Grant) error {
 	if handle == "" {
 		handle = old.ID // an intent: the provider knows it by the grant's id
 	}
-	return r.Revoke(ctx, handle, value)
+	return r.Revoke(ctx, grant.Revocation{ID: old.ID, Handle: handle, Value: value, Reason: reason})
 }
 
 // revocationFailed records a failure, sets the time of the next try and tells
@@ -223,7 +258,7 @@ func (g *Gate) Deliver(ctx context.Context) (int, error) {
 
 func (g *Gate) deliverOne(ctx context.Context, d notify.Delivery) error {
 	err := error(fault.Invalidf("the channel %s is not configured any more", d.Channel))
-	for _, channel := range g.Channels {
+	for _, channel := range g.channels() {
 		if channel.Name() == d.Channel {
 			err = g.notify(ctx, channel, d.Message)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/store/storetest"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
@@ -112,11 +113,13 @@ func TestSweep_EndsManualGrantsWithTheirLease(t *testing.T) {
 }
 
 func TestSweep_GivesUpIntentsWhoseLeaseIsOver(t *testing.T) {
-	h, c := agentWith(t, newVendor(grant.EffectsNone))
+	v := newTaker(grant.EffectsRemote)
+	v.revoke = func(int, string) error { return fault.Unavailablef("down") }
+	h, c := agentWith(t, v)
 	intent := storetest.Grant(c.id)
-	intent.State, intent.DueAt, intent.Kind, intent.Source.Revocable = grant.Intent, h.now(), "gone", true
+	intent.State, intent.DueAt, intent.Kind = grant.Intent, h.now(), "test"
 	must(t, h.store.Commit(context.Background(), storetest.Issue(intent)))
-	for range 3 { // nobody serves the kind any more
+	for range 3 {
 		h.pass(16 * time.Minute)
 		_, err := h.gate.Sweep(context.Background())
 		must(t, err)
@@ -126,6 +129,72 @@ func TestSweep_GivesUpIntentsWhoseLeaseIsOver(t *testing.T) {
 	_, err := h.gate.Sweep(context.Background())
 	must(t, err)
 	count(t, h.inState(grant.Void), 1, "void")
+}
+
+// An intent of a kind that nobody takes back any more is given to people.
+func TestSweep_LeavesIntentsOfWhoIsGoneToPeople(t *testing.T) {
+	h, c := agentWith(t, newVendor(grant.EffectsNone))
+	intent := storetest.Grant(c.id)
+	intent.State, intent.DueAt, intent.Kind, intent.Source.Revocable = grant.Intent, h.now(), "gone", true
+	must(t, h.store.Commit(context.Background(), storetest.Issue(intent)))
+	h.pass(16 * time.Minute)
+	_, err := h.gate.Sweep(context.Background())
+	must(t, err)
+	count(t, h.inState(grant.Void), 1, "void")
+	_, err = h.gate.Deliver(context.Background())
+	must(t, err)
+	if got := h.phone.heard(); len(got) != 1 || got[0].Urgency != notify.High || !strings.Contains(got[0].Title, "by hand") {
+		t.Errorf("people heard %+v", got)
+	}
+}
+
+// Who may take a credential back is asked when it leaks: one that cannot leaves it
+// to people, and so does one that says so only when it tries.
+func TestReport_LeavesToPeopleWhatNobodyCanRevoke(t *testing.T) {
+	for name, change := range map[string]func(*taker){
+		"does not support the kind": func(v *taker) { v.supports = func() (bool, error) { return false, nil } },
+		"says so when it tries": func(v *taker) {
+			v.revoke = func(int, string) error { return fault.Unavailablef("only the console can").Because(grant.ErrByHand) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newTaker(grant.EffectsNone)
+			change(v)
+			h, reporter, out := leaked(t, v)
+			r, err := h.gate.Report(context.Background(), reporter.caller(), leak(string(out.Value.Reveal())))
+			must(t, err)
+			if len(r.Matches) != 1 {
+				t.Fatalf("%+v", r)
+			}
+			m := r.Matches[0]
+			if m.State != grant.Manual || m.Tag != flow.TagManual || m.Address != v.source.Address {
+				t.Errorf("%+v", m)
+			}
+			count(t, h.inState(grant.Manual), 1, "manual")
+			count(t, len(h.records("grant.revoked")), 0, "revocations recorded")
+			count(t, len(h.records("grant.manual")), 1, "records")
+		})
+	}
+}
+
+// Whether a revoker supports the kind cannot be known: the revocation is tried and
+// repeated, never taken for impossible.
+func TestReport_TriesWhereNobodyKnows(t *testing.T) {
+	v := newTaker(grant.EffectsNone)
+	v.supports = func() (bool, error) { return false, fault.Unavailablef("down") }
+	v.revoke = func(try int, _ string) error {
+		if try == 1 {
+			return fault.Unavailablef("down")
+		}
+		return nil
+	}
+	h, reporter, out := leaked(t, v)
+	h.report(reporter, leak(string(out.Value.Reveal())))
+	count(t, h.inState(grant.Revoking), 1, "revoking")
+	h.pass(time.Minute)
+	_, err := h.gate.Sweep(context.Background())
+	must(t, err)
+	count(t, h.inState(grant.Revoked), 1, "revoked")
 }
 
 func TestDeliver_RepeatsUntilItArrives(t *testing.T) {

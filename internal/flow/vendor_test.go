@@ -27,6 +27,13 @@ func (v vendors) Provider(kind string) (grant.Provider, error) {
 	return nil, fault.NotFoundf("no plugin serves %s", kind)
 }
 
+func (v vendors) Revoker(kind string) (grant.Revoker, error) {
+	if r, ok := v[kind].(grant.Revoker); ok {
+		return r, nil
+	}
+	return nil, fault.NotFoundf("no plugin revokes %s", kind)
+}
+
 func (v vendors) Kinds() []string { return slices.Sorted(maps.Keys(v)) }
 
 // vendor issues random values, narrowed as policy says, unless it is told to do
@@ -85,21 +92,25 @@ func (v *vendor) calls() int {
 // taker is a vendor that takes back what it issued.
 type taker struct {
 	*vendor
-	rmu    sync.Mutex
-	taken  []string // handles of all tries
-	values []string
-	revoke func(try int, handle string) error
+	rmu      sync.Mutex
+	taken    []string // handles of all tries
+	values   []string
+	revoke   func(try int, handle string) error
+	supports func() (bool, error)
 }
 
 func newTaker(effects grant.Effects) *taker {
-	t := &taker{vendor: newVendor(effects)}
+	t := &taker{vendor: newVendor(effects), supports: func() (bool, error) { return true, nil }}
 	t.source.Revocable = true
 	return t
 }
 
-func (r *taker) Revoke(_ context.Context, handle string, value secret.Bytes) error {
+func (r *taker) Supports(context.Context) (bool, error) { return r.supports() }
+
+func (r *taker) Revoke(_ context.Context, which grant.Revocation) error {
+	handle := which.Handle
 	r.rmu.Lock()
-	r.taken, r.values = append(r.taken, handle), append(r.values, string(value.Reveal()))
+	r.taken, r.values = append(r.taken, handle), append(r.values, string(which.Value.Reveal()))
 	try, revoke := len(r.taken), r.revoke
 	r.rmu.Unlock()
 	if revoke != nil {

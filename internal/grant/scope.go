@@ -2,6 +2,7 @@ package grant
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/secret"
@@ -79,8 +80,8 @@ type Source struct {
 	Version   string  `json:"version,omitempty"`
 	Digest    string  `json:"digest,omitempty"`    // sha256:<hex> of the executed file
 	Effects   Effects `json:"effects"`             // whether issuing changes anything outside
-	Revocable bool    `json:"revocable,omitempty"` // whether the provider takes back what it issued; it then implements Revoker
-	KeepValue bool    `json:"keep,omitempty"`      // whether it needs the value for that
+	Revocable bool    `json:"revocable,omitempty"` // whether there was a Revoker for its kind when it was made
+	KeepValue bool    `json:"keep,omitempty"`      // whether that needs the value
 	Address   string  `json:"address,omitempty"`   // where a person can revoke by hand, shown when no revoker exists
 }
 
@@ -94,10 +95,27 @@ const (
 	EffectsRemote Effects = "remote"
 )
 
-// Revoker takes a credential back at its provider. It is an optional power of a
-// Provider. Revoking what is revoked already succeeds.
+// Revoker takes credentials of one kind back at their provider. Safe for
+// concurrent use.
 type Revoker interface {
-	Revoke(ctx context.Context, handle string, value secret.Bytes) error
+	// Supports reports whether credentials of the kind can be taken back at all. An
+	// error says that this cannot be known now.
+	Supports(ctx context.Context) (bool, error)
+	// Revoke takes one back, and may be repeated: revoking what is revoked already
+	// succeeds. A fault whose cause is [ErrByHand] says that no repetition helps.
+	Revoke(ctx context.Context, r Revocation) error
+}
+
+// ErrByHand is the cause of a fault which says that only a person can take a
+// credential back.
+var ErrByHand = errors.New("it must be revoked by hand")
+
+// Revocation names one credential that is to be taken back.
+type Revocation struct {
+	ID     string       // the same in every repetition
+	Handle string       // as its maker said, or the grant's id where that was not heard
+	Value  secret.Bytes // empty where it was not kept
+	Reason string
 }
 
 // Signer finishes credentials of a kind whose key the host holds: the plugin

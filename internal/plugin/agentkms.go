@@ -32,7 +32,7 @@ type stages struct {
 var _ grant.Provider = stages{}
 
 // Source names the package that vends; see [grant.Provider].
-func (p stages) Source() grant.Source { return p.r.source() }
+func (p stages) Source() grant.Source { return p.host.sourceOf(p.r, p.kind) }
 
 func (p stages) role(role string) func() (*route, error) {
 	return func() (*route, error) { return p.host.role(role, p.kind) }

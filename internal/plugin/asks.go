@@ -59,6 +59,16 @@ func (l *asked) server(m manifest.Manifest) {
 		l.add("hook", e.Hooks...)
 		l.add("gate", e.Gates...)
 	}
+	l.add("evidence", m.Evidence...)
+	for _, s := range m.Capabilities.Services.Names() {
+		if s != manifest.ServiceVend {
+			l.add("service", s)
+		}
+	}
+	l.add("vend", m.Capabilities.Services.VendKinds()...)
+	if m.Revocation.Needs == manifest.NeedsValue {
+		l.add("keeps", "credentials, to revoke them")
+	}
 	if v := m.Capabilities.Messages; v != "" && v != "none" {
 		l.add("messages", v)
 	}

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
@@ -32,7 +33,8 @@ type Offer struct {
 	Contract string   `json:"contract"`
 	Roles    []string `json:"roles"`
 	Kinds    []string `json:"kinds"`
-	Prefix   string   `json:"prefix,omitempty"` // below /api/v1/; empty for none
+	Prefix   string   `json:"prefix,omitempty"`   // below /api/v1/; empty for none
+	Evidence []string `json:"evidence,omitempty"` // of role verifier
 }
 
 // NewInstalled makes the row for a package that [Store.Install] accepted. With
@@ -53,7 +55,7 @@ func NewInstalled(e Entry, old *Installed, author string, now time.Time) (Instal
 }
 
 func offerOf(m manifest.Manifest) Offer {
-	o := Offer{Contract: m.Contract, Roles: m.Roles, Kinds: m.Kinds}
+	o := Offer{Contract: m.Contract, Roles: m.Roles, Kinds: m.Kinds, Evidence: m.Evidence}
 	if m.Extension != nil {
 		o.Prefix = m.Extension.Prefix
 	}
@@ -116,15 +118,23 @@ func CheckRoles(active []Installed, name string, offer Offer) error {
 }
 
 // slots are the pairs of role and kind that an offer takes. A vender of our own
-// contract does all stages, so it takes all four.
+// contract does all stages, so it takes all four. A verifier takes its kinds of
+// evidence. Notifiers take none: there may be several.
 func (o Offer) slots() []slot {
 	roles := o.Roles
 	if o.Contract == manifest.ContractSallyport && contains(roles, manifest.RoleVender) {
-		roles = []string{manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer}
+		roles = append(slices.Clone(roles), manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer)
 	}
 	var out []slot
 	for _, r := range roles {
-		for _, k := range o.Kinds {
+		about := o.Kinds
+		switch r {
+		case manifest.RoleVerifier:
+			about = o.Evidence
+		case manifest.RoleNotifier, manifest.RoleExtension, manifest.RoleCLI:
+			about = nil
+		}
+		for _, k := range about {
 			out = append(out, slot{r, k})
 		}
 	}

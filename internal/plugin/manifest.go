@@ -70,7 +70,7 @@ func Supported(m manifest.Manifest) error {
 	for _, r := range roles {
 		switch r {
 		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer,
-			manifest.RoleExtension, manifest.RoleKBS:
+			manifest.RoleRevoker, manifest.RoleNotifier, manifest.RoleVerifier, manifest.RoleExtension, manifest.RoleKBS:
 		default:
 			return refuse(ReasonIncompatible, "package %s has role %s, which this version does not serve", m.Name, r)
 		}

@@ -106,10 +106,7 @@ func TestSupported_SaysWhyNot(t *testing.T) {
 }
 
 func TestSupported_RefusesRolesOfLaterVersions(t *testing.T) {
-	for _, role := range []string{
-		manifest.RoleVerifier, manifest.RoleRevoker, manifest.RoleNotifier,
-		manifest.RoleObserver, manifest.RoleInterceptor,
-	} {
+	for _, role := range []string{manifest.RoleObserver, manifest.RoleInterceptor} {
 		m := withFile(testManifest("x"))
 		m.Roles = []string{role}
 		if err := m.Validate(); err != nil {

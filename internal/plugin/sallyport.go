@@ -41,7 +41,7 @@ var _ grant.Provider = oneCall{}
 func (p oneCall) find() (*route, error) { return p.host.vender(p.kind) }
 
 // Source names the package; see [grant.Provider].
-func (p oneCall) Source() grant.Source { return p.r.source() }
+func (p oneCall) Source() grant.Source { return p.host.sourceOf(p.r, p.kind) }
 
 // Vet checks a requested scope; see [grant.Provider].
 func (p oneCall) Vet(ctx context.Context, requested grant.Scope) error {

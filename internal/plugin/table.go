@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,14 @@ func (r *route) source() grant.Source {
 	if f, ok := m.For(runtime.GOOS, runtime.GOARCH); ok {
 		s.Digest = digestPrefix + f.SHA256
 	}
+	return s
+}
+
+// sourceOf describes what makes credentials of a kind, and whether they can be
+// taken back.
+func (h *Host) sourceOf(r *route, kind string) grant.Source {
+	s := r.source()
+	s.Revocable, s.KeepValue = h.takesBack(r.entry.Manifest, kind)
 	return s
 }
 
@@ -251,7 +260,7 @@ func (h *Host) role(role, kind string) (*route, error) {
 		return nil, fault.Unavailablef("the plugin host has stopped")
 	}
 	for _, r := range t.routes {
-		if r.pool == nil && contains(r.row.Offer.Kinds, kind) && contains(r.row.Offer.Roles, role) {
+		if r.pool == nil && slices.Contains(r.row.Offer.slots(), slot{role, kind}) {
 			return nil, fault.Unavailablef("plugin %s, which serves %s, must not run here (%s)", r.name(), kind, r.reason)
 		}
 	}
@@ -290,5 +299,5 @@ func (t *table) kinds() []string {
 }
 
 func sameOffer(a, b Offer) bool {
-	return a.Contract == b.Contract && jsonList(a.Roles) == jsonList(b.Roles) && jsonList(a.Kinds) == jsonList(b.Kinds) && a.Prefix == b.Prefix
+	return a.Contract == b.Contract && jsonList(a.Roles) == jsonList(b.Roles) && jsonList(a.Kinds) == jsonList(b.Kinds) && jsonList(a.Evidence) == jsonList(b.Evidence) && a.Prefix == b.Prefix
 }

@@ -82,6 +82,8 @@ type Manifest struct {
 	// Run says how a package of many files runs. Without it the package has one
 	// self-contained executable for each platform.
 	Run *Run `json:"run,omitempty"`
+	// Evidence are the kinds of evidence that role verifier judges.
+	Evidence []string `json:"evidence,omitempty"`
 	// Commands are what role cli adds to the command line. A package that has
 	// nothing but entry points may leave them out; see [Manifest.CommandList].
 	Commands []Command `json:"commands,omitempty"`
@@ -122,6 +124,8 @@ type Capabilities struct {
 	Messages    string   `json:"messages,omitempty"`    // none, metadata, headers or full
 	MemoryMB    int      `json:"memory_mb,omitempty"`   // MiB; 0 is the host's default
 	Processes   int      `json:"processes,omitempty"`   // at one time, threads included; 0 is the host's default
+	// Services are what the host does for it while it runs.
+	Services *Services `json:"services,omitempty"`
 }
 
 // Provenance is where a package was built from.
@@ -195,8 +199,8 @@ func (m Manifest) Validate() error {
 		return fmt.Errorf("revocation.needs must be none, handle or value")
 	}
 	for _, check := range []func() error{
-		m.Capabilities.validate, m.validateOffer, m.validateKBS, m.validateEntryPoints, m.validateCommands, m.Extension.validate,
-		m.Provenance.validate, m.validateFiles, m.validateRun,
+		m.Capabilities.validate, m.validateServices, m.validateEvidence, m.validateOffer, m.validateKBS, m.validateEntryPoints, m.validateCommands,
+		m.Extension.validate, m.Provenance.validate, m.validateFiles, m.validateRun,
 	} {
 		if err := check(); err != nil {
 			return err

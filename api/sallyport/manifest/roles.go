@@ -99,18 +99,30 @@ func (m Manifest) validateRole(role string) error {
 		if m.Contract == ContractSallyport {
 			return fmt.Errorf("role %s is part of credential-vender in contract %s", role, ContractSallyport)
 		}
-	case RoleVender, RoleRevoker:
-	case RoleExtension:
-		if m.Extension == nil && len(m.EntryPoints[GroupExtensions]) == 0 {
-			return fmt.Errorf("role %s needs extension: its routes, migrations, hooks and gates", role)
-		}
-		return nil
-	case RoleKBS, RoleVerifier, RoleNotifier, RoleObserver, RoleInterceptor, RoleCLI:
+	case RoleVender:
+	case RoleRevoker, RoleNotifier, RoleVerifier, RoleExtension:
+		return m.validateNative(role)
+	case RoleKBS, RoleObserver, RoleInterceptor, RoleCLI:
 		return nil
 	default:
 		return fmt.Errorf("role %q is not known", role)
 	}
 	if len(m.Kinds) == 0 {
+		return fmt.Errorf("role %s needs kinds: the credential kinds that it is about", role)
+	}
+	return nil
+}
+
+// validateNative checks a role that only our own contract has.
+func (m Manifest) validateNative(role string) error {
+	switch {
+	case role == RoleExtension && m.Extension == nil && len(m.EntryPoints[GroupExtensions]) == 0:
+		return fmt.Errorf("role %s needs extension: its routes, migrations, hooks and gates", role)
+	case m.Contract != ContractSallyport:
+		return fmt.Errorf("role %s needs contract %s", role, ContractSallyport)
+	case role == RoleRevoker && m.Revocation.Needs != NeedsHandle && m.Revocation.Needs != NeedsValue:
+		return fmt.Errorf("role %s needs revocation.needs: handle or value", role)
+	case role == RoleRevoker && len(m.Kinds) == 0:
 		return fmt.Errorf("role %s needs kinds: the credential kinds that it is about", role)
 	}
 	return nil
