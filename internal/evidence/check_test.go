@@ -29,7 +29,7 @@ func TestChecks_FirstFailureRefuses(t *testing.T) {
 	if err := c.Malformed(Tdx, "", "too %s", "short"); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Public(err), "too short") {
 		t.Fatalf("got %v", err)
 	}
-	if err := c.Missing(Tdx, Check{Name: "x", Reason: "no collateral"}); !fault.Is(err, fault.Unavailable) {
+	if err := c.Missing(Tdx, Want{}, Check{Name: "x", Reason: "no collateral"}); !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("got %v", err)
 	}
 }
