@@ -33,6 +33,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/plugin/repository"
 	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/signal"
 	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/store/annex"
 	"github.com/sallyport-project/sallyport/internal/token"
@@ -289,7 +290,7 @@ func (a *App) openPlugins(ctx context.Context) (packages, error) {
 	a.host, err = plugin.New(plugin.Config{
 		Databases: a.annexes,
 		Store:     st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Sandbox: box, Eager: true,
-		Interpreters: a.cfg.Plugins.Interpreters,
+		Interpreters: a.cfg.Plugins.Interpreters, House: house{a},
 		Witness: func(ctx context.Context, name string, i plugin.Interpreter) error {
 			return a.gate.WitnessInterpreter(ctx, name, i)
 		},
@@ -298,6 +299,18 @@ func (a *App) openPlugins(ctx context.Context) (packages, error) {
 		return packages{}, err
 	}
 	return packages{Host: a.host, store: st}, nil
+}
+
+// house does for plugins what they ask for as services. The gate is there before
+// the first plugin runs.
+type house struct{ a *App }
+
+func (h house) Emit(ctx context.Context, name string, e plugin.Event) error {
+	return h.a.gate.Emit(ctx, name, e)
+}
+
+func (h house) Raise(ctx context.Context, name string, s signal.Signal, key string) (string, int, error) {
+	return h.a.gate.Raise(ctx, name, s, key)
 }
 
 // wireGate lists every built-in part.

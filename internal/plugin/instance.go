@@ -36,6 +36,7 @@ type instance struct {
 	dir    string
 	free   func() // gives the image back
 	calls  *stream
+	closes context.CancelFunc // ends the services
 	over   chan struct{}
 	failed sync.Once
 	once   sync.Once
@@ -121,6 +122,9 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 		return nil, err
 	}
 	if err := how.introduce(ctx, i); err != nil {
+		return nil, err
+	}
+	if err := h.serveServices(i); err != nil {
 		return nil, err
 	}
 	i.calls = newStream(i.conn, i.fail)
@@ -335,6 +339,9 @@ func (i *instance) stop(gently bool) {
 	i.once.Do(func() {
 		if gently {
 			i.stopExtension()
+		}
+		if i.closes != nil {
+			i.closes()
 		}
 		if i.calls != nil {
 			i.calls.close()

@@ -60,6 +60,8 @@ type Config struct {
 	// whenever path or digest have changed since. Its error keeps the plugin from
 	// starting.
 	Witness func(ctx context.Context, plugin string, i Interpreter) error
+	// House does what plugins ask for as services; nil: those services do not exist.
+	House House
 	// Eager starts plugins when they are put in place, not with the first call.
 	Eager bool
 

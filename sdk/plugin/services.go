@@ -26,7 +26,8 @@ func (h *Host) Log(ctx context.Context, level LogLevel, message string, fields m
 	return err
 }
 
-// Get reads a key of the plugin's own space. Service kv. A key that is not there
+// Get reads a key of the plugin's own space. Service kv, which hosts do not serve
+// yet. A key that is not there
 // has version 0 and no value.
 func (h *Host) Get(ctx context.Context, key string) (value []byte, version uint64, err error) {
 	a, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_KvGet{KvGet: &own.KvGet{Key: key}}})
@@ -104,7 +105,7 @@ type Vended struct {
 }
 
 // Vend asks for a credential of another kind, as a subject of the plugin's own:
-// policy decides. Service vend. The same request under the same idempotency key
+// policy decides. Service vend, which hosts do not serve yet. The same request under the same idempotency key
 // gives the same answer; the key may be empty.
 func (h *Host) Vend(ctx context.Context, s Scope, idempotency string) (Vended, error) {
 	params, err := own.EncodeParams(s.Params)
