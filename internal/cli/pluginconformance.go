@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/plugin/conformance"
+	"github.com/sallyport-project/sallyport/internal/plugin/external"
 	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 )
 
@@ -24,17 +25,27 @@ type judging struct{ key, requests, wheels string }
 
 func pluginConformance(s *shell) *cobra.Command {
 	var j judging
+	var address, ca string
 	c := &cobra.Command{
-		Use: "conformance FILE|DIR", Short: "Hold a plugin to what its host expects", Args: cobra.ExactArgs(1),
+		Use: "conformance FILE|DIR | --address HOST:PORT", Short: "Hold a plugin to what its host expects", Args: cobra.MaximumNArgs(1),
 		Long: `Start a package as a server would, in the same sandbox, and check what it does when
 it is called rightly, wrongly and not any more; of extensions and CLI plugins in
 Python, read the sources by the checklists of their guides. It needs no server. A
 folder is built first, twice. Requests that the plugin grants, and a
 configuration, are read from conformance.json in the folder, or from --requests;
-without them simple requests are made up. The exit code is 4 if a check fails.`,
+without them simple requests are made up. --address checks a plugin of the key broker
+(kbs.plugin.v1) that runs elsewhere, over TLS with --plugin-ca. The exit code is 4 if a
+check fails.`,
 		Example: `  sallyport plugin conformance .
-  sallyport plugin conformance my.spk --key acme.pub --requests conformance.json --output json`,
+  sallyport plugin conformance my.spk --key acme.pub --requests conformance.json --output json
+  sallyport plugin conformance --address 127.0.0.1:50051`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if (address == "") == (len(args) == 0) {
+				return fault.Invalidf("name a package or a folder, or an address with --address")
+			}
+			if address != "" {
+				return s.conformanceOfAddress(c.Context(), address, ca)
+			}
 			config, clean, err := s.conformance(c.Context(), args[0], j)
 			if err != nil {
 				return err
@@ -52,20 +63,41 @@ without them simple requests are made up. The exit code is 4 if a check fails.`,
 			if err != nil {
 				return err
 			}
-			if err := s.print(r, func() error { return s.showConformance(r) }); err != nil {
-				return err
-			}
-			if !r.OK {
-				return fault.Deniedf("%d of %d checks failed", r.Failed, len(r.Checks))
-			}
-			return nil
+			return s.reportConformance(r)
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&j.key, "key", "", "public key of the publisher, to check the signature")
+	f.StringVar(&address, "address", "", "host:port of a plugin of the key broker that runs already")
+	f.StringVar(&ca, "plugin-ca", "", "PEM file with the authorities of that plugin's certificate (default: no TLS)")
 	f.StringVar(&j.requests, "requests", "", "file with requests and configuration (default: "+requestsFile+" in the folder)")
 	f.StringVar(&j.wheels, "wheels", "", "folder with the locked wheels of a project in Python, in place of downloading them")
 	return c
+}
+
+// conformanceOfAddress holds what runs at an address to kbs.plugin.v1.
+func (s *shell) conformanceOfAddress(ctx context.Context, address, ca string) error {
+	a := external.Address{Name: "plugin", Endpoint: "http://" + address, CA: ca}
+	if ca != "" {
+		a.Endpoint = "https://" + address
+	}
+	stop := s.busy("checking " + address)
+	r, err := conformance.RunAddress(ctx, a, 0)
+	stop()
+	if err != nil {
+		return err
+	}
+	return s.reportConformance(r)
+}
+
+func (s *shell) reportConformance(r conformance.Report) error {
+	if err := s.print(r, func() error { return s.showConformance(r) }); err != nil {
+		return err
+	}
+	if !r.OK {
+		return fault.Deniedf("%d of %d checks failed", r.Failed, len(r.Checks))
+	}
+	return nil
 }
 
 // conformance makes the configuration of a run. A folder is built into a

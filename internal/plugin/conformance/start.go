@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/external"
 )
 
 var (
@@ -84,8 +85,12 @@ func (r *run) processChecks(ctx context.Context) error {
 		r.skipProcess("it does not start")
 		return nil
 	}
-	p.callChecks(ctx)
-	p.secretChecks(ctx, store)
+	if r.m.Contract == manifest.ContractKBS {
+		r.kbsChecks(ctx, external.Wire{ClientConnInterface: p.probe.Conn()})
+	} else {
+		p.callChecks(ctx)
+		p.secretChecks(ctx, store)
+	}
 	p.endChecks()
 	return nil
 }
@@ -95,7 +100,7 @@ func (r *run) processChecks(ctx context.Context) error {
 func (r *run) unserved(err error) string {
 	for _, role := range r.m.Roles {
 		switch role {
-		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer:
+		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer, manifest.RoleKBS:
 		default:
 			return "needs the host's support for role " + role
 		}
@@ -145,8 +150,12 @@ type process struct {
 
 // startChecks start it as a stranger and as a host.
 func (p *process) startChecks(ctx context.Context) {
-	problem, err := p.host.ProbeStranger(ctx, p.digest, p.trust)
-	p.judge(wantsCookie, first(problem, text(err)), "it ends by itself")
+	if p.m.Contract == manifest.ContractKBS {
+		p.add(wantsCookie, Skipped, "without a host it may serve an address, as under Trustee")
+	} else {
+		problem, err := p.host.ProbeStranger(ctx, p.digest, p.trust)
+		p.judge(wantsCookie, first(problem, text(err)), "it ends by itself")
+	}
 	begun := time.Now()
 	if err := p.start(ctx); err != nil {
 		said := p.log.said(3)

@@ -185,3 +185,13 @@ func within[T any](ctx context.Context, a *address, call func(context.Context) (
 		return none, fault.Unavailablef("plugin %s is failing", a.Name).Because(err)
 	}
 }
+
+// Connect opens an address for the calls of the contract, without places and
+// deadlines of its own; end closes it. Faults are Invalid.
+func Connect(a Address) (w Wire, end func(), err error) {
+	open, err := dial(a)
+	if err != nil {
+		return Wire{}, nil, err
+	}
+	return Wire{open.conn}, func() { _ = open.conn.Close() }, nil
+}
