@@ -67,6 +67,7 @@ var scenarios = map[string]scenario{
 		"guests per second, each with a TLS connection of its own", 32, true, kbsHandshakeNew, newHandshakeBudgets,
 	},
 	"plugin-call":    {"one call of a plugin through the host, beside the same call by go-plugin alone", 16, false, pluginCall, callBudgets},
+	"plugin-stream":  {"the smallest call on a plugin's stream, beside a bare stream that echoes", 64, false, pluginStream, streamBudgets},
 	"plugin-start":   {"time of a plugin's first start, and of a restart from its sealed image", 1, false, pluginStart, pluginStartBudgets},
 	"plugin-crash":   {"time from a plugin's death to the next good call; memory of idle plugins", 1, false, pluginCrash, crashBudgets},
 	"plugin-upgrade": {"credentials at a steady rate while their plugin is upgraded again and again", 16, true, pluginUpgrade, upgradeBudgets},
@@ -100,6 +101,8 @@ func part(args []string) (inner bool, err error) {
 	switch {
 	case len(args) == 1 && args[0] == echoCommand:
 		return true, echoServer(os.Stdin, os.Stdout)
+	case len(args) == 2 && args[0] == echoStreamCommand:
+		return true, echoStreamServer(args[1], os.Stdin, os.Stdout)
 	case len(args) > 1 && args[0] == serveCommand:
 		return true, serveProfiled(args[1:])
 	}

@@ -11,6 +11,7 @@ import (
 func TestPlugins_AreMeasured(t *testing.T) {
 	for name, figures := range map[string][]string{
 		"plugin-call":    {"c1_overhead_percent", "stream_to_unary_ratio"},
+		"plugin-stream":  {"both_cpu_us", "floor_both_cpu_us"},
 		"plugin-start":   {"restart_p50_ms", "mtls_first_p50_ms", "mtls_restart_p50_ms", "floor_p50_ms"},
 		"plugin-crash":   {"noticed_p99_ms", "idle20_anonymous_mb", "idle20_sealed_images"},
 		"plugin-upgrade": {"upgrades"},

@@ -9,7 +9,7 @@ import (
 )
 
 func main() {
-	about := plugin.About{Name: "load-idle", Version: "0.1.0", Kinds: []string{"load-idle"}}
+	about := plugin.About{Name: "load-idle", Version: "0.1.0", Kinds: []string{"load-idle", "load-vet"}}
 	plugin.Serve(about, plugin.Vender{
 		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
 			return plugin.Issued{Scope: r.Scope, Value: []byte("idle")}, nil
