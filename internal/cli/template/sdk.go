@@ -11,7 +11,7 @@ import (
 
 // sdkRoles are the roles of sallyport.plugin.v1 that the SDK for Python serves.
 var sdkRoles = []string{
-	manifest.RoleVender, manifest.RoleRevoker, manifest.RoleNotifier, manifest.RoleExtension, manifest.RoleCLI,
+	manifest.RoleVender, manifest.RoleRevoker, manifest.RoleNotifier, manifest.RoleVerifier, manifest.RoleExtension, manifest.RoleCLI,
 }
 
 // bySDK reports whether a project is made with the SDK for Python.
