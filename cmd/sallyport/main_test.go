@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("SALLYPORT_HOME", filepath.Join(e.WorkDir, "home"))
 			plugins, err := built()
 			e.Setenv("PLUGINS", plugins)
+			e.Setenv("PLATFORM", runtime.GOOS+"-"+runtime.GOARCH)
 			vectors, _ := vectorsFolder()
 			e.Setenv("VECTORS", vectors)
 			if !raced[strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")] {
@@ -127,7 +128,7 @@ func buildPlugins(t *testing.T) (string, error) {
 	dir := t.TempDir()
 	for name, source := range map[string]string{
 		"sshcert": "../../plugins/sshcert", "bait": "../../plugins/bait", "opaque": "./testdata/opaque", "tags": "./testdata/tags",
-		"hello": "../../sdk/plugin/kbs/testdata/hello",
+		"hello": "../../sdk/plugin/kbs/testdata/hello", "labels": "../../plugins/labels",
 	} {
 		at := filepath.Join(dir, name)
 		if err := os.Mkdir(at, 0o700); err != nil {
@@ -143,6 +144,13 @@ func buildPlugins(t *testing.T) (string, error) {
 		if err := compile(t, "", filepath.Join(at, name+"-"+runtime.GOOS+"-"+runtime.GOARCH), source); err != nil {
 			return dir, err
 		}
+	}
+	newer := filepath.Join(dir, "labels-1.1.0")
+	if err := compile(t, "-X main.version=1.1.0", newer, "../../plugins/labels"); err != nil {
+		return dir, err
+	}
+	if err := os.CopyFS(filepath.Join(dir, "labels", "migrations"), os.DirFS("../../plugins/labels/migrations")); err != nil {
+		return dir, err
 	}
 	return dir, os.CopyFS(filepath.Join(dir, "honeytoken"), os.DirFS("../../plugins/honeytoken"))
 }

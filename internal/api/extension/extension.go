@@ -90,7 +90,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rest.Refuse(ctx, d.cfg.Log, w, err, x.status)
 		err = nil
 	}
-	d.requests.Inc(x.prefix, string(rune('0'+x.status/100))+"xx")
+	d.requests.Inc(x.prefix, strconv.Itoa(x.status/100)+"xx")
 	d.seconds.Since(begin, d.cfg.Now(), x.prefix)
 	if err != nil {
 		panic(http.ErrAbortHandler) // a half-written answer must not look whole

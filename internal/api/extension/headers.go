@@ -56,7 +56,7 @@ func returned(h http.Header, from []plugin.Header, base string) {
 		if name == "location" && !below(x.Value, base) {
 			continue
 		}
-		h.Add(http.CanonicalHeaderKey(name), x.Value)
+		h.Add(name, x.Value)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -92,7 +93,7 @@ func (a *Annexes) applied(ctx context.Context, tx *sql.Tx, step, digest string) 
 	var before string
 	err = tx.QueryRowContext(ctx, "SELECT digest FROM "+own+" WHERE name = $1", step).Scan(&before)
 	switch {
-	case err == sql.ErrNoRows: //nolint:errorlint // Scan returns it as it is
+	case errors.Is(err, sql.ErrNoRows):
 		return false, a.ordered(ctx, tx, step)
 	case err != nil:
 		return false, a.failed(err)
@@ -107,7 +108,7 @@ func (a *Annexes) ordered(ctx context.Context, tx *sql.Tx, step string) error {
 	var later string
 	err := tx.QueryRowContext(ctx, "SELECT name FROM "+own+" WHERE name > $1 ORDER BY name LIMIT 1", step).Scan(&later)
 	switch {
-	case err == sql.ErrNoRows: //nolint:errorlint // Scan returns it as it is
+	case errors.Is(err, sql.ErrNoRows):
 		return nil
 	case err != nil:
 		return a.failed(err)

@@ -1,4 +1,4 @@
-// Command tags is an extension that keeps labels for machines, and for every other subject:
+// Command labels is an extension that keeps labels for machines, and for every other subject:
 // the example of docs/plugins/extension.md. It has a table, three routes, a hook
 // that labels who was locked, and a gate that gives nothing to who is labelled
 // quarantine.
@@ -14,10 +14,11 @@ import (
 )
 
 func main() {
-	plugin.Serve(plugin.About{Name: "tags", Version: version}, extension())
+	plugin.Serve(plugin.About{Name: "labels", Version: version}, extension())
 }
 
-const version = "1.0.0"
+// version is that of plugin.json; tests make others.
+var version = "1.0.0"
 
 // tag is one label.
 type tag struct {
