@@ -120,7 +120,7 @@ func TestAddress_BearsWhatPluginsDo(t *testing.T) {
 func TestAddress_ReadsStatusesAsTheyAre(t *testing.T) {
 	for code, success := range map[int64]bool{0: true, 200: true, 299: true, 300: false, 404: false, 99: false, 1000: false, -1: false} {
 		at, _ := rude(func(context.Context, string) ([]byte, error) {
-			return protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), uint64(code)), nil //nolint:gosec // as protobuf does
+			return protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), uint64(code)), nil
 		}).serve(t, "127.0.0.1:0")
 		a, err := find(t, gateway(t, Address{Name: "x", Endpoint: "http://" + at})).Handle(t.Context(), Request{})
 		if err != nil || a.Success() != success || int64(a.Status) != code {

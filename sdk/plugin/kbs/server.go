@@ -156,6 +156,6 @@ func (s *Server) serve(ctx context.Context, listener net.Listener, options ...gr
 	late := time.AfterFunc(grace, g.Stop)
 	defer late.Stop()
 	g.GracefulStop()
-	<-ended
+	<-ended //nolint:errcheck // what Serve returns after a stop is no failure
 	return nil
 }

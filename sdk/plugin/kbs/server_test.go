@@ -11,10 +11,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +86,7 @@ func (p plugin) Handle(ctx context.Context, r *Request) (*Response, error) { ret
 type strict struct{ plugin }
 
 func (strict) ValidateAuth(_ context.Context, r *Request) (bool, error) {
-	return r.Method == "POST", nil
+	return r.Method == http.MethodPost, nil
 }
 
 func (strict) NeedsEncryption(context.Context, *Request) (bool, error) { panic("canary") }
@@ -229,7 +229,7 @@ func TestServer_ServesTLS(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		s := NewServer(HandlerFunc(func(context.Context, *Request) (*Response, error) { return &Response{}, nil })).
-			WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+			WithLogger(slog.New(slog.DiscardHandler))
 		go func() { ended <- s.serve(ctx, l, grpc.Creds(credentials.NewTLS(conf))) }()
 		defer func() { cancel(); <-ended }()
 		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(c)))
