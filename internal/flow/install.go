@@ -204,11 +204,14 @@ func (g *Gate) raised(ctx context.Context, name, lowest, digest, author string) 
 	if lowest == "" {
 		return nil, nil
 	}
-	floors, err := g.Store.Floors(ctx)
+	all, err := g.readTrusted(ctx)
 	if err != nil {
-		return nil, fault.Wrap(err, "read lowest versions")
+		return nil, err
 	}
-	old := trusted{floors: floors}.floor(name)
+	old, err := all.floor(name)
+	if err != nil {
+		return nil, err
+	}
 	if old != nil && !plugin.Older(old.Lowest, lowest) {
 		return nil, nil
 	}

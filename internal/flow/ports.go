@@ -88,9 +88,7 @@ type Inventory interface {
 	Resource(ctx context.Context, path string) (resource.Resource, error)
 	LastResource(ctx context.Context, path string) (resource.Resource, error) // also a deleted one
 	Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error)
-	Publishers(ctx context.Context) ([]plugin.Publisher, error)
-	Trust(ctx context.Context) ([]plugin.Key, error)
-	Floors(ctx context.Context) ([]plugin.Floor, error)
+	Judging(ctx context.Context) (plugin.Judging, error)
 	Plugins(ctx context.Context) ([]plugin.Installed, error)
 	Installations(ctx context.Context) ([]plugin.Installation, error)
 	Repositories(ctx context.Context) ([]plugin.Repository, error)

@@ -20,52 +20,54 @@ import (
 // generation every replica watches, so that it acts on running plugins.
 
 // trusted is what was decided so far.
-type trusted struct {
-	publishers []plugin.Publisher
-	keys       []plugin.Key
-	floors     []plugin.Floor
-}
+type trusted struct{ plugin.Judging }
 
 func (g *Gate) readTrusted(ctx context.Context) (trusted, error) {
-	var t trusted
-	var err error
-	if t.publishers, err = g.Store.Publishers(ctx); err != nil {
-		return t, fault.Wrap(err, "read publishers")
-	}
-	if t.keys, err = g.Store.Trust(ctx); err != nil {
-		return t, fault.Wrap(err, "read trusted keys")
-	}
-	if t.floors, err = g.Store.Floors(ctx); err != nil {
-		return t, fault.Wrap(err, "read lowest versions")
-	}
-	return t, nil
+	j, err := g.Store.Judging(ctx)
+	return trusted{j}, fault.Wrap(err, "read whom to trust")
 }
 
+// publisher is the row of a name; Internal if it is damaged, so that nothing is
+// decided on top of it.
 func (t trusted) publisher(name string) (plugin.Publisher, error) {
-	for _, p := range t.publishers {
+	for _, p := range t.Publishers {
 		if p.Name == name {
 			return p, nil
 		}
+	}
+	if t.Damaged.Publishers[name] {
+		return plugin.Publisher{}, damaged("publisher " + name)
 	}
 	return plugin.Publisher{}, fault.NotFoundf("no publisher %s is trusted; see: sallyport plugin trust list", name)
 }
 
 func (t trusted) key(id string) (plugin.Key, error) {
-	for _, k := range t.keys {
+	for _, k := range t.Keys {
 		if k.ID == id {
 			return k, nil
 		}
 	}
+	if t.Damaged.Keys[id] {
+		return plugin.Key{}, damaged("key " + id)
+	}
 	return plugin.Key{}, fault.NotFoundf("there is no trusted key %s; see: sallyport plugin trust list", id)
 }
 
-func (t trusted) floor(name string) *plugin.Floor {
-	for _, f := range t.floors {
+// floor is the lowest version of a name, nil if none is demanded.
+func (t trusted) floor(name string) (*plugin.Floor, error) {
+	for _, f := range t.Floors {
 		if f.Name == name {
-			return &f
+			return &f, nil
 		}
 	}
-	return nil
+	if t.Damaged.Floors[name] {
+		return nil, damaged("the lowest version of " + name)
+	}
+	return nil, nil
+}
+
+func damaged(what string) error {
+	return plugin.Refuse(plugin.ReasonDamaged, "what is stored of %s is damaged; restore the database from a backup", what)
 }
 
 // trust is by what packages are judged. A key whose publisher has no row is left
@@ -77,14 +79,15 @@ func (g *Gate) trust(ctx context.Context) (plugin.Trust, error) {
 	}
 	t := plugin.Trust{
 		Thresholds: map[string]int{}, Floors: map[string]string{}, Locked: g.Locked, Development: g.Development, Now: g.Now,
+		Damaged: read.Damaged,
 	}
-	for _, p := range read.publishers {
+	for _, p := range read.Publishers {
 		t.Thresholds[p.Name] = p.Threshold
 	}
-	for _, f := range read.floors {
+	for _, f := range read.Floors {
 		t.Floors[f.Name] = f.Lowest
 	}
-	for _, k := range read.keys {
+	for _, k := range read.Keys {
 		if _, known := t.Thresholds[k.Publisher]; known || k.Use == plugin.UseDevelopment {
 			t.Keys = append(t.Keys, k)
 		}
@@ -171,7 +174,11 @@ func (g *Gate) TrustPublisher(ctx context.Context, c Caller, k PublisherKey) (pl
 				return nil, err
 			}
 			var writes []unit.Write
-			if _, err := all.publisher(k.Publisher); err != nil && k.Use != plugin.UseDevelopment {
+			_, err = all.publisher(k.Publisher)
+			if err != nil && !fault.Is(err, fault.NotFound) {
+				return nil, err
+			}
+			if err != nil && k.Use != plugin.UseDevelopment {
 				p, err := plugin.NewPublisher(k.Publisher, c.Subject.ID, now)
 				if err != nil {
 					return nil, err
@@ -179,7 +186,11 @@ func (g *Gate) TrustPublisher(ctx context.Context, c Caller, k PublisherKey) (pl
 				writes = append(writes, unit.Insert(p))
 			}
 			write := unit.Insert
-			if old, err := all.key(fresh.ID); err == nil {
+			old, err := all.key(fresh.ID)
+			if err != nil && !fault.Is(err, fault.NotFound) {
+				return nil, err
+			}
+			if err == nil {
 				if fresh, err = old.Again(fresh); err != nil {
 					return nil, err
 				}
@@ -275,7 +286,7 @@ func (g *Gate) DemandSignatures(ctx context.Context, c Caller, publisher string,
 			if err != nil {
 				return nil, err
 			}
-			if next, err = p.Demand(threshold, all.keys, c.Subject.ID, g.Now().UTC()); err != nil {
+			if next, err = p.Demand(threshold, all.Keys, c.Subject.ID, g.Now().UTC()); err != nil {
 				return nil, err
 			}
 			return []unit.Write{unit.Update(next)}, nil
@@ -302,7 +313,7 @@ func (g *Gate) RotatePublisher(ctx context.Context, c Caller, statement []byte) 
 			if err != nil {
 				return nil, err
 			}
-			if out, err = p.Rotate(statement, all.keys, c.Subject.ID, g.Now().UTC()); err != nil {
+			if out, err = p.Rotate(statement, all.Keys, c.Subject.ID, g.Now().UTC()); err != nil {
 				return nil, err
 			}
 			writes := []unit.Write{unit.Update(out.Publisher)}
@@ -345,9 +356,9 @@ func (g *Gate) Publishers(ctx context.Context, c Caller) ([]Trusted, error) {
 		return nil, err
 	}
 	var out []Trusted
-	for _, p := range all.publishers {
+	for _, p := range all.Publishers {
 		t := Trusted{Publisher: p}
-		for _, k := range all.keys {
+		for _, k := range all.Keys {
 			if k.Publisher == p.Name && k.State != plugin.Removed && k.Use != plugin.UseDevelopment {
 				t.Keys = append(t.Keys, k)
 			}
@@ -356,7 +367,7 @@ func (g *Gate) Publishers(ctx context.Context, c Caller) ([]Trusted, error) {
 			out = append(out, t)
 		}
 	}
-	development := activeOnly(all.keys, func(k plugin.Key) bool { return k.Use == plugin.UseDevelopment && k.State != plugin.Removed })
+	development := activeOnly(all.Keys, func(k plugin.Key) bool { return k.Use == plugin.UseDevelopment && k.State != plugin.Removed })
 	if len(development) > 0 {
 		out = append(out, Trusted{Publisher: plugin.Publisher{Threshold: 1}, Keys: development})
 	}
@@ -372,8 +383,10 @@ func (g *Gate) SetFloor(ctx context.Context, c Caller, name, lowest string, lowe
 	err := g.changeTrust(ctx, &c, trustChange{
 		action: "floor", event: "plugin.floor", kind: "plugin", name: name, data: data, urgent: true,
 		write: func(all trusted) ([]unit.Write, error) {
-			old := all.floor(name)
-			var err error
+			old, err := all.floor(name)
+			if err != nil {
+				return nil, err
+			}
 			if next, err = plugin.RaiseFloor(old, name, lowest, plugin.ByOperator, lower, c.Subject.ID, g.Now().UTC()); err != nil {
 				return nil, err
 			}
@@ -393,7 +406,7 @@ func (g *Gate) Floors(ctx context.Context, c Caller) ([]plugin.Floor, error) {
 	if _, err := g.inspected(ctx, c, "list", record, "plugin", ""); err != nil {
 		return nil, err
 	}
-	all, err := g.Store.Floors(ctx)
-	slices.SortFunc(all, func(a, b plugin.Floor) int { return strings.Compare(a.Name, b.Name) })
-	return all, err
+	all, err := g.readTrusted(ctx)
+	slices.SortFunc(all.Floors, func(a, b plugin.Floor) int { return strings.Compare(a.Name, b.Name) })
+	return all.Floors, err
 }

@@ -120,9 +120,9 @@ type meanwhile struct {
 	do   func()
 }
 
-func (m *meanwhile) Trust(ctx context.Context) ([]plugin.Key, error) {
+func (m *meanwhile) Judging(ctx context.Context) (plugin.Judging, error) {
 	m.once.Do(m.do)
-	return m.Reader.Trust(ctx)
+	return m.Reader.Judging(ctx)
 }
 
 func (m *meanwhile) Invitation(ctx context.Context, id string) (subject.Invitation, error) {

@@ -17,6 +17,7 @@ const (
 	ReasonBadSignature Reason = "BAD_SIGNATURE"   // not signed as trust demands
 	ReasonRevoked      Reason = "REVOKED"         // signed by a revoked key, or withdrawn by its repository
 	ReasonStale        Reason = "METADATA_STALE"  // a key's time, or that of a repository's metadata, is over
+	ReasonDamaged      Reason = "TRUST_DAMAGED"   // what is stored of its publisher, a key or its lowest version was changed by something else
 	ReasonRollback     Reason = "ROLLBACK"        // older than what was seen or demanded before
 	ReasonNotLocked    Reason = "NOT_LOCKED"      // not what this server's lock file names
 	ReasonDigest       Reason = "DIGEST_MISMATCH" // a file is not what was signed

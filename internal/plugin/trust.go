@@ -33,6 +33,8 @@ type Trust struct {
 	Floors map[string]string
 	// Locked are the digests that may run, by package; nil allows all.
 	Locked map[string]string
+	// Damaged are decisions that cannot be read.
+	Damaged Damaged
 	// Development accepts packages that a development key has signed.
 	Development bool
 	Now         func() time.Time // nil for the wall clock
@@ -75,6 +77,9 @@ func (t Trust) verify(manifestBytes, envelopeBytes []byte, at moment) (vouched, 
 		return vouched{}, refuse(ReasonBadSignature,
 			"package %s is signed for development, which this server does not accept; sign it with a publisher's key, or set plugins.development", m.Name)
 	}
+	if err := t.Damaged.publisher(m.Publisher); err != nil && v.use != UseDevelopment {
+		return vouched{}, err
+	}
 	by := map[standing][]string{}
 	for state, keys := range t.candidates(m, v.use, at) {
 		by[state] = e.vouching(payload, keys)
@@ -86,6 +91,9 @@ func (t Trust) verify(manifestBytes, envelopeBytes []byte, at moment) (vouched, 
 		need = 1
 	}
 	if len(v.ids) < need {
+		if id := t.Damaged.signer(e.signers()); id != "" {
+			return vouched{}, refuse(ReasonDamaged, "package %s is signed by key %s, and what this server knows of that key is damaged; restore the database from a backup", m.Name, id)
+		}
 		return vouched{}, tooFew(m, need, by)
 	}
 	if v.use == UseAgentKMS {
@@ -126,8 +134,12 @@ func tooFew(m manifest.Manifest, need int, by map[standing][]string) error {
 }
 
 // admits judges what is signed rightly by what this server demands besides:
-// [ReasonRollback] below the lowest version, [ReasonNotLocked] off the list.
+// [ReasonRollback] below the lowest version, [ReasonDamaged] if that is not known,
+// [ReasonNotLocked] off the list.
 func (t Trust) admits(m manifest.Manifest, digest string) error {
+	if err := t.Damaged.floor(m.Name); err != nil {
+		return err
+	}
 	if floor, ok := t.Floors[m.Name]; ok && Older(m.Version, floor) {
 		return refuse(ReasonRollback, "package %s %s is older than %s, the lowest version of it that is secure; install a newer one", m.Name, m.Version, floor)
 	}

@@ -108,19 +108,23 @@ func (s *Store) Resources(ctx context.Context, prefix, after string, limit int) 
 	return many[resource.Resource](ctx, s, "resources", clause, w.args...)
 }
 
-// Publishers lists those whose packages may run.
-func (s *Store) Publishers(ctx context.Context) ([]plugin.Publisher, error) {
-	return many[plugin.Publisher](ctx, s, "publishers", "ORDER BY id")
-}
-
-// Floors lists the lowest versions of packages that may run.
-func (s *Store) Floors(ctx context.Context) ([]plugin.Floor, error) {
-	return many[plugin.Floor](ctx, s, "floors", "ORDER BY id")
-}
-
-// Trust lists the keys of publishers, removed ones included.
-func (s *Store) Trust(ctx context.Context) ([]plugin.Key, error) {
-	return many[plugin.Key](ctx, s, "trust", "ORDER BY id")
+// Judging is all by what packages are judged. Damaged rows are left out and named,
+// so that one of them harms what it is about and nothing else.
+func (s *Store) Judging(ctx context.Context) (plugin.Judging, error) {
+	var j plugin.Judging
+	var err error
+	named := func(to *map[string]bool) func(string) {
+		*to = map[string]bool{}
+		return func(id string) { (*to)[id] = true }
+	}
+	if j.Publishers, err = list[plugin.Publisher](ctx, s, named(&j.Damaged.Publishers), "publishers", "ORDER BY id"); err != nil {
+		return j, err
+	}
+	if j.Keys, err = list[plugin.Key](ctx, s, named(&j.Damaged.Keys), "trust", "ORDER BY id"); err != nil {
+		return j, err
+	}
+	j.Floors, err = list[plugin.Floor](ctx, s, named(&j.Damaged.Floors), "floors", "ORDER BY id")
+	return j, err
 }
 
 // Plugins lists what is or was installed.

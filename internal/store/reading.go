@@ -75,17 +75,19 @@ type rowOf[T any] interface {
 // name and is made of constants. One damaged row fails the whole read: what was
 // asked for cannot be answered truly.
 func many[T any, P rowOf[T]](ctx context.Context, s *Store, tableName, rest string, args ...any) ([]T, error) {
-	return list[T, P](ctx, s, false, tableName, rest, args...)
+	return list[T, P](ctx, s, nil, tableName, rest, args...)
 }
 
 // sound reads rows of one table and leaves damaged ones out, which are counted
 // and logged. It is for lists of work, where one damaged row must not keep all
 // others from being done.
 func sound[T any, P rowOf[T]](ctx context.Context, s *Store, tableName, rest string, args ...any) ([]T, error) {
-	return list[T, P](ctx, s, true, tableName, rest, args...)
+	return list[T, P](ctx, s, func(string) {}, tableName, rest, args...)
 }
 
-func list[T any, P rowOf[T]](ctx context.Context, s *Store, skip bool, tableName, rest string, args ...any) ([]T, error) {
+// list reads rows. Damaged ones are named to skip and left out; without skip they
+// fail the read.
+func list[T any, P rowOf[T]](ctx context.Context, s *Store, skip func(id string), tableName, rest string, args ...any) ([]T, error) {
 	t := s.catalogue.tables[tableName]
 	var found []T
 	r := newRaw(t)
@@ -95,7 +97,8 @@ func list[T any, P rowOf[T]](ctx context.Context, s *Store, skip bool, tableName
 		}
 		var v T
 		err := s.believe(ctx, t, r, P(&v))
-		if skip && fault.Is(err, fault.Internal) {
+		if skip != nil && fault.Is(err, fault.Internal) {
+			skip(r.texts[0])
 			return nil
 		}
 		if err == nil {

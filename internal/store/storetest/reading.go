@@ -95,9 +95,18 @@ func samples(t *testing.T) []sample {
 			d, err := s.PolicyVersion(ctx, "base", 1)
 			return policy.Edition{Document: d}, err
 		}},
-		{acme, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Publishers(ctx)) }},
-		{floor, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Floors(ctx)) }},
-		{pub, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Trust(ctx)) }},
+		{acme, func(ctx context.Context, s *store.Store) (any, error) {
+			j, err := s.Judging(ctx)
+			return left(j.Publishers, err, acme.Table(), j.Damaged.Publishers[acme.Name])
+		}},
+		{floor, func(ctx context.Context, s *store.Store) (any, error) {
+			j, err := s.Judging(ctx)
+			return left(j.Floors, err, floor.Table(), j.Damaged.Floors[floor.Name])
+		}},
+		{pub, func(ctx context.Context, s *store.Store) (any, error) {
+			j, err := s.Judging(ctx)
+			return left(j.Keys, err, pub.Table(), j.Damaged.Keys[pub.ID])
+		}},
 		{inst, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Plugins(ctx)) }},
 		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},
 		{repo, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Repositories(ctx)) }},
@@ -105,6 +114,14 @@ func samples(t *testing.T) []sample {
 		{out, func(ctx context.Context, s *store.Store) (any, error) { return s.Outcome(ctx, "o") }},
 		{del, func(ctx context.Context, s *store.Store) (any, error) { return first(s.DeliveriesDue(ctx, now, 1)) }},
 	}
+}
+
+// left is first for a list that leaves damaged rows out and names them.
+func left[T any](list []T, err error, table string, damaged bool) (any, error) {
+	if damaged && len(list) == 0 && err == nil {
+		return nil, fault.Internalf("the row of %s is damaged", table)
+	}
+	return first(list, err)
 }
 
 func first[T any](list []T, err error) (any, error) {
