@@ -3,6 +3,7 @@ package plugin
 import (
 	"crypto/ed25519"
 	"encoding/json"
+	"path"
 	"slices"
 	"sort"
 	"time"
@@ -146,7 +147,7 @@ type Rotated struct {
 // older statement than the last one is Denied with [ReasonRollback], the last one
 // itself a Conflict. It adds keys that were never known, retires or revokes
 // active ones, may raise the threshold, and does nothing else: what an operator
-// has removed stays so.
+// has removed stays so. What it takes from a key, enough of its signers must have.
 func (p Publisher) Rotate(file []byte, keys []Key, author string, now time.Time) (Rotated, error) {
 	e, payload, r, err := parseRotation(file)
 	if err != nil {
@@ -169,6 +170,9 @@ func (p Publisher) Rotate(file []byte, keys []Key, author string, now time.Time)
 		return Rotated{}, err
 	}
 	if out.Ended, err = p.ended(r, keys, author, now); err != nil {
+		return Rotated{}, err
+	}
+	if err := p.mayTake(r, keys, signers, out.Ended); err != nil {
 		return Rotated{}, err
 	}
 	left := len(p.active(keys)) + len(out.Added) - endedActive(p.active(keys), out.Ended)
@@ -274,15 +278,7 @@ func sooner(a, b time.Time) time.Time {
 // inherited are the name patterns of a new key: those that it asks for, or all
 // that it may have. It may have what as many signers as the threshold hold.
 func inherited(asked []string, may [][]string, threshold int) ([]string, error) {
-	held := func(name string) bool {
-		n := 0
-		for _, names := range may {
-			if slices.Contains(names, name) || slices.Contains(names, "*") {
-				n++
-			}
-		}
-		return n >= threshold
-	}
+	held := func(name string) bool { return heldBy(may, name) >= threshold }
 	for _, n := range asked {
 		if !held(n) {
 			return nil, fault.Deniedf("the rotation lets a new key sign %q, which too few of those who signed it may sign themselves", clip(n, 64))
@@ -303,6 +299,48 @@ func inherited(asked []string, may [][]string, threshold int) ([]string, error) 
 		return nil, fault.Deniedf("the rotation introduces a key, and there are no packages that enough of those who signed it may sign")
 	}
 	return slices.Compact(out), nil
+}
+
+// heldBy counts those who may sign what a pattern names.
+func heldBy(may [][]string, pattern string) int {
+	n := 0
+	for _, names := range may {
+		if slices.ContainsFunc(names, func(may string) bool {
+			matches, err := path.Match(may, pattern)
+			return may == pattern || may == "*" || manifest.ValidName(pattern) && err == nil && matches
+		}) {
+			n++
+		}
+	}
+	return n
+}
+
+// mayTake refuses a rotation that takes more than its signers have. A key is
+// ended by as many signers as the threshold who may sign all that it may, or by
+// all of those if they are fewer: one that the operator has limited to some names,
+// or a thief of it, cannot end the keys of the others. A higher threshold takes
+// from every key.
+func (p Publisher) mayTake(r Rotation, keys []Key, signers []string, ended []Key) error {
+	var may, all [][]string
+	taken := slices.Clone(ended)
+	for _, k := range p.active(keys) {
+		all = append(all, k.Names)
+		if slices.Contains(signers, k.ID) {
+			may = append(may, k.Names)
+		}
+		if r.Threshold > p.Threshold {
+			taken = append(taken, k)
+		}
+	}
+	for _, k := range taken {
+		for _, n := range k.Names {
+			if need := min(p.Threshold, max(heldBy(all, n), 1)); heldBy(may, n) < need {
+				return refuse(ReasonBadSignature, "the rotation takes from key %s, which may sign %q, and fewer than %d of those who signed it may sign that; "+
+					"let keys sign it that may, or end the key yourself (sallyport plugin trust revoke)", k.ID, clip(n, 64), need)
+			}
+		}
+	}
+	return nil
 }
 
 // ended are the next versions of the keys that the rotation takes back.

@@ -93,6 +93,40 @@ func TestRotation_ReplacesAKey(t *testing.T) {
 	}
 }
 
+// TestRotation_TakesNoMoreThanItsSignersHave: a key that the operator has limited
+// to some names ends itself and its like, and nobody else.
+func TestRotation_TakesNoMoreThanItsSignersHave(t *testing.T) {
+	all, other, aws, kms, thief := newSigner(t, "tester"), newSigner(t, "tester", "gcp-*"), newSigner(t, "tester", "aws-*"),
+		newSigner(t, "tester", "aws-kms"), newSigner(t, "tester")
+	for name, c := range map[string]struct {
+		keep      []signer
+		threshold int
+		revoked   []string
+		by        signer
+		ok        bool
+	}{
+		"retires all others":               {keep: []signer{aws, thief}, by: aws},
+		"retires a key of other names":     {keep: []signer{all, aws, kms}, by: aws},
+		"revokes a wider key":              {keep: []signer{other, aws, kms}, revoked: []string{all.row.ID}, by: aws},
+		"raises what others must sign":     {keep: []signer{all, other, aws, kms}, threshold: 2, by: aws},
+		"retires a key within its names":   {keep: []signer{all, other, aws}, by: aws, ok: true},
+		"retires a key beside its names":   {keep: []signer{all, other, kms}, by: kms},
+		"retires itself":                   {keep: []signer{all, other, kms}, by: aws, ok: true},
+		"the key of all names ends others": {keep: []signer{all}, by: all, ok: true},
+		"the key of all names raises":      {keep: []signer{all, other, aws, kms}, threshold: 2, by: all, ok: true},
+	} {
+		k := acme(1, all, other, aws, kms)
+		by := []signer{c.by}
+		if slices.ContainsFunc(c.keep, func(s signer) bool { return s.row.ID == thief.row.ID }) {
+			by = append(by, thief)
+		}
+		err := k.take(statement(t, Rotation{Publisher: "tester", Serial: 1, Keys: keysOf(c.keep...), Threshold: c.threshold, Revoked: c.revoked}, by...))
+		if c.ok != (err == nil) || err != nil && ReasonOf(err) != ReasonBadSignature {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestRotation_KeepsTheOperatorsDay introduces keys by keys that the operator
 // wants to be asked about again: a statement takes that day away only if enough
 // signers are trusted for longer.
