@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +18,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/plugin/conformance"
 	"github.com/sallyport-project/sallyport/internal/plugin/external"
+	"github.com/sallyport-project/sallyport/internal/plugin/local"
 	"github.com/sallyport-project/sallyport/internal/plugin/sandbox"
 )
 
@@ -104,7 +109,7 @@ func (s *shell) reportConformance(r conformance.Report) error {
 // temporary one, which clean removes.
 func (s *shell) conformance(ctx context.Context, path string, j judging) (c conformance.Config, clean func(), err error) {
 	clean = func() {}
-	c.Package = path
+	c.Package, c.Help = path, s.helpOf
 	if info, serr := os.Stat(path); serr == nil && info.IsDir() {
 		temp, err := os.MkdirTemp("", "sallyport-conformance-")
 		if err != nil {
@@ -181,3 +186,49 @@ func (s *shell) showConformance(r conformance.Report) error {
 	}
 	return s.line("%s", fmt.Sprintf("%d checks: %d pass, %d fail, %d skipped", len(r.Checks), r.Passed, r.Failed, r.Skipped))
 }
+
+// helpOf lets a command of a package say how it is used: in a home of its own,
+// and as every CLI plugin runs.
+func (s *shell) helpOf(ctx context.Context, file string, key plugin.Key, command string) error {
+	temp, err := os.MkdirTemp("", "sallyport-conformance-")
+	if err != nil {
+		return fault.Unavailablef("no temporary folder can be made").Because(err)
+	}
+	defer func() { _ = os.RemoveAll(temp) }()
+	var said bytes.Buffer
+	apart := &shell{Env: s.Env, in: strings.NewReader(""), out: &said, err: &said, output: formats[0]}
+	apart.Getenv = func(name string) string {
+		if name == "SALLYPORT_HOME" {
+			return temp
+		}
+		return ""
+	}
+	home, err := apart.tools()
+	if err != nil {
+		return err
+	}
+	if _, err := home.Trust(local.Key{Publisher: key.Publisher, Public: key.Public}); err != nil {
+		return err
+	}
+	f, err := os.Open(file) //nolint:gosec // made for this run
+	if err != nil {
+		return fileFault(file, err)
+	}
+	t, err := home.Install(f, local.Request{})
+	_ = f.Close()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, helpWithin)
+	defer cancel()
+	err = apart.runTool(ctx, home, t.Name, command, []string{"--help"})
+	if e, ok := errors.AsType[exited](err); ok {
+		const most = 200
+		text := strings.Join(strings.Fields(visible(said.String())), " ")
+		return fault.Deniedf("%s; it says: %s", e.state.String(), text[:min(len(text), most)])
+	}
+	return err
+}
+
+// helpWithin is how long a command may take to say how it is used.
+const helpWithin = 5 * time.Second

@@ -170,6 +170,9 @@ func (s *shell) supervise(ctx context.Context, cmd *exec.Cmd, tool *plugin.Tool,
 		return err
 	}
 	passOn.to(cmd.Process)
+	if _, limited := ctx.Deadline(); limited {
+		defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
+	}
 	err = wait()
 	if _, ok := errors.AsType[*exec.ExitError](err); ok || err == nil {
 		if cmd.ProcessState.Success() {

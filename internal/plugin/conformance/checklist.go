@@ -32,7 +32,7 @@ var checkedItems = map[string][]expectation{
 		{"cli/2", "register(cli) only attaches commands, no I/O at import", "move what runs into the functions of the commands"},
 		{"cli/3", "AttestationClient is imported lazily", "import it inside of the function of the command"},
 		{"cli/4", "all commands accept --url (ATTESTATION_API_URL) and --token", "add the options to the command"},
-		{"cli/5", "a failed discovery never crashes the CLI", ""},
+		{"cli/5", "a failed discovery never crashes the CLI", "let each command answer --help with exit code 0 within 5 s, without a server and within the sandbox"},
 	},
 }
 
@@ -81,6 +81,10 @@ func (r *run) checklists(ctx context.Context) error {
 			switch {
 			case !r.m.Has(role):
 				r.add(e, Skipped, "the package does not have the role "+role)
+			case e.id == "cli/5":
+				r.discovery(ctx, e)
+			case role == manifest.RoleCLI && asked[role] == nil:
+				r.executable(e)
 			case asked[role] == nil:
 				r.add(e, Skipped, "needs the host's support for role "+role+": the package names no entry point of "+groups[role])
 			case !ok:
@@ -91,6 +95,44 @@ func (r *run) checklists(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// executable judges an item for a package whose commands are an executable.
+func (r *run) executable(e expectation) {
+	switch e.id {
+	case "cli/1":
+		r.add(e, Pass, "the manifest names the commands")
+	case "cli/2":
+		r.add(e, Pass, "commands are found in the manifest, and nothing of the package runs before one is called")
+	default:
+		r.add(e, Skipped, "the package has no CLI plugin in Python; address and token are handed over")
+	}
+}
+
+// discovery lets each command say how it is used, as the command line starts it:
+// verified, confined, and without a server. That nothing of a package can harm the
+// command line before that, is the host's: it reads manifests alone.
+func (r *run) discovery(ctx context.Context, e expectation) {
+	if r.Help == nil {
+		r.add(e, Skipped, "no command line was given to run it")
+		return
+	}
+	file, public, err := r.signedCopy()
+	if err != nil {
+		r.add(e, Fail, text(err))
+		return
+	}
+	key, err := plugin.NewKey(public, r.m.Publisher, nil, "", now())
+	for _, c := range r.m.CommandList() {
+		if err == nil {
+			err = r.Help(ctx, file, key, c.Name)
+		}
+		if err != nil {
+			r.add(e, Fail, c.Name+" --help: "+text(err))
+			return
+		}
+	}
+	r.add(e, Pass, "each command answers --help")
 }
 
 // locate finds the module of an entry point, package.module:Class, in the folders

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 )
 
@@ -69,6 +70,9 @@ type Config struct {
 	Requests Requests
 	// Sandbox confines the plugin; nil runs it as this user.
 	Sandbox plugin.Sandbox
+	// Help runs COMMAND --help of a package that the key has signed, as a command
+	// line does; nil skips what needs that.
+	Help func(ctx context.Context, file string, key plugin.Key, command string) error
 	// Calls bounds one call; default 5 s, as at a server.
 	Calls time.Duration
 }
@@ -150,7 +154,7 @@ func (r *run) judge(e expectation, problem, seen string) {
 // signedCopy gives the package with a signature of this run's own key, and that
 // key.
 func (r *run) signedCopy() (string, ed25519.PublicKey, error) {
-	file := filepath.Join(r.dir, "package")
+	file := filepath.Join(r.dir, "package-"+id.New())
 	if err := copyFile(r.Package, file); err != nil {
 		return "", nil, err
 	}

@@ -98,7 +98,7 @@ func (r *run) processChecks(ctx context.Context) error {
 // unserved says why a package does not run here: a role that comes later is no
 // fault of its author.
 func (r *run) unserved(err error) string {
-	for _, role := range r.m.Roles {
+	for _, role := range r.m.RolesFor(manifest.ForServer) {
 		switch role {
 		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer, manifest.RoleKBS:
 		default:
