@@ -13,9 +13,9 @@ import (
 )
 
 func newDoctor(s *shell) *cobra.Command {
-	return group("doctor", "Look after a server that is stopped",
-		"Find out what keeps a server from working, and mend what only an operator may decide on.",
-		"  sallyport doctor clock", doctorClock(s), doctorReference(s))
+	return group("doctor", "Find out what is wrong",
+		"Find out what keeps a server or a plugin from working, and mend what only an operator may decide on.",
+		"  sallyport doctor plugins\n  sallyport doctor clock", doctorClock(s), doctorPlugins(s), doctorReference(s))
 }
 
 func doctorClock(s *shell) *cobra.Command {

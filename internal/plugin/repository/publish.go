@@ -184,7 +184,7 @@ func describePackage(file, role string) (plugin.Release, error) {
 
 func targetOf(r plugin.Release) (*metadata.TargetFiles, error) {
 	raw, err := json.Marshal(custom{
-		Name: r.Name, Version: r.Version, Digest: r.Digest, Publisher: r.Publisher, Roles: r.Roles, Kinds: r.Kinds,
+		Name: r.Name, Version: r.Version, Digest: r.Digest, Publisher: r.Publisher, Roles: r.Roles, Kinds: append([]string{}, r.Kinds...), // no null: see form.go
 		Summary: r.Summary, MinSecureVersion: r.MinSecureVersion, Yanked: r.Yanked,
 	})
 	if err != nil {

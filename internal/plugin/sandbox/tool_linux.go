@@ -27,6 +27,14 @@ const terminalRights = deviceRights | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 
 // ToolReport says how tools are confined on this host.
 func ToolReport() string {
+	if weak := ToolWeakness(); weak != "" {
+		return weak
+	}
+	return "no_new_privs, landlock, seccomp"
+}
+
+// ToolWeakness is ToolReport where this host has not all of it, else empty.
+func ToolWeakness() string {
 	l, err := probeLandlock()
 	switch {
 	case err != nil:
@@ -34,7 +42,7 @@ func ToolReport() string {
 	case !l.ports():
 		return "no_new_privs, landlock, seccomp; any port (kernel 6.7 limits them)"
 	}
-	return "no_new_privs, landlock, seccomp"
+	return ""
 }
 
 // Start starts a program of the command line, confined, in the process group of
