@@ -36,7 +36,7 @@ type House interface {
 	Raise(ctx context.Context, plugin string, s signals.Signal, key string) (record string, matches int, err error)
 }
 
-// Event is what a plugin records. Type is what follows plugin.NAME.
+// Event is what a plugin records.
 type Event struct {
 	Type    string
 	Subject string

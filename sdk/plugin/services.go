@@ -62,8 +62,8 @@ func (h *Host) List(ctx context.Context, prefix, after string, limit int) (keys 
 	return a.GetKvKeys().GetKeys(), a.GetKvKeys().GetMore(), err
 }
 
-// Emit records an event of type plugin.NAME.KIND in the host's ledger. Service
-// events. No secrets.
+// Emit records an event in the host's ledger, as plugin.event of this plugin.
+// Service events. No secrets.
 func (h *Host) Emit(ctx context.Context, kind, subject string, data map[string]string) error {
 	_, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_Emit{Emit: &own.Emit{Type: kind, Subject: subject, Data: data}}})
 	return err

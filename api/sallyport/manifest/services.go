@@ -8,7 +8,7 @@ type Services struct {
 	Log      bool     `json:"log,omitempty"`      // lines in the server's log
 	KV       bool     `json:"kv,omitempty"`       // a key-value space of its own
 	Database bool     `json:"database,omitempty"` // a database of its own
-	Events   bool     `json:"events,omitempty"`   // events plugin.NAME.* in the ledger
+	Events   bool     `json:"events,omitempty"`   // events of its own in the ledger
 	Signals  bool     `json:"signals,omitempty"`  // report leaks: what matches is revoked
 	Vend     []string `json:"vend,omitempty"`     // credentials of these kinds, as policy allows
 }

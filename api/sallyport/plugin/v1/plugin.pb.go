@@ -4291,7 +4291,7 @@ func (x *Affected) GetRows() []int64 {
 	return nil
 }
 
-// Emit records an event of type plugin.NAME.TYPE in the ledger.
+// Emit records an event of the plugin in the ledger, as plugin.event.
 type Emit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`                                                                           // lower-case letters, digits, hyphens and dots, at most 64
