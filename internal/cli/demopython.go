@@ -71,7 +71,7 @@ func (d *demo) pythonLibraries(ctx context.Context) (map[string]string, error) {
 	out, _, err := d.command(ctx, demoPython, "-c", "import grpc, google.protobuf as p; print(*grpc.__path__); print(*p.__path__)")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if err != nil || len(lines) != 2 || runtime.GOOS != "linux" {
-		return nil, demoSkip("python3-grpcio") //nolint:nilerr // it is not there, whyever
+		return nil, demoSkip("python3-grpcio")
 	}
 	return map[string]string{"vendor/grpc": lines[0], "vendor/google/protobuf": lines[1]}, nil
 }

@@ -201,7 +201,7 @@ func (s *shell) acceptBundle(ctx context.Context, client host, st stand, file io
 			return err
 		}
 		name := filepath.Join(temp, r.SHA256+".spk")
-		out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // in our own folder, by a digest
 		if err != nil {
 			return fileFault(name, err)
 		}

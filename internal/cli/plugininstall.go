@@ -26,15 +26,7 @@ func (a *agreement) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&a.downgrade, "allow-downgrade", false, "accept an older version than the one that is or was installed")
 }
 
-func pluginInstall(s *shell) *cobra.Command {
-	var a agreement
-	var bare bareFlags
-	var source sourceFlags
-	var bundle, from string
-	var develop bool
-	c := &cobra.Command{
-		Use: "install FILE | NAME[@VERSION] | FILE.whl | git+URL@REF | --bundle FILE | DIR --dev", Short: "Install a package", Args: cobra.MaximumNArgs(1),
-		Long: `Show who made a package and what it asks for, ask, and send it to the server,
+const installLong = `Show who made a package and what it asks for, ask, and send it to the server,
 which verifies it and runs it from now on: a file, a package of a pinned
 repository, or those in a bundle. A package of the same name is replaced; what is
 new compared with it is marked. Where nobody can be asked, --yes accepts what is
@@ -55,7 +47,17 @@ for a server is installed here without being told to.
 With --dev it builds a folder and signs it with a key of this machine's own, made on
 the spot, which counts only at servers with plugins.development: nobody's
 production. With --agentkms it installs a bare executable with the signature beside
-it (FILE.sig), by a key that is trusted for that.`,
+it (FILE.sig), by a key that is trusted for that.`
+
+func pluginInstall(s *shell) *cobra.Command {
+	var a agreement
+	var bare bareFlags
+	var source sourceFlags
+	var bundle, from string
+	var develop bool
+	c := &cobra.Command{
+		Use: "install FILE | NAME[@VERSION] | FILE.whl | git+URL@REF | --bundle FILE | DIR --dev", Short: "Install a package", Args: cobra.MaximumNArgs(1),
+		Long: installLong,
 		Example: "  sallyport plugin install my.spk\n  sallyport plugin install sshcert@1.2.0 --yes\n  sallyport plugin install --bundle plugins.bundle\n" +
 			"  sallyport plugin install git+https://example.org/acme/token.git@v1.2.0 --key ops.key --publisher ops\n" +
 			"  sallyport plugin install tags.spk --for cli",

@@ -19,7 +19,7 @@ type Call struct {
 }
 
 // writes reports whether the call may change something.
-func (c Call) writes() bool { return c.Request.Method != "GET" && c.Request.Method != "HEAD" }
+func (c Call) writes() bool { return !c.Request.Safe() }
 
 // FindExtension finds what answers below /api/v1/<prefix>/.
 func (g *Gate) FindExtension(prefix string) (plugin.Extension, error) {

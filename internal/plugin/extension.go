@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"slices"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
@@ -80,6 +81,10 @@ type RouteRequest struct {
 	Body      io.Reader // nil for none; an error of it ends the call
 	RequestID string
 }
+
+// Safe reports whether the method changes nothing (RFC 9110, 9.2.1), as far as
+// extensions are called by such.
+func (r RouteRequest) Safe() bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
 
 // RouteAnswer is an extension's answer. Body gives what has come so far without
 // waiting for more, and must be closed; that ends the call.

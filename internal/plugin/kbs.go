@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -86,7 +87,7 @@ func (b backend) ValidateAuth(ctx context.Context, r external.Request) (bool, er
 // Handle asks; see [external.Backend]. Only a GET is repeated when its process
 // was lost.
 func (b backend) Handle(ctx context.Context, r external.Request) (external.Response, error) {
-	return inquire(ctx, b, r.Method == "GET", func(ctx context.Context, w external.Wire) (external.Response, error) {
+	return inquire(ctx, b, r.Method == http.MethodGet, func(ctx context.Context, w external.Wire) (external.Response, error) {
 		return w.Handle(ctx, r)
 	})
 }

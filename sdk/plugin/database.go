@@ -37,7 +37,7 @@ func (h *Host) Query(ctx context.Context, most int, text string, arguments ...an
 	}
 	const all = 10_000
 	a, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_Query{Query: &own.Query{
-		Statement: s, MaxRows: uint32(min(max(most, 0), all)), //nolint:gosec // within 0 and 10000
+		Statement: s, MaxRows: uint32(min(max(most, 0), all)),
 	}}})
 	if err != nil {
 		return Rows{}, err

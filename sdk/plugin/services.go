@@ -57,7 +57,7 @@ func (h *Host) Delete(ctx context.Context, key string) error {
 // Limit 0 is 1000, and no more than that come.
 func (h *Host) List(ctx context.Context, prefix, after string, limit int) (keys []string, more bool, err error) {
 	a, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_KvList{KvList: &own.KvList{
-		Prefix: prefix, After: after, Limit: uint32(min(max(limit, 0), 1000)), //nolint:gosec // within 0 and 1000
+		Prefix: prefix, After: after, Limit: uint32(min(max(limit, 0), 1000)),
 	}}})
 	return a.GetKvKeys().GetKeys(), a.GetKvKeys().GetMore(), err
 }

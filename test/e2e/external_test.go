@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -23,7 +24,7 @@ import (
 type models struct{}
 
 func (models) ValidateAuth(_ context.Context, r *kbs.Request) (bool, error) {
-	return r.Method == "POST", nil
+	return r.Method == http.MethodPost, nil
 }
 
 func (models) NeedsEncryption(_ context.Context, r *kbs.Request) (bool, error) {

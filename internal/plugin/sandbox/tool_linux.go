@@ -85,7 +85,7 @@ func (t Tool) Start(cmd *exec.Cmd) (wait func() error, err error) {
 func (t Tool) rules(cmd *exec.Cmd) (*os.File, error) {
 	can, err := probeLandlock()
 	if err != nil {
-		return nil, nil //nolint:nilnil,nilerr // see ToolReport
+		return nil, nil //nolint:nilnil // see ToolReport
 	}
 	program, err := os.Open(cmd.Path)
 	if err != nil {

@@ -71,6 +71,6 @@ func start(s *store.Store, t *testing.T, name string) unit.Unit {
 	head, err := s.Head(context.Background())
 	must(t, err)
 	u := Birth(Subject("of " + name))
-	u.Writes = append(u.Writes, unit.Do("cursors.start", unit.AnyRows, "", name, int64(head.Size))) //nolint:gosec // far from the end of int64
+	u.Writes = append(u.Writes, unit.Do("cursors.start", unit.AnyRows, "", name, int64(head.Size)))
 	return u
 }

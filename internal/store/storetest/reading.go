@@ -50,23 +50,6 @@ func samples(t *testing.T) []sample {
 	inv := subject.Invitation{ID: id.New(), Version: 1, Kind: subject.Agent, Role: "agent", Team: "t", Name: "n", Author: sub.ID, Expires: later}
 	res := resource.Resource{ID: "a/b/c", Version: 1, Sealed: []byte("sealed"), Author: sub.ID, Created: now, Changed: now}
 	doc := policy.Document{Name: "base", Version: 1, Kind: policy.Sallyport, Source: "package sallyport", Author: sub.ID, At: now, State: policy.Active}
-	pub, err := plugin.NewKey(ed25519.PublicKey(bytes.Repeat([]byte{7}, 32)), "acme", nil, sub.ID, now)
-	must(t, err)
-	pub, err = pub.Limited(plugin.UsePackage, now, later)
-	must(t, err)
-	acme, err := plugin.NewPublisher("acme", sub.ID, now)
-	must(t, err)
-	floor, err := plugin.RaiseFloor(nil, "sshcert", "1.0.0", plugin.ByOperator, false, sub.ID, now)
-	must(t, err)
-	inst := plugin.Installed{
-		Name: "sshcert", Version: 1, Package: "1.0.0", Digest: "sha256:00", Publisher: "acme", KeyIDs: []string{pub.ID},
-		Use: plugin.UsePackage, Asks: []string{"network *:443"}, State: plugin.Active, At: now, Author: sub.ID,
-	}
-	was := plugin.Remember(inst, "main", nil)
-	repo, err := plugin.NewRepository("main", "https://plugins.example", []byte("{}"), sub.ID, now)
-	must(t, err)
-	repo = repo.See(plugin.Seen{Root: []byte("{}"), Timestamp: []byte(`{"a": 1}`)}, now)
-	repo.Version = 1
 	key := keys.Key{ID: id.New(), Version: 1, Purpose: keys.Token, Algorithm: keys.Ed25519, State: keys.Active, Public: "pem", Sealed: []byte("s"), Created: now}
 	out := unit.Outcome{ID: "o", Version: 1, Sealed: []byte("answer"), Expires: later}
 	del := notify.Delivery{
@@ -80,7 +63,7 @@ func samples(t *testing.T) []sample {
 	value := reference.Value{
 		Name: "mr_td", Version: 1, JSON: []byte(`["00"]`), Expires: later, Source: "set", Author: sub.ID, At: now, State: reference.Active,
 	}
-	return []sample{
+	return append(pluginSamples(t, sub.ID, now, later), []sample{
 		{word, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Endorsements(ctx)) }},
 		{value, func(ctx context.Context, s *store.Store) (any, error) { return first(s.ReferenceValues(ctx)) }},
 		{sub, func(ctx context.Context, s *store.Store) (any, error) { return s.Subject(ctx, sub.ID) }},
@@ -95,6 +78,33 @@ func samples(t *testing.T) []sample {
 			d, err := s.PolicyVersion(ctx, "base", 1)
 			return policy.Edition{Document: d}, err
 		}},
+		{key, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Keys(ctx)) }},
+		{out, func(ctx context.Context, s *store.Store) (any, error) { return s.Outcome(ctx, "o") }},
+		{del, func(ctx context.Context, s *store.Store) (any, error) { return first(s.DeliveriesDue(ctx, now, 1)) }},
+	}...)
+}
+
+// pluginSamples are those of the tables about plugins.
+func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
+	t.Helper()
+	pub, err := plugin.NewKey(ed25519.PublicKey(bytes.Repeat([]byte{7}, 32)), "acme", nil, author, now)
+	must(t, err)
+	pub, err = pub.Limited(plugin.UsePackage, now, later)
+	must(t, err)
+	acme, err := plugin.NewPublisher("acme", author, now)
+	must(t, err)
+	floor, err := plugin.RaiseFloor(nil, "sshcert", "1.0.0", plugin.ByOperator, false, author, now)
+	must(t, err)
+	inst := plugin.Installed{
+		Name: "sshcert", Version: 1, Package: "1.0.0", Digest: "sha256:00", Publisher: "acme", KeyIDs: []string{pub.ID},
+		Use: plugin.UsePackage, Asks: []string{"network *:443"}, State: plugin.Active, At: now, Author: author,
+	}
+	was := plugin.Remember(inst, "main", nil)
+	repo, err := plugin.NewRepository("main", "https://plugins.example", []byte("{}"), author, now)
+	must(t, err)
+	repo = repo.See(plugin.Seen{Root: []byte("{}"), Timestamp: []byte(`{"a": 1}`)}, now)
+	repo.Version = 1
+	return []sample{
 		{acme, func(ctx context.Context, s *store.Store) (any, error) {
 			j, err := s.Judging(ctx)
 			return left(j.Publishers, err, acme.Table(), j.Damaged.Publishers[acme.Name])
@@ -110,9 +120,6 @@ func samples(t *testing.T) []sample {
 		{inst, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Plugins(ctx)) }},
 		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},
 		{repo, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Repositories(ctx)) }},
-		{key, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Keys(ctx)) }},
-		{out, func(ctx context.Context, s *store.Store) (any, error) { return s.Outcome(ctx, "o") }},
-		{del, func(ctx context.Context, s *store.Store) (any, error) { return first(s.DeliveriesDue(ctx, now, 1)) }},
 	}
 }
 

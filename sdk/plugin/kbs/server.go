@@ -156,6 +156,8 @@ func (s *Server) serve(ctx context.Context, listener net.Listener, options ...gr
 	late := time.AfterFunc(grace, g.Stop)
 	defer late.Stop()
 	g.GracefulStop()
-	<-ended //nolint:errcheck // what Serve returns after a stop is no failure
+	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve: %w", err)
+	}
 	return nil
 }

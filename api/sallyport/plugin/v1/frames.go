@@ -36,7 +36,7 @@ func (b Batch) AppendMessage(frame proto.Message) (Batch, error) {
 	options := proto.MarshalOptions{UseCachedSize: true}
 	size := proto.Size(frame)
 	longer := protowire.AppendVarint(b, framesTag)
-	longer = protowire.AppendVarint(longer, uint64(size))
+	longer = protowire.AppendVarint(longer, uint64(size)) //nolint:gosec // no size is negative
 	longer, err := options.MarshalAppend(longer, frame)
 	if err != nil {
 		return b, err
