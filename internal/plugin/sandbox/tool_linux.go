@@ -128,7 +128,7 @@ func confine(rules *os.File) error {
 	}
 	if os.Geteuid() == 0 { // what it executes gets no capability
 		for c := range lastCapability() + 1 {
-			if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil { //nolint:gosec // small
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
 				return fmt.Errorf("drop capability: %w", err)
 			}
 		}
