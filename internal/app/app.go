@@ -309,8 +309,8 @@ func (h house) Emit(ctx context.Context, name string, e plugin.Event) error {
 	return h.a.gate.Emit(ctx, name, e)
 }
 
-func (h house) Raise(ctx context.Context, name string, s signal.Signal, _ string) (string, int, error) {
-	return h.a.gate.Raise(ctx, name, s) // idempotent by itself
+func (h house) Raise(ctx context.Context, name string, s signal.Signal, key string) (string, int, error) {
+	return h.a.gate.Raise(ctx, name, s, key)
 }
 
 // wireGate lists every built-in part.

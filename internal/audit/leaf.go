@@ -62,7 +62,7 @@ func (r *Record) validate() error {
 
 func validActor(kind string) bool {
 	switch kind {
-	case "workload", "machine", "agent", "operator", "system", "stranger":
+	case "workload", "machine", "agent", "operator", "plugin", "system", "stranger":
 		return true
 	}
 	return false

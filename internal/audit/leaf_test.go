@@ -49,7 +49,7 @@ func record(t *rapid.T) audit.Record {
 		Type:    rapid.StringMatching(`[a-z][a-z0-9_-]{0,20}\.[a-z][a-z0-9_-]{0,20}`).Draw(t, "type"),
 		Outcome: rapid.SampledFrom([]audit.Outcome{audit.Done, audit.Denied, audit.Failed}).Draw(t, "outcome"),
 		Actor: audit.Actor{
-			Kind:    rapid.SampledFrom([]string{"workload", "machine", "agent", "operator", "system", "stranger"}).Draw(t, "kind"),
+			Kind:    rapid.SampledFrom([]string{"workload", "machine", "agent", "operator", "plugin", "system", "stranger"}).Draw(t, "kind"),
 			Subject: text.Draw(t, "actor"), Session: text.Draw(t, "session"), Via: text.Draw(t, "via"), Address: text.Draw(t, "address"),
 		},
 		Subject: text.Draw(t, "subject"), Grant: text.Draw(t, "grant"), Target: text.Draw(t, "target"),

@@ -38,8 +38,8 @@ type Record struct {
 
 // Actor is who asked.
 type Actor struct {
-	Subject string `json:"subject,omitempty"` // id; empty for the system itself and for strangers
-	Kind    string `json:"kind"`              // workload, machine, agent, operator, system or stranger
+	Subject string `json:"subject,omitempty"` // id; empty for the system itself, plugins and strangers
+	Kind    string `json:"kind"`              // workload, machine, agent, operator, plugin, system or stranger
 	Session string `json:"session,omitempty"` // id of the session token
 	Via     string `json:"via,omitempty"`     // the door: rest, kbs, cli, sweeper, ...
 	Address string `json:"address,omitempty"` // network address, without the port
@@ -47,6 +47,9 @@ type Actor struct {
 
 // System is the actor of what Sallyport does on its own account.
 func System(via string) Actor { return Actor{Kind: "system", Via: via} }
+
+// Plugin is the actor of what a plugin has done for it, under its name.
+func Plugin(name string) Actor { return Actor{Kind: "plugin", Via: "plugin:" + name} }
 
 // Filter selects entries of the ledger in the order of their positions. Zero
 // members do not restrict.

@@ -26,11 +26,15 @@ type Caller struct {
 
 	call       *keyedCall     // what is done under the key
 	refreshing bool           // may show a session that was refreshed already
+	plugin     string         // the name of the plugin that calls; no subject acts
 	deputy     bool           // acts as the subject, which has shown nothing itself
 	claims     map[string]any // of the attestation token of a workload that asks for a credential
 }
 
 func (c Caller) actor() audit.Actor {
+	if c.plugin != "" {
+		return audit.Plugin(c.plugin)
+	}
 	return audit.Actor{
 		Subject: c.Subject.ID, Kind: string(c.Subject.Kind), Session: c.Session.ID, Via: c.Via, Address: c.Address,
 	}

@@ -85,9 +85,11 @@ func (g *Gate) commit(ctx context.Context, u unit.Unit) error {
 // are what they were when it was decided: no grant commits after a revocation,
 // on any replica.
 func (g *Gate) still(c Caller, p loaded) []unit.Write {
-	return append(c.once(),
-		unit.Check("subjects", c.Subject.ID, c.Subject.Version),
-		unit.Do("generations.check", 1, "the policies have changed, try again", "policy", p.generation))
+	writes := append(c.once(), unit.Do("generations.check", 1, "the policies have changed, try again", "policy", p.generation))
+	if c.plugin != "" {
+		return writes // no subject acts
+	}
+	return append(writes, unit.Check("subjects", c.Subject.ID, c.Subject.Version))
 }
 
 // refuse records that an authenticated caller was denied, and returns the

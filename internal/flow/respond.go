@@ -62,7 +62,7 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	if err := s.Validate(); err != nil {
 		return Reaction{}, err
 	}
-	record := audit.Record{Type: "leak.reported", Actor: c.actor(), Subject: c.Subject.ID, Data: map[string]string{
+	record := audit.Record{Type: "leak.reported", Actor: c.actor(), Subject: c.actor().Subject, Target: c.plugin, Data: map[string]string{
 		"source": s.Source, "location": s.Location, "reason": s.Reason, "bare": strconv.FormatBool(s.Bare()),
 	}}
 	if s.Bare() && c.Subject.Role != reporterRole {

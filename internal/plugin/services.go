@@ -38,9 +38,8 @@ type House interface {
 
 // Event is what a plugin records.
 type Event struct {
-	Type    string
-	Subject string
-	Data    map[string]string
+	Type string
+	Data map[string]string
 }
 
 // The limits of what a plugin may ask of the house.
@@ -299,14 +298,14 @@ func (s *services) emit(ctx context.Context, e *own.Emit) *own.HostAnswer {
 	if !s.records() {
 		return refusing(own.Code_CODE_EXHAUSTED, tooMany)
 	}
-	size := len(e.GetSubject())
+	size := 0
 	for name, v := range e.GetData() {
 		size += len(name) + len(v)
 	}
-	if !eventType.MatchString(e.GetType()) || len(e.GetSubject()) > 64 || len(e.GetData()) > mostFields || size > mostEventBytes {
+	if !eventType.MatchString(e.GetType()) || len(e.GetData()) > mostFields || size > mostEventBytes {
 		return refusing(own.Code_CODE_INVALID, "an event has a type of lower-case letters, digits, dots and hyphens, and at most 32 entries of 4 KiB together")
 	}
-	if err := s.house.Emit(ctx, s.name, Event{Type: e.GetType(), Subject: e.GetSubject(), Data: e.GetData()}); err != nil {
+	if err := s.house.Emit(ctx, s.name, Event{Type: e.GetType(), Data: e.GetData()}); err != nil {
 		return failing(err)
 	}
 	return &own.HostAnswer{Body: done}
@@ -320,7 +319,6 @@ func (s *services) raise(ctx context.Context, r *own.Raise) *own.HostAnswer {
 	if err != nil {
 		return failing(err)
 	}
-	what.Seen = s.host.cfg.Now()
 	record, matches, err := s.house.Raise(ctx, s.name, what, r.GetIdempotencyKey())
 	if err != nil {
 		return failing(err)
@@ -336,9 +334,6 @@ func leakOf(r *own.Raise) (signals.Signal, error) {
 		s.Value = secret.New(what.Value)
 	case *own.Raise_Sha256:
 		s.Digest = hex.EncodeToString(what.Sha256)
-	}
-	if len(r.GetIdempotencyKey()) > 128 {
-		return s, fault.Invalidf("an idempotency key has at most 128 bytes")
 	}
 	return s, s.Validate()
 }

@@ -63,9 +63,10 @@ func (h *Host) List(ctx context.Context, prefix, after string, limit int) (keys 
 }
 
 // Emit records an event in the host's ledger, as plugin.event of this plugin.
-// Service events. No secrets.
-func (h *Host) Emit(ctx context.Context, kind, subject string, data map[string]string) error {
-	_, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_Emit{Emit: &own.Emit{Type: kind, Subject: subject, Data: data}}})
+// Service events. Whom it is about is data, at most 32 entries of 4 KiB together.
+// No secrets.
+func (h *Host) Emit(ctx context.Context, kind string, data map[string]string) error {
+	_, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_Emit{Emit: &own.Emit{Type: kind, Data: data}}})
 	return err
 }
 
@@ -77,7 +78,7 @@ type Leak struct {
 	Source      string // what found it
 	Location    string // where it was found
 	Reason      string
-	Idempotency string // the same report under the same key is one report
+	Idempotency string // the same report under the same key within 10 minutes is one report; may be empty
 }
 
 // Raise reports a leaked credential: what matches is revoked. Service signals. It
@@ -105,8 +106,9 @@ type Vended struct {
 }
 
 // Vend asks for a credential of another kind, as a subject of the plugin's own:
-// policy decides. Service vend, which hosts do not serve yet. The same request under the same idempotency key
-// gives the same answer; the key may be empty.
+// policy decides. Service vend, which no host has yet: a package that asks for it
+// is not installed. The same request under the same idempotency key gives the same
+// answer; the key may be empty.
 func (h *Host) Vend(ctx context.Context, s Scope, idempotency string) (Vended, error) {
 	params, err := own.EncodeParams(s.Params)
 	if err != nil {

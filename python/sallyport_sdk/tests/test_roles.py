@@ -140,9 +140,9 @@ class Services(unittest.TestCase):
             h.execute(("DELETE FROM extension_t",), ("no SQL",))
         found = h.query("SELECT * FROM extension_t WHERE n = $1", 7)
         self.assertEqual((found.columns, found.rows), (["n", "s", "b", "r"], [(7, "x", b"\0", None)]))
-        h.emit("seen", "01S", where="here")
+        h.emit("seen", where="here")
         h.log("hello", level="error")
-        self.assertEqual((host.emitted, host.logged), ([("seen", "01S", {"where": "here"})], [("error", "hello", {})]))
+        self.assertEqual((host.emitted, host.logged), ([("seen", {"where": "here"})], [("error", "hello", {})]))
         self.assertEqual(h.report_leak(value=b"x", source="scanner"), ("01RECORD1", 1))
         self.assertEqual(h.vend("token", {"a": "b"}, 60).value, b"a-credential")
 

@@ -3369,7 +3369,7 @@ type HostCall_Raise struct {
 }
 
 type HostCall_Vend struct {
-	Vend *Vend `protobuf:"bytes,11,opt,name=vend,proto3,oneof"` // service vend, for the kinds that were granted
+	Vend *Vend `protobuf:"bytes,11,opt,name=vend,proto3,oneof"` // service vend, which no host has yet
 }
 
 func (*HostCall_Log) isHostCall_Body() {}
@@ -4291,11 +4291,11 @@ func (x *Affected) GetRows() []int64 {
 	return nil
 }
 
-// Emit records an event of the plugin in the ledger, as plugin.event.
+// Emit records an event of the plugin in the ledger, as plugin.event. It stands
+// under the plugin's name and in no subject's history: whom it is about is data.
 type Emit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`                                                                           // lower-case letters, digits, hyphens and dots, at most 64
-	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                                                                     // id of a subject, may be empty
 	Data          map[string]string      `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // at most 32 entries, 4 KiB together; no secrets
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4338,13 +4338,6 @@ func (x *Emit) GetType() string {
 	return ""
 }
 
-func (x *Emit) GetSubject() string {
-	if x != nil {
-		return x.Subject
-	}
-	return ""
-}
-
 func (x *Emit) GetData() map[string]string {
 	if x != nil {
 		return x.Data
@@ -4363,7 +4356,9 @@ type Raise struct {
 	Source   string       `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`     // what found it
 	Location string       `protobuf:"bytes,4,opt,name=location,proto3" json:"location,omitempty"` // where it was found
 	Reason   string       `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	// idempotency_key: the same report under the same key is one report.
+	// idempotency_key: the same report under the same key within 10 minutes is one
+	// report with one record, another one a conflict. At most 128 visible ASCII
+	// characters. Empty: it is recorded each time, and revokes nothing twice.
 	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -4521,6 +4516,8 @@ func (x *Raised) GetMatches() uint32 {
 }
 
 // Vend asks for a credential, as a subject of the plugin's own; policy decides.
+// It is described for hosts to come: those of today refuse to install a package
+// that asks for it.
 type Vend struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Kind           string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -4928,14 +4925,13 @@ const file_api_sallyport_plugin_v1_plugin_proto_rawDesc = "" +
 	"statements\x18\x01 \x03(\v2\x1e.sallyport.plugin.v1.StatementR\n" +
 	"statements\"\x1e\n" +
 	"\bAffected\x12\x12\n" +
-	"\x04rows\x18\x01 \x03(\x03R\x04rows\"\xa6\x01\n" +
+	"\x04rows\x18\x01 \x03(\x03R\x04rows\"\x9b\x01\n" +
 	"\x04Emit\x12\x12\n" +
-	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
-	"\asubject\x18\x02 \x01(\tR\asubject\x127\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x127\n" +
 	"\x04data\x18\x03 \x03(\v2#.sallyport.plugin.v1.Emit.DataEntryR\x04data\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x02\x10\x03R\asubject\"\xb6\x01\n" +
 	"\x05Raise\x12\x16\n" +
 	"\x05value\x18\x01 \x01(\fH\x00R\x05value\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\fH\x00R\x06sha256\x12\x16\n" +

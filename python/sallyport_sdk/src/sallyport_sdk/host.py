@@ -92,9 +92,9 @@ class AsyncHost:
         answer = await self._call(exec=pb.Exec(statements=made))
         return list(answer.affected.rows)
 
-    async def emit(self, type: str, subject: str = "", **data: str) -> None:
-        """Records an event plugin.NAME.type in the ledger. No secrets."""
-        await self._call(emit=pb.Emit(type=type, subject=subject, data=data))
+    async def emit(self, type: str, **data: str) -> None:
+        """Records an event plugin.event of this plugin in the ledger, with its type. No secrets."""
+        await self._call(emit=pb.Emit(type=type, data=data))
 
     async def report_leak(
         self, *, value: bytes = b"", sha256: bytes = b"", source: str, location: str = "", reason: str = "", key: str = ""
@@ -107,7 +107,7 @@ class AsyncHost:
         return answer.raised.record, answer.raised.matches
 
     async def vend(self, kind: str, params: Mapping[str, Any], ttl: int, key: str = "") -> Vended:
-        """Asks for a credential of a kind that was granted at installation; policy decides."""
+        """Asks for a credential of another kind; no host has this service yet, and packages that ask for it are refused."""
         answer = await self._call(
             vend=pb.Vend(kind=kind, params=encode_object(params), ttl_seconds=ttl, idempotency_key=key)
         )
@@ -160,9 +160,9 @@ class Host:
         """See AsyncHost.execute."""
         return self._wait(self.asynchronous.execute(*statements))
 
-    def emit(self, type: str, subject: str = "", **data: str) -> None:
+    def emit(self, type: str, **data: str) -> None:
         """See AsyncHost.emit."""
-        self._wait(self.asynchronous.emit(type, subject, **data))
+        self._wait(self.asynchronous.emit(type, **data))
 
     def report_leak(self, **report: Any) -> tuple[str, int]:
         """See AsyncHost.report_leak."""

@@ -47,7 +47,7 @@ class FakeHost:
     services: tuple[str, ...] = SERVICES
     vend_value: bytes = b"a-credential"
     logged: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    emitted: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    emitted: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     leaks: list[pb.Raise] = field(default_factory=list)
     vended: list[Scope] = field(default_factory=list)
     kv: dict[str, tuple[bytes, int]] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class FakeHost:
         return pb.HostAnswer(affected=pb.Affected(rows=changed))
 
     def _emit(self, m: pb.Emit) -> pb.HostAnswer:
-        self.emitted.append((m.type, m.subject, dict(m.data)))
+        self.emitted.append((m.type, dict(m.data)))
         return pb.HostAnswer(done=pb.Done())
 
     def _raise(self, m: pb.Raise) -> pb.HostAnswer:

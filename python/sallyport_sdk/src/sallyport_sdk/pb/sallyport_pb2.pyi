@@ -109,7 +109,7 @@ class Done(_message.Message):
     def __init__(self) -> None: ...
 
 class Emit(_message.Message):
-    __slots__ = ["data", "subject", "type"]
+    __slots__ = ["data", "type"]
     class DataEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -118,12 +118,10 @@ class Emit(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DATA_FIELD_NUMBER: _ClassVar[int]
-    SUBJECT_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     data: _containers.ScalarMap[str, str]
-    subject: str
     type: str
-    def __init__(self, type: _Optional[str] = ..., subject: _Optional[str] = ..., data: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, type: _Optional[str] = ..., data: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Exec(_message.Message):
     __slots__ = ["statements"]
