@@ -2,8 +2,9 @@
 // identity providers: from a file, over HTTPS, or by OpenID Connect Discovery,
 // and again and again, because such keys are rotated.
 //
-// What was fetched last stays in force while a source cannot be reached; a source
-// that was never reached vouches for nobody.
+// What was fetched last stays in force while a source cannot be reached, or answers
+// nonsense; a source that was never reached vouches for nobody, and neither does one
+// that answers an empty set: it has withdrawn its keys.
 package jwks
 
 import (
@@ -102,6 +103,9 @@ func (s *Sets) Refresh(ctx context.Context) error {
 			if _, err = token.ParseKeySet(text); err == nil && s.texts[i] != string(text) {
 				s.texts[i], changed = string(text), true
 			}
+			if err != nil && withdrawn(text) && s.texts[i] != "" {
+				s.texts[i], changed = "", true
+			}
 		}
 		if err != nil {
 			s.cfg.Log.WarnContext(ctx, "a source of trusted keys cannot be used", slog.Any("from", source), slog.Any("err", err))
@@ -189,10 +193,19 @@ func (s *Sets) read(ctx context.Context, source string) ([]byte, error) {
 		return text, nil
 	}
 	u, err := url.Parse(from)
-	if err != nil || !fetchable(u) {
+	if err != nil || !fetchable(u) || u.Scheme != "https" && strings.HasPrefix(source, "https:") {
+		// A provider elsewhere must not send us to what listens on our own loopback.
 		return nil, fault.Invalidf("the provider's jwks_uri is not https")
 	}
 	return s.get(ctx, from)
+}
+
+// withdrawn reports whether a text is a set without any key.
+func withdrawn(text []byte) bool {
+	var c struct {
+		Keys *[]json.RawMessage `json:"keys"`
+	}
+	return canon.Lenient(text, token.MaxKeySet, 8, &c) == nil && c.Keys != nil && len(*c.Keys) == 0
 }
 
 // described is where an OpenID Connect configuration says that the keys are; empty

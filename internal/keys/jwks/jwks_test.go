@@ -70,9 +70,13 @@ func TestSets_ReadEverySource(t *testing.T) {
 	if err := good.Refresh(context.Background()); err != nil || changes != 2 {
 		t.Errorf("a rotation is not seen: %d %v", changes, err)
 	}
-	text.Store(`{"keys":[]}`)
+	text.Store(`{"keys":[{"kty":"newer"}]}`)
 	if err := good.Refresh(context.Background()); err == nil || len(good.Current()) != 5 || changes != 2 {
 		t.Errorf("a source that went bad takes away what it said: %d sets, %v", len(good.Current()), err)
+	}
+	text.Store(`{"keys":[]}`)
+	if err := good.Refresh(context.Background()); err == nil || len(good.Current()) != 2 || changes != 3 {
+		t.Errorf("keys that were withdrawn are trusted: %d sets, %v", len(good.Current()), err)
 	}
 	for name, source := range map[string]string{
 		"a redirect": server.URL + "/moved", "keys without TLS": server.URL + "/down", "nothing": server.URL + "/nothing", "no file": file + "x",
@@ -84,6 +88,25 @@ func TestSets_ReadEverySource(t *testing.T) {
 	}
 	if s := open(t, &changes, nil, server.URL+"/set"); s.Refresh(context.Background()) == nil {
 		t.Error("a server of an unknown authority is believed")
+	}
+}
+
+// A provider elsewhere cannot have the server ask for what is on its own loopback.
+func TestSets_AreNotSentToLoopback(t *testing.T) {
+	asked := atomic.Bool{}
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Store(true)
+		_, _ = w.Write([]byte(keySet(t)))
+	}))
+	defer inside.Close()
+	provider := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"jwks_uri":"` + inside.URL + `/set"}`))
+	}))
+	defer provider.Close()
+	changes := 0
+	s := open(t, &changes, provider.Client(), provider.URL)
+	if err := s.Refresh(context.Background()); err == nil || asked.Load() || len(s.Current()) != 0 {
+		t.Errorf("asked %v, %d sets, %v", asked.Load(), len(s.Current()), err)
 	}
 }
 
