@@ -71,6 +71,11 @@ func (g *Gate) ImportEndorsements(ctx context.Context, c Caller, files []referen
 // errShelved ends an import of what is stored already.
 var errShelved = errors.New("stored already")
 
+// removed reports whether an operator took an endorsement out of use.
+func (m material) removed(id string) bool {
+	return slices.ContainsFunc(m.endorsements, func(e reference.Endorsement) bool { return e.ID() == id && e.State == reference.Removed })
+}
+
 // shelve reads files and makes the writes that store what is in them, under the
 // present generation of the material.
 func (g *Gate) shelve(files []reference.File, kind, author string) (unit.Unit, []Imported, error) {
@@ -91,6 +96,9 @@ func (g *Gate) shelve(files []reference.File, kind, author string) (unit.Unit, [
 	for _, f := range found {
 		id := reference.EndorsementID(f.Kind, f.Key)
 		if seen[id] { // two answers about one thing have one signer's chain
+			continue
+		}
+		if author == "" && m.removed(id) { // whoever shows evidence must not undo what an operator did
 			continue
 		}
 		seen[id] = true

@@ -70,6 +70,11 @@ func (g *Gate) Fetch(ctx context.Context, w evidence.Want) error {
 }
 
 func (g *Gate) fetchOne(ctx context.Context, w evidence.Want) error {
+	if m, err := g.references.now(); err != nil {
+		return err
+	} else if m.removed(reference.EndorsementID(w.Kind, w.Key)) {
+		return fault.NotFoundf("an operator has removed it, so that it is not fetched: import it to have it again")
+	}
 	files, err := g.Guests.Fetcher.Fetch(ctx, w)
 	if err != nil {
 		return err

@@ -148,6 +148,23 @@ func TestAttest_FetchesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// Whoever shows evidence must not bring back what an operator has removed, which is
+// how the chip of a stolen key is kept out.
+func TestAttest_FetchesNothingThatAnOperatorRemoved(t *testing.T) {
+	h, ctx := newHouse(t), context.Background()
+	h.guests.Library.(*shelves).need = "a"
+	f := &wanted{file: made("a", h.now())}
+	h.gate = h.newGate(func(c *flow.Config) { c.Guests.Fetcher = f })
+	g := h.guest()
+	must(t, g.attest())
+	must(t, h.gate.RemoveEndorsement(ctx, h.admin.caller(), "made-up/a"))
+	want(t, g.attest(), fault.Unavailable)
+	count(t, f.asked, 1, "questions")
+	count(t, len(h.records("reference.fetched")), 1, "fetched")
+	must(t, second(h.gate.ImportEndorsements(ctx, h.admin.caller(), []reference.File{made("a", h.now())}, "")))
+	must(t, g.attest())
+}
+
 func TestReferenceValues_DecideTheAppraisalUntilTheyExpire(t *testing.T) {
 	h, ctx := newHouse(t), context.Background()
 	status := func() string {
