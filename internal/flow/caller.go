@@ -29,6 +29,7 @@ type Caller struct {
 	plugin     string         // the name of the plugin that calls; no subject acts
 	deputy     bool           // acts as the subject, which has shown nothing itself
 	claims     map[string]any // of the attestation token of a workload that asks for a credential
+	asked      *asking        // what the resource policy has to allow it as well; nil for everybody else
 }
 
 func (c Caller) actor() audit.Actor {

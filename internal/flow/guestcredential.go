@@ -44,24 +44,13 @@ func (g *Gate) VendToGuest(ctx context.Context, c Caller, attested token.Atteste
 	if attested.Key.Legacy() && !g.Guests.LegacyRSA { // nothing is issued that could not be handed out
 		return seal.JWE{}, seal.ErrLegacy()
 	}
-	under, err := g.policies.now()
-	if err != nil {
+	asked := &asking{gate: g, caller: c, attested: attested, request: policy.ResourceRequest{
+		Plugin: "external", Path: []string{CredentialBackend, r.Kind}, Query: query, Method: c.Method,
+	}}
+	if err := asked.ask(ctx); err != nil {
 		return seal.JWE{}, err
 	}
-	asked := policy.ResourceRequest{Plugin: "external", Path: []string{CredentialBackend, r.Kind}, Query: query, Method: c.Method}
-	d, err := patiently(ctx, func() (policy.Decision, error) {
-		return under.set.ResourceAllowed(ctx, asked, policy.Claims{Token: attested.ID, Members: attested.Claims})
-	})
-	if err != nil {
-		return seal.JWE{}, fault.Wrap(err, "decide resource")
-	}
-	if !d.Allow {
-		record := audit.Record{
-			Type: "grant.issued", Actor: c.actor(), Subject: c.Subject.ID, Policy: d.Documents, Reasons: d.Reasons,
-			Data: map[string]string{"kind": r.Kind, "token": attested.ID},
-		}
-		return seal.JWE{}, g.refuse(ctx, record, "policy does not allow this workload to ask for credentials of this kind")
-	}
+	c.asked = asked
 	c.claims = attested.Claims
 	out, err := g.Vend(ctx, c, r)
 	if err != nil {
@@ -74,6 +63,50 @@ func (g *Gate) VendToGuest(ctx context.Context, c Caller, attested token.Atteste
 	plain := secret.New(text)
 	defer plain.Wipe()
 	return g.sealTo(attested.Key, plain)
+}
+
+// asking is a workload's request for a credential, as the resource policy sees it.
+type asking struct {
+	gate       *Gate
+	caller     Caller
+	attested   token.Attested
+	request    policy.ResourceRequest
+	generation int64 // of the policies that allowed it
+}
+
+// ask demands that the resource policy allows it now.
+func (a *asking) ask(ctx context.Context) error {
+	g := a.gate
+	under, err := g.policies.now()
+	if err != nil {
+		return err
+	}
+	d, err := patiently(ctx, func() (policy.Decision, error) {
+		return under.set.ResourceAllowed(ctx, a.request, policy.Claims{Token: a.attested.ID, Members: a.attested.Claims})
+	})
+	if err != nil {
+		return fault.Wrap(err, "decide resource")
+	}
+	if a.generation = under.generation; d.Allow {
+		return nil
+	}
+	kind := a.request.Path[len(a.request.Path)-1]
+	return g.refuse(ctx, audit.Record{
+		Type: "grant.issued", Actor: a.caller.actor(), Subject: a.caller.Subject.ID, Policy: d.Documents, Reasons: d.Reasons,
+		Data: map[string]string{"kind": kind, "token": a.attested.ID},
+	}, "policy does not allow this workload to ask for credentials of this kind")
+}
+
+// under demands that the policies which allowed it are those of a decision that
+// commits, and asks again where they are not: both count at the commit.
+func (a *asking) under(ctx context.Context, p loaded) error {
+	if a == nil || a.generation == p.generation {
+		return nil
+	}
+	if err := a.ask(ctx); err != nil || a.generation == p.generation {
+		return err
+	}
+	return &missedError{fault.Conflictf("the policies have changed, try again")}
 }
 
 func (v Vended) forGuest() sealedCredential {

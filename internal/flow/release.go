@@ -150,6 +150,9 @@ func (v *vending) attempt(ctx context.Context) (unit.Unit, error) {
 		},
 	}
 	d, err := g.allowed(ctx, c, "release", record, input{action: "vend", request: v.facts()})
+	if err == nil {
+		err = c.asked.under(ctx, d.under)
+	}
 	if err != nil {
 		return unit.Unit{}, err
 	}
