@@ -171,12 +171,14 @@ func (x *exchange) serve() error {
 	return x.answer(answer)
 }
 
-// decode cuts a path into its segments, each decoded by itself.
+// decode cuts a path into its segments, each decoded by itself. A slash within one
+// is refused: a plugin that decodes the path as a whole, as ASGI applications do,
+// would find another route there than the one that policy was asked about.
 func decode(path string) ([]string, error) {
 	segments := strings.Split(path, "/")
 	for n, s := range segments {
 		plain, err := url.PathUnescape(s)
-		if err != nil || plain == "." || plain == ".." || strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' }) {
+		if err != nil || plain == "." || plain == ".." || strings.ContainsFunc(plain, func(r rune) bool { return r == '/' || r == '\\' || r < ' ' || r == 0x7f || r == '\ufffd' }) {
 			return nil, fault.Invalidf("the path is malformed")
 		}
 		segments[n] = plain

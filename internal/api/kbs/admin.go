@@ -57,6 +57,8 @@ func (d door) administrator(r *http.Request) (flow.Caller, error) {
 	switch {
 	case d.Admin.Mode == DenyAll:
 		return flow.Caller{}, fault.Deniedf("nobody administers at this door")
+	case d.origin.Check(r) != nil: // a browser shows a certificate whichever page asks it to
+		return flow.Caller{}, fault.Deniedf("a page of another origin may not administer")
 	case p.Certificate != nil || d.Admin.Mode == Operators:
 		return d.Gate.Authenticate(r.Context(), p)
 	case d.Admin.Mode == InsecureAllowAll:

@@ -47,12 +47,13 @@ type door struct {
 	Config
 	limit  *limiter
 	counts *counts
+	origin *http.CrossOriginProtection
 }
 
 // New makes the handler for everything below /kbs/v0/. Call it once: it declares
 // metrics.
 func New(c Config) http.Handler {
-	return door{c, newLimiter(c.Rate, c.Burst, c.Now), newCounts(c.Metrics, c.Version)}
+	return door{c, newLimiter(c.Rate, c.Burst, c.Now), newCounts(c.Metrics, c.Version), http.NewCrossOriginProtection()}
 }
 
 // ServeHTTP counts the request and serves it.

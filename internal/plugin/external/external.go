@@ -8,6 +8,7 @@ package external
 
 import (
 	"context"
+	"strings"
 	"unicode/utf8"
 
 	pluginv1 "github.com/sallyport-project/sallyport/api/kbs/plugin/v1"
@@ -26,12 +27,16 @@ type Request struct {
 	Body   []byte
 }
 
-// Check refuses (Invalid) what the contract cannot carry: text that is not
-// UTF-8, which its strings must be.
+// Check refuses (Invalid) what the contract cannot carry, which is text that is not
+// UTF-8, and segments that a plugin could take for others than floors and policies
+// see: those that have a slash in them, or are dots.
 func (r Request) Check() error {
 	for _, s := range r.Path {
 		if !utf8.ValidString(s) {
 			return fault.Invalidf("the path is not UTF-8")
+		}
+		if s == "." || s == ".." || strings.ContainsFunc(s, func(c rune) bool { return c == '/' || c == '\\' || c < ' ' || c == 0x7f }) {
+			return fault.Invalidf("a segment of the path is dots, or has a slash or a control character in it")
 		}
 	}
 	for k, v := range r.Query {

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
 func floors(list ...string) *manifest.KBS {
@@ -88,4 +89,17 @@ func TestRules_APluginOnlyTightens(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a plugin that joins segments would take for another path does not reach it:
+// floors and policies have judged the segments.
+func TestRequest_RefusesPathsInDisguise(t *testing.T) {
+	for _, s := range []string{".", "..", "admin/keys", "../admin", "a\\b", "a\x00", "a\nb", "\xff"} {
+		if err := (Request{Path: []string{"public", s, "x"}}).Check(); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	if err := (Request{Path: []string{"a", "b c", "...", "ä%", ""}}).Check(); err != nil {
+		t.Error(err)
+	}
 }
