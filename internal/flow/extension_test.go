@@ -16,6 +16,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/plugin/external"
 	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/store/storetest"
 	"github.com/sallyport-project/sallyport/internal/subject"
@@ -30,6 +31,7 @@ type extensions struct {
 	routed  []plugin.RouteRequest
 	verdict plugin.Verdict
 	silent  bool // of the gate
+	any     bool // the gate is asked about other kinds than test
 	purged  []string
 	relay   func(ctx context.Context, name string, position uint64, r audit.Record) error
 	follows []string
@@ -74,7 +76,7 @@ func (x *extensions) Ask(ctx context.Context, _, _ string, question []byte) (plu
 		<-ctx.Done()
 		return plugin.Verdict{Allow: true}, ctx.Err()
 	}
-	if !strings.Contains(string(question), `"kind":"test"`) {
+	if !x.any && !strings.Contains(string(question), `"kind":"test"`) {
 		return plugin.Verdict{}, errors.New("the question is not what policy was asked")
 	}
 	return x.verdict, nil
@@ -179,6 +181,27 @@ func TestGates_OnlyTakeAway(t *testing.T) {
 	err = done(h.gate.Vend(ctx, who.caller(), request("test")))
 	want(t, err, fault.Unavailable)
 	count(t, h.inState(grant.Active), 1, "grants")
+}
+
+// What a guest fetches is released like a credential: the gate is asked too.
+func TestGates_AreAskedAboutGuests(t *testing.T) {
+	b := &backend{answer: external.Response{Body: []byte("the answer"), Status: 200}}
+	h, x := extended(t, func(c *flow.Config) { c.Gates, c.Backends = map[string][]string{"release": {"tags"}}, b })
+	x.any = true
+	h.put("the secret", "team", "db", "key")
+	h.resourcePolicy(policy.ResourceAllowAll())
+	g := h.guest()
+	must(t, g.attest())
+	x.verdict = plugin.Verdict{Reason: "in quarantine"}
+	want(t, second(g.fetch(false, "team", "db", "key")), fault.Denied)
+	want(t, second(b.ask(h, nil, g, "GET")), fault.Denied)
+	if strings.Contains(strings.Join(b.said, " "), "Handle") {
+		t.Errorf("the plugin was called: %v", b.said)
+	}
+	count(t, len(h.records("resource.released"))+len(h.records("external.called")), 2, "records of the refusals")
+	x.verdict = plugin.Verdict{Allow: true}
+	must(t, second(g.fetch(false, "team", "db", "key")))
+	must(t, second(b.ask(h, nil, g, "GET")))
 }
 
 func TestHooks_TellAndSetAside(t *testing.T) {

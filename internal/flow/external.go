@@ -244,6 +244,9 @@ func (x *externalCall) permitGuest(ctx context.Context, record audit.Record) err
 		if !d.Allow {
 			return unit.Unit{}, g.refuse(ctx, record, "policy does not allow this workload to call the plugin")
 		}
+		if err := g.gatedFor(ctx, *x.guest, x.attested, record, "external", x.about.Name, x.call.Request.Path); err != nil {
+			return unit.Unit{}, err
+		}
 		return unit.Unit{Record: record, Writes: g.still(*x.guest, under)}, nil
 	})
 }

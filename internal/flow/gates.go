@@ -8,6 +8,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/token"
 )
 
 // gateWithin is how long all gates of one decision may take together.
@@ -44,4 +45,15 @@ func (g *Gate) gated(ctx context.Context, c Caller, verb string, r audit.Record,
 		}
 	}
 	return nil
+}
+
+// gatedFor asks the gates of release about what a workload fetches by the resource
+// policy alone: their question is that of a release, with the claims of its result.
+func (g *Gate) gatedFor(ctx context.Context, c Caller, attested token.Attested, r audit.Record, kind, name string, path []string) error {
+	if len(g.Gates["release"]) == 0 {
+		return nil
+	}
+	to := target(kind, name)
+	to["path"] = list(path)
+	return g.gated(ctx, c, "release", r, input{action: "get", target: to, request: map[string]any{"kind": kind}, claims: attested.Claims})
 }

@@ -56,6 +56,9 @@ func (g *Gate) ReleaseResource(
 		if !d.Allow {
 			return unit.Unit{}, g.refuse(ctx, record, "policy does not allow this workload to read the resource")
 		}
+		if err := g.gatedFor(ctx, c, attested, record, "resource", path, segments); err != nil {
+			return unit.Unit{}, err
+		}
 		row, err := g.Store.Resource(ctx, path)
 		if err != nil {
 			return unit.Unit{}, err
