@@ -41,17 +41,46 @@ func (a attesting) verify(ctx context.Context, given evidence.Attestation) (evid
 		if !refused || r.Want.Kind == "" || g.Guests.Fetcher == nil || round == mostRounds {
 			return verdict, m, err
 		}
-		if failed := g.Fetch(ctx, r.Want); failed != nil {
+		failed := g.fetch(ctx, r.Want, func(m material, files []reference.File) error { return a.helped(ctx, given, m, files) })
+		if refused, ok := errors.AsType[*evidence.RefusedError](failed); ok {
+			return evidence.Verdict{}, m, refused
+		}
+		if failed != nil {
 			g.Log.WarnContext(ctx, "an endorsement could not be fetched", slog.String("endorsement", reference.EndorsementID(r.Want.Kind, r.Want.Key)), slog.Any("err", failed))
 			return verdict, m, err
 		}
 	}
 }
 
-// Fetch gets an endorsement from its maker and stores it, with what is used
-// together with it as far as that can be had.
-func (g *Gate) Fetch(ctx context.Context, w evidence.Want) error {
-	if err := g.fetchOne(ctx, w); err != nil {
+// helped refuses to store what does not make evidence good: a stranger can name
+// any version of a chip, and its maker hands out an endorsement for each.
+func (a attesting) helped(ctx context.Context, given evidence.Attestation, m material, files []reference.File) error {
+	g := a.gate
+	found, err := g.Guests.Library.Read(files, "", m.shelf)
+	if err != nil {
+		return err
+	}
+	shelf := m.shelf.Clone()
+	for _, f := range found {
+		if !m.removed(reference.EndorsementID(f.Kind, f.Key)) {
+			shelf.Put(f.Endorsement)
+		}
+	}
+	verifiers, err := g.Guests.Library.Verifiers(shelf)
+	if err != nil {
+		return err
+	}
+	_, err = g.Guests.with(verifiers).Verify(ctx, a.handshake.TEE, given, g.Now())
+	if r, refused := errors.AsType[*evidence.RefusedError](err); refused && r.Want.Kind != "" {
+		return nil // something else is wanted, too
+	}
+	return err
+}
+
+// fetch gets an endorsement from its maker and stores it if it helps, with what is
+// used together with it as far as that can be had.
+func (g *Gate) fetch(ctx context.Context, w evidence.Want, helps func(material, []reference.File) error) error {
+	if err := g.fetchOne(ctx, w, helps); err != nil {
 		return err
 	}
 	for _, other := range g.Guests.Fetcher.With(w) {
@@ -62,20 +91,26 @@ func (g *Gate) Fetch(ctx context.Context, w evidence.Want) error {
 		if m.shelf.Find(other.Kind, other.Key) != nil {
 			continue
 		}
-		if err := g.fetchOne(ctx, other); err != nil {
+		if err := g.fetchOne(ctx, other, nil); err != nil {
 			g.Log.WarnContext(ctx, "an endorsement could not be fetched", slog.String("endorsement", reference.EndorsementID(other.Kind, other.Key)), slog.Any("err", err))
 		}
 	}
 	return nil
 }
 
-func (g *Gate) fetchOne(ctx context.Context, w evidence.Want) error {
-	if m, err := g.references.now(); err != nil {
+// fetchOne gets and stores one; helps may be nil.
+func (g *Gate) fetchOne(ctx context.Context, w evidence.Want, helps func(material, []reference.File) error) error {
+	m, err := g.references.now()
+	if err != nil {
 		return err
-	} else if m.removed(reference.EndorsementID(w.Kind, w.Key)) {
+	}
+	if m.removed(reference.EndorsementID(w.Kind, w.Key)) {
 		return fault.NotFoundf("an operator has removed it, so that it is not fetched: import it to have it again")
 	}
 	files, err := g.Guests.Fetcher.Fetch(ctx, w)
+	if err == nil && helps != nil {
+		err = helps(m, files)
+	}
 	if err != nil {
 		return err
 	}
@@ -96,7 +131,7 @@ func (g *Gate) fetchOne(ctx context.Context, w evidence.Want) error {
 	if err := g.Reload(ctx); err != nil {
 		return err
 	}
-	m, err := g.references.now()
+	m, err = g.references.now()
 	if err == nil && m.shelf.Find(w.Kind, w.Key) == nil {
 		err = fault.Unavailablef("what was fetched is something else")
 	}
@@ -117,7 +152,7 @@ func (g *Gate) TendReferences(ctx context.Context) error {
 		if e.State != reference.Active || e.Author != "" || e.NotAfter.IsZero() || !g.ends(e) {
 			continue
 		}
-		if err := g.fetchOne(ctx, evidence.Want{Kind: e.Kind, Key: e.Key}); err != nil && !fault.Is(err, fault.NotFound) {
+		if err := g.fetchOne(ctx, evidence.Want{Kind: e.Kind, Key: e.Key}, nil); err != nil && !fault.Is(err, fault.NotFound) {
 			g.Log.WarnContext(ctx, "an endorsement could not be fetched anew", slog.String("endorsement", e.ID()), slog.Any("err", err))
 		}
 	}

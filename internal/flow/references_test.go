@@ -148,8 +148,7 @@ func TestAttest_FetchesWhatIsMissing(t *testing.T) {
 	}
 }
 
-// Whoever shows evidence must not bring back what an operator has removed, which is
-// how the chip of a stolen key is kept out.
+// Whoever shows evidence must not bring back what an operator has removed.
 func TestAttest_FetchesNothingThatAnOperatorRemoved(t *testing.T) {
 	h, ctx := newHouse(t), context.Background()
 	h.guests.Library.(*shelves).need = "a"
@@ -163,6 +162,22 @@ func TestAttest_FetchesNothingThatAnOperatorRemoved(t *testing.T) {
 	count(t, len(h.records("reference.fetched")), 1, "fetched")
 	must(t, second(h.gate.ImportEndorsements(ctx, h.admin.caller(), []reference.File{made("a", h.now())}, "")))
 	must(t, g.attest())
+}
+
+// A stranger can name any version of a chip, and the maker has an endorsement for
+// each: none of them is stored unless the evidence is good by it.
+func TestAttest_StoresNoEndorsementForForgedEvidence(t *testing.T) {
+	h := newHouse(t)
+	lib := h.guests.Library.(*shelves)
+	lib.need, lib.forged = "a", true
+	h.gate = h.newGate(func(c *flow.Config) { c.Guests.Fetcher = &wanted{file: made("a", h.now())} })
+	g := h.guest()
+	want(t, g.attest(), fault.Denied)
+	count(t, len(h.records("reference.fetched")), 0, "fetched")
+	count(t, len(h.records("workload.refused")), 1, "refusals")
+	lib.forged = false
+	must(t, g.attest())
+	count(t, len(h.records("reference.fetched")), 1, "fetched")
 }
 
 func TestReferenceValues_DecideTheAppraisalUntilTheyExpire(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 type shelves struct {
 	verifiers evidence.Verifiers
 	need      string
+	forged    bool // evidence is not signed by what is endorsed
 }
 
 const madeUp = "made-up"
@@ -52,6 +53,11 @@ type needing struct {
 func (n needing) Verify(ctx context.Context, e evidence.Evidence, b evidence.Binding, at time.Time) (evidence.Claims, error) {
 	if n.s.need != "" && n.from.Find(madeUp, n.s.need) == nil {
 		return evidence.Claims{}, evidence.Checks(nil).Missing(e.TEE, evidence.Want{Kind: madeUp, Key: n.s.need}, evidence.Check{Name: "endorsement", Reason: "it is not there"})
+	}
+	if n.s.forged {
+		var c evidence.Checks
+		c.That(false, evidence.Check{Name: "signature", Reason: "it is not that of the endorsed key"})
+		return evidence.Claims{}, c.Err(e.TEE)
 	}
 	return n.Verifier.Verify(ctx, e, b, at)
 }
