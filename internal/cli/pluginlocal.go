@@ -89,6 +89,7 @@ func (w workstation) TrustPublisher(_ context.Context, r sallyport.TrustRequest)
 func (w workstation) DistrustPublisher(_ context.Context, id string) error {
 	return w.home.Distrust(id)
 }
+
 func (w workstation) RetirePublisherKey(_ context.Context, id string) error { return w.home.Retire(id) }
 
 func (w workstation) RevokePublisherKey(_ context.Context, id, reason string) error {
