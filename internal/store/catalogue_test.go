@@ -9,6 +9,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/notify"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 	"github.com/sallyport-project/sallyport/internal/policy"
+	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/resource"
 	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/unit"
@@ -37,6 +38,8 @@ func TestCatalogue_AgreesWithRows(t *testing.T) {
 		keys.Key{},
 		unit.Outcome{},
 		notify.Delivery{},
+		reference.Endorsement{},
+		reference.Value{},
 	}
 	if len(rows) != len(c.tables) {
 		t.Errorf("%d kinds of row, %d tables", len(rows), len(c.tables))
