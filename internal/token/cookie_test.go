@@ -176,7 +176,7 @@ func TestCookies_FailClosed(t *testing.T) {
 	cs := newCookies(t, c, cookieKey("a", 1))
 	for label, change := range map[string]func(*Handshake){
 		"no nonce": func(h *Handshake) { h.Nonce = "" }, "odd nonce": func(h *Handshake) { h.Nonce = "AAAA" },
-		"odd TEE": func(h *Handshake) { h.TEE = "x" }, "odd version": func(h *Handshake) { h.Version = "1" },
+		"odd TEE": func(h *Handshake) { h.TEE = "X" }, "odd version": func(h *Handshake) { h.Version = "1" },
 		"before 1970": func(h *Handshake) { h.Expires = time.Unix(-5, 0) },
 	} {
 		h := handshake(t)
