@@ -27,7 +27,6 @@ const (
 	timeout   = 5 * time.Second // of one request
 	again     = time.Minute     // how long an answer, or a failure, is kept
 	perMinute = 60              // requests in all
-	mostKept  = 1024
 )
 
 // Config is what a [Client] is made with.
@@ -104,21 +103,23 @@ func (c *Client) enter(address string) (a *answer, mine bool, err error) {
 	}
 	if m := now.Truncate(time.Minute); !m.Equal(c.minute) {
 		c.minute, c.asked = m, 0
+		c.sweep(now) // an answer may be large: none is kept for longer than it counts
 	}
 	if c.asked >= perMinute {
 		return nil, false, fault.Exhaustedf("too much was fetched within a minute, try again later")
 	}
 	c.asked++
-	if len(c.kept) >= mostKept {
-		for k, a := range c.kept {
-			if !a.until.IsZero() && !now.Before(a.until) {
-				delete(c.kept, k)
-			}
-		}
-	}
 	a = &answer{done: make(chan struct{})}
 	c.kept[address] = a
 	return a, true, nil
+}
+
+func (c *Client) sweep(now time.Time) {
+	for k, a := range c.kept {
+		if !a.until.IsZero() && !now.Before(a.until) {
+			delete(c.kept, k)
+		}
+	}
 }
 
 func (c *Client) ask(ctx context.Context, u *url.URL, a *answer) {
