@@ -22,7 +22,7 @@ const guestRole = "guest"
 
 // guest finds the workload by its key, or makes it. The id is derived from the
 // key, so that the same key is the same workload for ever: one that was locked
-// or revoked stays out.
+// or revoked stays out, and comes with the fault Denied.
 func (g *Gate) guest(ctx context.Context, key seal.PublicKey) (subject.Subject, unit.Write, error) {
 	now := g.Now().UTC().Truncate(time.Microsecond)
 	thumb := key.Thumbprint()
@@ -39,7 +39,7 @@ func (g *Gate) guest(ctx context.Context, key seal.PublicKey) (subject.Subject, 
 	}
 	next, err := old.Step("attested", "evidence accepted", now)
 	if fault.Is(err, fault.Conflict) {
-		return subject.Subject{}, unit.Write{}, fault.Deniedf("this workload is %s", old.State)
+		return old, unit.Write{}, fault.Deniedf("this workload is %s", old.State)
 	}
 	return next, unit.Update(next), err
 }
@@ -137,16 +137,21 @@ func (g *Gate) vouched(ctx context.Context, attested token.Attested, bearer, add
 			return unit.Unit{}, fault.Wrap(err, "read passport")
 		}
 		guest, row, err := g.guest(ctx, attested.Key)
-		if err != nil {
+		if err != nil && !fault.Is(err, fault.Denied) {
 			return unit.Unit{}, err
 		}
 		out = subject.Passport{ID: attested.ID, Version: 1, Subject: guest.ID, Digest: attested.ID, Token: bearer, Expires: attested.Expires}
+		// What the token says of its issuer is a claim; whose key signed it was checked.
 		issuer, _ := attested.Claims["iss"].(string)
 		record := audit.Record{
 			Type: "workload.vouched", Actor: audit.Actor{Subject: guest.ID, Kind: string(subject.Workload), Via: "kbs", Address: address},
 			Subject: guest.ID, Serial: strconv.FormatInt(guest.Version, 10), Data: map[string]string{
-				"status": attested.Status().String(), "expires_at": attested.Expires.UTC().Format(time.RFC3339), "token": attested.ID, "issuer": clipped(issuer),
+				"status": attested.Status().String(), "expires_at": attested.Expires.UTC().Format(time.RFC3339), "token": attested.ID,
+				"issuer": clipped(issuer), "signer": attested.Signer,
 			},
+		}
+		if err != nil {
+			return unit.Unit{}, g.refuse(ctx, record, fault.Public(err))
 		}
 		d, err := g.allowed(ctx, Caller{Subject: guest, Via: "kbs", Address: address, Method: "GET"}, "admit", record, input{
 			action: "vouch", claims: attested.Claims,

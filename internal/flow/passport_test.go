@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
@@ -23,6 +24,7 @@ type elsewhere struct {
 	t      *testing.T
 	minter *token.Minter
 	keys   token.KeySet
+	thumb  string
 }
 
 func newElsewhere(t *testing.T, now func() time.Time) elsewhere {
@@ -35,7 +37,9 @@ func newElsewhere(t *testing.T, now func() time.Time) elsewhere {
 	must(t, err)
 	set, err := token.ParseKeySet(text)
 	must(t, err)
-	return elsewhere{t, m, set}
+	thumb, err := token.Thumbprint(key.Public())
+	must(t, err)
+	return elsewhere{t, m, set, thumb}
 }
 
 // vouch makes a token for a guest's key.
@@ -77,7 +81,7 @@ func TestGuest_IsAdmittedByAPassportOnce(t *testing.T) {
 	count(t, len(vouched), 1, "admissions")
 	who, attested, err := h.gate.Guest(ctx, "", g.token, "192.0.2.50", "GET")
 	must(t, err)
-	if attested.Own || vouched[0].Subject != who.Subject.ID || vouched[0].Data["status"] != "affirming" || len(vouched[0].Policy) == 0 {
+	if attested.Own || vouched[0].Subject != who.Subject.ID || vouched[0].Data["status"] != "affirming" || vouched[0].Data["signer"] != other.thumb || len(vouched[0].Policy) == 0 {
 		t.Errorf("the record is %+v", vouched[0])
 	}
 
@@ -105,6 +109,25 @@ func TestGuest_PolicyRefusesPassports(t *testing.T) {
 	_, _, err = h.gate.Guest(context.Background(), "", other.vouch(g), "192.0.2.50", "GET")
 	want(t, err, fault.Denied)
 	count(t, len(h.records("workload.vouched")), 1, "records of the refusal")
+}
+
+// A workload that was locked stays out with the word of others, too, and its attempt
+// is recorded.
+func TestGuest_LockedStaysOutWithAPassport(t *testing.T) {
+	h, ctx := newHouse(t), context.Background()
+	other := newElsewhere(t, h.gate.Now)
+	h.gate.Guests.Trust.ReplaceSets([]token.KeySet{other.keys})
+	g := h.guest()
+	must(t, g.attest())
+	own, _, err := h.gate.Guest(ctx, g.cookie, "", "", "GET")
+	must(t, err)
+	h.change(own.Subject.ID, "locked")
+	_, _, err = h.gate.Guest(ctx, "", other.vouch(g), "192.0.2.50", "GET")
+	want(t, err, fault.Denied)
+	r := h.records("workload.vouched")
+	if len(r) != 1 || r[0].Outcome != audit.Denied || r[0].Subject != own.Subject.ID || r[0].Data["signer"] != other.thumb {
+		t.Errorf("records %+v", r)
+	}
 }
 
 // A deputy is what its operator is, now: also one who was recognised before.

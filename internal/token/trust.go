@@ -133,7 +133,8 @@ type Attested struct {
 	Key      seal.PublicKey // the TEE key; answers are sealed to it
 	IssuedAt time.Time      // zero if the token does not say
 	Expires  time.Time
-	Own      bool // signed with one of our own keys
+	Own      bool   // signed with one of our own keys
+	Signer   string // thumbprint (RFC 7638) of the key that signed it
 }
 
 // Status is the worst status of the token's submods; contraindicated if it has
@@ -226,6 +227,9 @@ func (t *Trust) verify(c compact, now time.Time) (Attested, time.Time, error) {
 	sum := sha256.Sum256([]byte(c.raw[:strings.LastIndexByte(c.raw, '.')]))
 	out := Attested{ID: hex.EncodeToString(sum[:]), Claims: claims, Own: by.own}
 	if err := out.times(now); err != nil {
+		return Attested{}, time.Time{}, err
+	}
+	if out.Signer, err = Thumbprint(by.key); err != nil {
 		return Attested{}, time.Time{}, err
 	}
 	if out.Key, err = t.teeKey(claims); err != nil {
