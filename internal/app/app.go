@@ -290,7 +290,7 @@ func (a *App) openPlugins(ctx context.Context) (packages, error) {
 	a.host, err = plugin.New(plugin.Config{
 		Databases: a.annexes,
 		Store:     st, Log: a.log, Metrics: a.metrics, Scale: a.cfg.Plugins.scale(), Sandbox: box, Eager: true,
-		Interpreters: a.cfg.Plugins.Interpreters, House: house{a},
+		Interpreters: a.cfg.Plugins.Interpreters, House: house{a}, Values: a.store,
 		Witness: func(ctx context.Context, name string, i plugin.Interpreter) error {
 			return a.gate.WitnessInterpreter(ctx, name, i)
 		},

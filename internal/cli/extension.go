@@ -88,8 +88,8 @@ func pluginPurge(s *shell) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use: "purge NAME", Short: "Remove what a removed plugin has left", Args: cobra.ExactArgs(1),
-		Long: `Remove what a plugin that is not installed any more has left: the tables of an
-extension, with everything in them, for good. Removing a plugin keeps them. Asks
+		Long: `Remove what a plugin that is not installed any more has left: what it has kept
+under keys, and the tables of an extension, for good. Removing a plugin keeps both. Asks
 first; where nobody can be asked it takes --yes.`,
 		Example: "  sallyport plugin purge tags",
 		RunE: func(c *cobra.Command, args []string) error {

@@ -88,8 +88,9 @@ func (g *Gate) ListExtensions(ctx context.Context, c Caller) ([]plugin.Extension
 	return g.Extensions.Extensions(), nil
 }
 
-// PurgePlugin removes what a plugin that is not installed any more has left: the
-// tables of an extension. It is recorded first, and can be repeated.
+// PurgePlugin removes what a plugin that is not installed any more has left: what
+// it has kept, in one with the record, and then the tables of an extension. It can
+// be repeated.
 func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 	c.keyed("plugin.purged", happened(), name)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
@@ -114,7 +115,7 @@ func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 		}
 		record.Policy = d.Documents
 		return unit.Unit{Record: record, Writes: append(g.still(c, d.under),
-			unit.Do("generations.check", 1, "the plugins have changed, try again", "plugins", generation))}, nil
+			unit.Do("generations.check", 1, "the plugins have changed, try again", "plugins", generation), plugin.PurgeValues(name))}, nil
 	})
 	if err != nil {
 		return err

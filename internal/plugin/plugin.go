@@ -60,6 +60,8 @@ type Config struct {
 	// whenever path or digest have changed since. Its error keeps the plugin from
 	// starting.
 	Witness func(ctx context.Context, plugin string, i Interpreter) error
+	// Values keeps what plugins put under keys; nil: the service kv does not exist.
+	Values Values
 	// House does what plugins ask for as services; nil: those services do not exist.
 	House House
 	// Eager starts plugins when they are put in place, not with the first call.
@@ -89,6 +91,7 @@ type Host struct {
 	meters *meters
 	pace   pace
 	told   told
+	keeper *keeper
 
 	scratch *Scratch // nil if the run folder was given
 
@@ -116,6 +119,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	cfg = withDefaults(cfg)
 	h := &Host{cfg: cfg, store: cfg.Store, runDir: cfg.RunDir, images: images{held: map[string]*held{}}}
+	h.keeper = &keeper{values: cfg.Values, now: cfg.Now}
 	if h.runDir == "" {
 		var err error
 		if h.scratch, err = NewScratch("sp-"); err != nil {

@@ -46,7 +46,8 @@ type Event struct {
 const (
 	mostOutstanding = 64 // calls at a time; further ones are refused
 	mostRefused     = 1024
-	lineRate        = 20 // log lines a second, and as many at once
+	lineRate        = 20  // log lines a second, and as many at once
+	putRate         = 200 // changes of values, likewise
 	mostFields      = 32
 	mostEventBytes  = 4 << 10
 )
@@ -69,6 +70,7 @@ type services struct {
 	last  uint64 // the highest id so far: ids grow, so that none comes twice
 	lines rate
 	asks  rate // events and reports: each is a record of the ledger
+	puts  rate // changes of values: each is a commit
 }
 
 // rate is so many a second, and as many at once.
@@ -78,8 +80,8 @@ type rate struct {
 	dropped int
 }
 
-func (r *rate) take(now time.Time) bool {
-	r.left = min(lineRate, r.left+lineRate*now.Sub(r.at).Seconds())
+func (r *rate) take(most float64, now time.Time) bool {
+	r.left = min(most, r.left+most*now.Sub(r.at).Seconds())
 	r.at = now
 	if r.left < 1 {
 		r.dropped++
@@ -222,6 +224,10 @@ func (s *services) do(ctx context.Context, c *own.HostCall) (a *own.HostAnswer) 
 		if s.house != nil {
 			return s.raise(ctx, b.Raise)
 		}
+	case *own.HostCall_KvGet, *own.HostCall_KvPut, *own.HostCall_KvDelete, *own.HostCall_KvList:
+		if s.host.cfg.Values != nil {
+			return s.keep(ctx, c)
+		}
 	case *own.HostCall_Query:
 		rows, err := s.host.query(ctx, s.name, b.Query)
 		if err != nil {
@@ -261,7 +267,7 @@ func serviceOf(c *own.HostCall) string {
 // line writes to the log, under the plugin's name and within its rate.
 func (s *services) line(ctx context.Context, l *own.Log) {
 	s.mu.Lock()
-	ok, dropped := s.lines.take(s.host.cfg.Now()), s.lines.dropped
+	ok, dropped := s.lines.take(lineRate, s.host.cfg.Now()), s.lines.dropped
 	if ok {
 		s.lines.dropped = 0
 	}
@@ -289,7 +295,7 @@ func (s *services) line(ctx context.Context, l *own.Log) {
 func (s *services) records() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asks.take(s.host.cfg.Now())
+	return s.asks.take(lineRate, s.host.cfg.Now())
 }
 
 var tooMany = "the plugin records more than 20 events and reports a second"

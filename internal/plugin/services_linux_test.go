@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -123,10 +124,67 @@ func TestServices_BoundFloods(t *testing.T) {
 
 func TestSupported_RefusesServicesOfLaterVersions(t *testing.T) {
 	m := withFile(allRoles("rolesx", manifest.NeedsHandle))
-	for _, s := range []*manifest.Services{{KV: true}, {Vend: []string{"other"}}} {
-		m.Capabilities.Services = s
-		if err := Supported(m); ReasonOf(err) != ReasonIncompatible {
-			t.Errorf("%+v: %v", s, err)
+	m.Capabilities.Services = &manifest.Services{Vend: []string{"other"}}
+	if err := Supported(m); ReasonOf(err) != ReasonIncompatible {
+		t.Errorf("vend: %v", err)
+	}
+	m.Capabilities.Services = &manifest.Services{Log: true, KV: true, Database: true, Events: true, Signals: true}
+	if err := Supported(m); err != nil {
+		t.Errorf("all others: %v", err)
+	}
+}
+
+// keeping is asking with the service kv, and what is kept. Another plugin's value
+// is there already.
+func keeping(t *testing.T) (notify.Channel, *shelf) {
+	t.Helper()
+	m := allRoles("rolesasks", manifest.NeedsHandle)
+	m.Capabilities.Services = &manifest.Services{KV: true}
+	s := newShelf()
+	theirs := Value{Plugin: "rolesother", Key: "x", Version: 1, Data: []byte("theirs")}
+	s.rows[ValueID(theirs.Plugin, theirs.Key)] = theirs
+	still := time.Now() // so that rates do not depend on this machine
+	r := newRig(t, func(c *Config) { c.Values, c.Now = s, func() time.Time { return still } }, m)
+	return r.Notifiers()[0], s
+}
+
+func TestServices_KeepValues(t *testing.T) {
+	c, s := keeping(t)
+	if got := say(t, c, "kv-use"); got != "" {
+		t.Fatal(got)
+	}
+	if ids := s.ids(); len(ids) != 1 {
+		t.Errorf("left: %v", ids)
+	}
+}
+
+// Whatever key a plugin names is one of its own; what is too large, too long or too
+// often is refused and changes nothing.
+func TestServices_KeepValuesApartAndSmall(t *testing.T) {
+	c, s := keeping(t)
+	if got := say(t, c, "kv-elsewhere"); got != "" {
+		t.Fatal(got)
+	}
+	for _, id := range s.ids() {
+		if !strings.HasPrefix(id, "rolesasks/") && id != "rolesother/x" {
+			t.Errorf("written: %s", id)
 		}
+	}
+	if v := s.rows["rolesother/x"]; string(v.Data) != "theirs" {
+		t.Errorf("another plugin's value is %q", v.Data)
+	}
+	before := len(s.ids())
+	for what, want := range map[string]string{
+		"kv-large": "65536 bytes", "kv-nameless": "256 bytes", "kv-long": "256 bytes", "kv-zero": "none of them zero",
+	} {
+		if got := say(t, c, what); !strings.Contains(got, want) {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	if n := len(s.ids()); n != before {
+		t.Errorf("%d keys, before there were %d", n, before)
+	}
+	if got := say(t, c, "kv-flood"); !strings.Contains(got, "a second") {
+		t.Errorf("flood: %q", got)
 	}
 }

@@ -25,11 +25,13 @@ type table struct {
 	name    string
 	columns []column
 	mac     bool // a last column mac guards the row
+	quiet   bool // its statements may run in a unit without a record
 }
 
 // rowTables are the tables whose rows are whole domain values: column names in
 // the order of the value's Columns, "#" marking numbers and "!" bytes. Those
-// with "*" carry a MAC.
+// with "*" carry a MAC; those with "~" are not ours to decide on, so that they
+// change without a record.
 var rowTables = []string{
 	"subjects* id version# kind state role name team attributes reason created# changed# recall#",
 	"certificates* id version# subject serial issuer not_after# revoked# reason",
@@ -48,6 +50,7 @@ var rowTables = []string{
 	"repositories* id version# url root timestamp snapshot state at# author",
 	"endorsements* id version# kind about data! issued# expires# source author at# state",
 	"reference_values* id version# value expires# source author at# state",
+	"plugin_values*~ id version# value! changed#",
 	"keys* id version# purpose algorithm state public sealed! created# signs_from# not_after#",
 	"outcomes id version# sealed! expires#",
 	"deliveries id version# channel message attempts# due# error done#",
@@ -56,7 +59,8 @@ var rowTables = []string{
 func parseTable(line string) *table {
 	fields := strings.Fields(line)
 	t := &table{}
-	t.name, t.mac = strings.CutSuffix(fields[0], "*")
+	t.name, t.quiet = strings.CutSuffix(fields[0], "~")
+	t.name, t.mac = strings.CutSuffix(t.name, "*")
 	for _, f := range fields[1:] {
 		c := column{name: f}
 		if n, ok := strings.CutSuffix(f, "#"); ok {
@@ -142,11 +146,11 @@ func (c *catalogue) generate(t *table, lock string) {
 		set = append(set, fmt.Sprintf("%s = $%d", name, i+2))
 	}
 	c.add(&statement{
-		name: t.name + ".insert", args: len(t.columns), table: t,
+		name: t.name + ".insert", args: len(t.columns), table: t, quiet: t.quiet,
 		sql: "INSERT INTO " + t.name + " (" + t.list() + ") VALUES (" + placeholders(1, n) + ")",
 	})
 	c.add(&statement{
-		name: t.name + ".update", args: len(t.columns), table: t,
+		name: t.name + ".update", args: len(t.columns), table: t, quiet: t.quiet,
 		sql: "UPDATE " + t.name + " SET " + strings.Join(set, ", ") + " WHERE id = $1 AND version = $2 - 1",
 	})
 	c.add(&statement{
@@ -154,7 +158,7 @@ func (c *catalogue) generate(t *table, lock string) {
 		sql: "SELECT 1 FROM " + t.name + " WHERE id = $1 AND version = $2" + lock,
 	})
 	c.add(&statement{
-		name: t.name + ".delete", args: 2,
+		name: t.name + ".delete", args: 2, quiet: t.quiet,
 		sql: "DELETE FROM " + t.name + " WHERE id = $1 AND version = $2",
 	})
 }

@@ -23,6 +23,10 @@ var written = []statementText{
 	{name: "invitations.expire", args: 1, quiet: true, sql: "DELETE FROM invitations WHERE expires <= $1"},
 	{name: "deliveries.expire", args: 1, quiet: true, sql: "DELETE FROM deliveries WHERE due = 0 AND done > 0 AND done <= $1"},
 
+	// A plugin's values have ids between its name with a slash and its name with
+	// the byte after a slash.
+	{name: "plugin_values.purge", args: 2, sql: "DELETE FROM plugin_values WHERE id >= $1 AND id < $2"},
+
 	{name: "generations.check", args: 2, reads: true, sql: "SELECT 1 FROM generations WHERE name = $1 AND version = $2"},
 	{name: "generations.bump", args: 2, sql: "UPDATE generations SET version = version + 1 WHERE name = $1 AND version = $2"},
 	{name: "generations.next", args: 1, sql: "UPDATE generations SET version = version + 1 WHERE name = $1"},

@@ -26,15 +26,16 @@ func (h *Host) Log(ctx context.Context, level LogLevel, message string, fields m
 	return err
 }
 
-// Get reads a key of the plugin's own space. Service kv, which hosts do not serve
-// yet. A key that is not there
-// has version 0 and no value.
+// Get reads a key of the plugin's own space. Service kv. A key that is not there
+// has version 0 and no value. Values are not sealed at the host: keep no
+// credentials there.
 func (h *Host) Get(ctx context.Context, key string) (value []byte, version uint64, err error) {
 	a, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_KvGet{KvGet: &own.KvGet{Key: key}}})
 	return a.GetKvValue().GetValue(), a.GetKvValue().GetVersion(), err
 }
 
-// Put writes a key, whatever it was, and returns its new version.
+// Put writes a key, whatever it was, and returns its new version. A key has 1 to 256
+// bytes of UTF-8, a value at most 64 KiB, and a plugin 10,000 keys.
 func (h *Host) Put(ctx context.Context, key string, value []byte) (version uint64, err error) {
 	a, err := h.call(ctx, &own.HostCall{Body: &own.HostCall_KvPut{KvPut: &own.KvPut{Key: key, Value: value}}})
 	return a.GetKvValue().GetVersion(), err

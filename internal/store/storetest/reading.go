@@ -104,6 +104,7 @@ func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
 	must(t, err)
 	repo = repo.See(plugin.Seen{Root: []byte("{}"), Timestamp: []byte(`{"a": 1}`)}, now)
 	repo.Version = 1
+	kept := plugin.Value{Plugin: "sshcert", Key: "a/key", Version: 1, Data: []byte{0, 1}, Changed: now}
 	return []sample{
 		{acme, func(ctx context.Context, s *store.Store) (any, error) {
 			j, err := s.Judging(ctx)
@@ -119,6 +120,7 @@ func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
 		}},
 		{inst, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Plugins(ctx)) }},
 		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},
+		{kept, func(ctx context.Context, s *store.Store) (any, error) { return s.PluginValue(ctx, "sshcert", "a/key") }},
 		{repo, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Repositories(ctx)) }},
 	}
 }
@@ -172,7 +174,7 @@ func rows(t *testing.T, e Engine) {
 
 // guarded are the tables whose rows carry a MAC.
 var guarded = "subjects certificates sessions passports invitations grants policies policy_versions publishers trust floors plugins installations " +
-	"repositories endorsements reference_values keys"
+	"repositories endorsements reference_values plugin_values keys"
 
 // everyColumn changes each column of each guarded table behind the store's
 // back, and the MAC itself. The row must not be served.

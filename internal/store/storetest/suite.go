@@ -42,6 +42,7 @@ func Run(t *testing.T, e Engine) {
 		{"Reads/the grants of a revoked subject are found", recalls},
 		{"Reads/a caller is read as of one moment", callers},
 		{"MAC/a change in any column is noticed", everyColumn},
+		{"Reads/plugins keep values apart", pluginValues},
 		{"Ledger/positions are dense and follow commits", densePositions},
 		{"Ledger/names are found in runs and behind them", namesOfRuns},
 		{"Ledger/two integrators make one history", twoIntegrators},

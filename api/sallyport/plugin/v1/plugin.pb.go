@@ -3552,7 +3552,7 @@ func (x *Log) GetFields() map[string]string {
 }
 
 // KvGet reads a key of the plugin's own space. A key that is not there has
-// version 0.
+// version 0. A version is never used again, also after a deletion.
 type KvGet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`

@@ -28,11 +28,23 @@ func revoke(_ context.Context, r plugin.Revocation) error {
 	return nil
 }
 
-func tell(_ context.Context, n plugin.Notification) error {
+// tell tells of each event once, however often it comes: what was told is kept at
+// the host, so that other processes and replicas know it too.
+func tell(ctx context.Context, n plugin.Notification) error {
 	if n.ID == "" || n.Title == "" {
 		return plugin.Invalidf("there is nothing to tell")
 	}
-	fmt.Fprintf(os.Stderr, "tell %s: %s, grant %s\n", n.Urgency, n.Kind, n.Fields["grant"])
+	host := plugin.HostFrom(ctx)
+	if _, err := host.Swap(ctx, "told/"+n.ID, nil, 0); plugin.Conflict(err) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	told, _, err := host.List(ctx, "told/", "", 0)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "tell %s: %s, grant %s (%d so far)\n", n.Urgency, n.Kind, n.Fields["grant"], len(told))
 	return nil
 }
 

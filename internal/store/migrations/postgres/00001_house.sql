@@ -230,6 +230,16 @@ CREATE TABLE reference_values (
     mac BYTEA NOT NULL
 );
 
+-- What plugins keep for themselves: the id is the plugin's name, a slash, and its
+-- key.
+CREATE TABLE plugin_values (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    value BYTEA NOT NULL,
+    changed BIGINT NOT NULL,
+    mac BYTEA NOT NULL
+);
+
 CREATE TABLE keys (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,

@@ -230,6 +230,16 @@ CREATE TABLE reference_values (
     mac BLOB NOT NULL
 );
 
+-- What plugins keep for themselves: the id is the plugin's name, a slash, and its
+-- key.
+CREATE TABLE plugin_values (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    value BLOB NOT NULL,
+    changed INTEGER NOT NULL,
+    mac BLOB NOT NULL
+);
+
 CREATE TABLE keys (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,

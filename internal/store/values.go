@@ -1,0 +1,35 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/sallyport-project/sallyport/internal/plugin"
+)
+
+// PluginValue reads what a plugin keeps under a key.
+func (s *Store) PluginValue(ctx context.Context, name, key string) (plugin.Value, error) {
+	return one[plugin.Value](ctx, s, "value", "plugin_values", "WHERE id = $1", plugin.ValueID(name, key))
+}
+
+// PluginKeys lists the keys of a plugin from one on, sorted by bytes: at most so
+// many. They are not verified, as values are when they are read.
+func (s *Store) PluginKeys(ctx context.Context, name, from string, limit int) ([]string, error) {
+	first, end := plugin.ValueIDs(name)
+	var keys []string
+	err := s.query(ctx, "SELECT id FROM plugin_values WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3",
+		[]any{first + from, end, int64(limit)}, func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			keys = append(keys, strings.TrimPrefix(id, first))
+			return err //nolint:wrapcheck // query's
+		})
+	return keys, err
+}
+
+// CountPluginKeys counts the keys of a plugin.
+func (s *Store) CountPluginKeys(ctx context.Context, name string) (int64, error) {
+	first, end := plugin.ValueIDs(name)
+	return s.number(ctx, "key", "SELECT count(*) FROM plugin_values WHERE id >= $1 AND id < $2", first, end)
+}
