@@ -9,12 +9,14 @@ import (
 )
 
 // kept are headers of a request that the plugin does not get: what proves who
-// calls, what belongs to the connection, and what anybody can write about where a
-// request comes from.
+// calls, what belongs to the connection, what anybody can write about where a
+// request comes from, and what some frameworks take for another method or path than
+// those that policy was asked about.
 var kept = []string{
 	"authorization", "cookie", "dpop", "proxy-authorization", "proxy-connection", "proxy-authenticate",
 	"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings",
 	"forwarded", "via", "x-real-ip", "client-cert", "client-cert-chain", "x-client-cert", "expect",
+	"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url",
 }
 
 // forwarded are the headers of a request that the plugin gets.
@@ -61,5 +63,6 @@ func returned(h http.Header, from []plugin.Header, base string) {
 }
 
 func below(location, base string) bool {
-	return strings.HasPrefix(location, base+"/") && !strings.Contains(location, "..") && !strings.ContainsAny(location, "\\ \t")
+	dots := strings.ReplaceAll(strings.ToLower(location), "%2e", ".") // to a browser they are the same
+	return strings.HasPrefix(location, base+"/") && !strings.Contains(dots, "..") && !strings.ContainsAny(location, "\\ \t")
 }
