@@ -376,11 +376,7 @@ func (a *App) wireGuests() (flow.Guests, error) {
 	}
 	g.Further, g.Selectors, g.LegacyRSA = a.host.Verifiers, a.cfg.KBS.AttestationPolicies, a.cfg.KBS.AllowRSA15
 	a.weak = append(a.weak, a.cfg.KBS.weak()...)
-	for _, l := range a.cfg.Listen.Further {
-		if l.TLS.Profile == tlsOld {
-			a.weak = append(a.weak, "the listener "+l.Name+" has the TLS profile old: versions of TLS are spoken that can be broken")
-		}
-	}
+	a.weak = append(a.weak, a.cfg.weakListeners()...)
 	ring := a.keys()
 	if a.cookies, err = token.NewCookies(token.CookiesConfig{Keys: ring.cookies, Now: time.Now}); err != nil {
 		return g, err

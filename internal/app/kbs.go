@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -170,6 +171,20 @@ func (k KBS) weak() []string {
 	}
 	if k.AllowRSA15 {
 		out = append(out, "kbs.allow_rsa1_5 is on: secrets are sealed also to keys of RSA1_5, which can be attacked in the guest")
+	}
+	return out
+}
+
+// weakListeners names the listeners that weaken.
+func (c Config) weakListeners() []string {
+	var out []string
+	for _, l := range c.Listen.Further {
+		if l.TLS.Profile == tlsOld {
+			out = append(out, "the listener "+l.Name+" has the TLS profile old: versions of TLS are spoken that can be broken")
+		}
+		if l.Plain && c.KBS.Admin.Mode == adminJWT && slices.Contains(l.Doors, "kbs") && !loopback(l.Address) {
+			out = append(out, "the listener "+l.Name+" takes the tokens of administrators without TLS: whoever is on the way can take one, and administer")
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"crypto/tls"
+	"strings"
 	"testing"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -40,5 +41,22 @@ func TestTLS_Profiles(t *testing.T) {
 		if err := in.apply(&tls.Config{}); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestWeakListeners(t *testing.T) {
+	c := Config{KBS: KBS{Admin: KBSAdmin{Mode: adminJWT}}}
+	c.Listen.Further = []Listener{
+		{Name: "good", Address: "0.0.0.0:8443", Doors: []string{"kbs"}},
+		{Name: "near", Address: "127.0.0.1:8080", Doors: []string{"kbs"}, Plain: true},
+		{Name: "open", Address: "0.0.0.0:8080", Doors: []string{"kbs"}, Plain: true},
+		{Name: "old", Address: "0.0.0.0:8444", Doors: []string{"kbs"}, TLS: TLS{Profile: tlsOld}},
+	}
+	if got := c.weakListeners(); len(got) != 2 || !strings.Contains(got[0], "open takes the tokens") || !strings.Contains(got[1], "old has the TLS profile") {
+		t.Errorf("%q", got)
+	}
+	c.KBS.Admin.Mode = adminOperators
+	if got := c.weakListeners(); len(got) != 1 {
+		t.Errorf("where nobody shows a token: %q", got)
 	}
 }
