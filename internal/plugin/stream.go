@@ -29,7 +29,8 @@ var errLost = errors.New("the plugin's stream broke")
 // concurrent use.
 type stream struct {
 	client own.PluginClient
-	fail   func() // takes the process out of service
+	fail   func()    // takes the process out of service
+	idle   sync.Pool // of *pending that nobody holds
 
 	mu     sync.Mutex
 	live   *lane
@@ -76,9 +77,6 @@ const (
 // caller, who then knows that it never will be sent.
 func (p *pending) take() bool { return p.state.CompareAndSwap(isWaiting, isTaken) }
 
-// pendings are those that nobody holds.
-var pendings = sync.Pool{New: func() any { return &pending{answer: make(chan []byte, 1)} }}
-
 // queued is how many frames may wait to be written.
 const queued = 64
 
@@ -93,9 +91,9 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		left := time.Until(deadline).Milliseconds()
 		frame.TimeoutMs = uint32(min(max(left, 1), math.MaxUint32))
 	}
-	p, ok := pendings.Get().(*pending)
+	p, ok := s.idle.Get().(*pending)
 	if !ok {
-		return nil, errUnsent // unreachable: the pool has nothing else
+		p = &pending{answer: make(chan []byte, 1)}
 	}
 	frame.Id = l.register(p)
 	if p.frame, err = (proto.MarshalOptions{}).MarshalAppend(p.frame[:0], frame); err != nil {
@@ -116,7 +114,7 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		return nil, err
 	}
 	if p.state.CompareAndSwap(isCopied, isWaiting) { // else the plugin has answered before it was asked
-		pendings.Put(p)
+		s.idle.Put(p)
 	}
 	a := &own.PluginFrame{}
 	if err := proto.Unmarshal(answer, a); err != nil {
