@@ -15,7 +15,7 @@ func TestPage_HasEveryCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := append([]expectation{hasSignature, isReproducible, isServed}, ofProcess()...)
-	all = append(all, kbsAnswers, kbsSteady, kbsBody, kbsParallel, kbsCancel, kbsHealth)
+	all = append(all, kbsAnswers, kbsSteady, kbsBody, kbsParallel, kbsCancel, kbsHealth, takesBack, takesBackAgain, tellsPeople, judges, refusesNoEvidence)
 	all = append(all, checkedItems[manifest.RoleExtension]...)
 	all = append(all, checkedItems[manifest.RoleCLI]...)
 	seen := map[string]bool{}

@@ -63,6 +63,9 @@ func (p *process) marked(ctx context.Context, store *plugin.Store, marker string
 	other := &process{run: p.run, trust: p.trust, host: host}
 	if err := other.start(ctx); err == nil {
 		for _, x := range p.examples() {
+			if !p.vends() {
+				break
+			}
 			for _, wrong := range []map[string]any{{}, {unknown: marker}, x.Params} {
 				x.Params = wrong
 				s := x.scope(now())

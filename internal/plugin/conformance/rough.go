@@ -80,6 +80,12 @@ func (p *process) stillGood(ctx context.Context) string {
 // abandon gives calls up right after they began.
 func (p *process) abandon(ctx context.Context) string {
 	for n := range 50 {
+		if !p.vends() {
+			short, cancel := context.WithTimeout(ctx, time.Duration(n%5)*time.Millisecond)
+			_, _ = own.NewPluginClient(p.probe.Conn()).Info(short, &own.InfoRequest{})
+			cancel()
+			continue
+		}
 		x := p.examples()[n%len(p.examples())]
 		s := x.scope(now())
 		short, cancel := context.WithTimeout(ctx, time.Duration(n%5)*time.Millisecond)
@@ -111,7 +117,7 @@ func (p *process) garbage(ctx context.Context) string {
 			return method + " never answers to a message that cannot be read"
 		}
 	}
-	if p.m.Contract == manifest.ContractSallyport {
+	if p.m.Contract == manifest.ContractSallyport && (p.vends() || p.m.Has(manifest.RoleExtension)) {
 		return p.strangeFrames(ctx)
 	}
 	return ""

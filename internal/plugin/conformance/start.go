@@ -100,7 +100,8 @@ func (r *run) processChecks(ctx context.Context) error {
 func (r *run) unserved(err error) string {
 	for _, role := range r.m.RolesFor(manifest.ForServer) {
 		switch role {
-		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer, manifest.RoleKBS:
+		case manifest.RoleVender, manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleSerializer, manifest.RoleKBS,
+			manifest.RoleRevoker, manifest.RoleNotifier, manifest.RoleVerifier, manifest.RoleExtension:
 		default:
 			return "needs the host's support for role " + role
 		}

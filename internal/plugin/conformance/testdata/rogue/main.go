@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,6 +31,11 @@ func main() {
 		_ = c.Start()
 	case "liar":
 		serve("somebody")
+	case "beside-alone":
+		plugin.Serve(plugin.About{Name: name, Version: "1.0.0"}, plugin.Notifier{Notify: func(context.Context, plugin.Notification) error { return nil }})
+	}
+	if strings.HasPrefix(name, "beside-") {
+		beside()
 	}
 	serve(name)
 }
