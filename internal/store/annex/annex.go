@@ -14,6 +14,7 @@ package annex
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
 	"os"
@@ -44,6 +45,7 @@ type Config struct {
 // The limits of one call.
 const (
 	within       = 5 * time.Second
+	openWithin   = 15 * time.Second // others wait meanwhile
 	mostRows     = 10_000
 	mostAnswer   = 3 << 20 // bytes of one answer
 	mostSQL      = 1 << 20
@@ -76,6 +78,11 @@ type engine interface {
 	lock(ctx context.Context, tx *sql.Tx) error
 	// confine prepares a connection for statements of the extension.
 	confine(c *sql.Conn) error
+	// clean takes from a connection what its last statement may have left there.
+	clean(ctx context.Context, c *sql.Conn) error
+	// watch breaks off what a connection does when ctx ends, until the function that
+	// it returns was called.
+	watch(ctx context.Context, c *sql.Conn) (func(), error)
 	// foreign names a table or view that has a name that it must not have.
 	foreign(ctx context.Context, tx *sql.Tx) (string, error)
 	purge(ctx context.Context, plugin string) error
@@ -132,6 +139,8 @@ func (a *Annexes) database(ctx context.Context, name string) (*sql.DB, error) {
 	if db := a.open[name]; db != nil {
 		return db, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
 	db, err := a.eng.open(ctx, name)
 	if err != nil {
 		return nil, a.failed(err)
@@ -161,21 +170,29 @@ func (a *Annexes) Purge(ctx context.Context, name string) error {
 	return a.failed(a.eng.purge(ctx, name))
 }
 
-// conn lends a connection that is confined to the extension's own data.
-func (a *Annexes) conn(ctx context.Context, name string) (*sql.Conn, error) {
+// conn lends a connection that is confined to the extension's own data, and the
+// function that gives it back.
+func (a *Annexes) conn(ctx context.Context, name string) (*sql.Conn, func(), error) {
 	db, err := a.database(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c, err := db.Conn(ctx)
 	if err != nil {
-		return nil, a.failed(err)
+		return nil, nil, a.failed(err)
 	}
 	if err := a.eng.confine(c); err != nil {
 		_ = c.Close()
-		return nil, a.failed(err)
+		return nil, nil, a.failed(err)
 	}
-	return c, nil
+	return c, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+		defer cancel()
+		if a.eng.clean(ctx, c) != nil { // then nobody gets it again
+			_ = c.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = c.Close()
+	}, nil
 }
 
 // failed turns what an engine says into a fault.

@@ -86,12 +86,11 @@ func (a *Annexes) step(ctx context.Context, name string, c *sql.Conn, step manif
 
 // applied reports whether a step was applied before; in another form is Conflict.
 func (a *Annexes) applied(ctx context.Context, tx *sql.Tx, step, digest string) (bool, error) {
-	_, err := tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+own+" (name TEXT NOT NULL PRIMARY KEY, digest TEXT NOT NULL, applied BIGINT NOT NULL)")
-	if err != nil {
+	if err := remembered(ctx, tx); err != nil {
 		return false, a.failed(err)
 	}
 	var before string
-	err = tx.QueryRowContext(ctx, "SELECT digest FROM "+own+" WHERE name = $1", step).Scan(&before)
+	err := tx.QueryRowContext(ctx, "SELECT digest FROM "+own+" WHERE name = $1", step).Scan(&before)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return false, a.ordered(ctx, tx, step)
@@ -101,6 +100,12 @@ func (a *Annexes) applied(ctx context.Context, tx *sql.Tx, step, digest string) 
 		return false, fault.Conflictf("migration %s was applied here with another text; a migration never changes: add a new one", step)
 	}
 	return true, nil
+}
+
+// remembered makes the table of applied migrations.
+func remembered(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+own+" (name TEXT NOT NULL PRIMARY KEY, digest TEXT NOT NULL, applied BIGINT NOT NULL)")
+	return err //nolint:wrapcheck // explained by the caller
 }
 
 // ordered refuses a step that should have come before one that was applied.

@@ -11,11 +11,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
@@ -39,6 +42,13 @@ func newPostgres(cfg Config) (*postgresEngine, error) {
 	admin.SetMaxOpenConns(1)
 	return &postgresEngine{cfg: cfg, base: base, admin: admin}, nil
 }
+
+// meanwhile are what PostgreSQL says when another server does the same at the same
+// time: unique_violation, duplicate_object, duplicate_table, and internal_error for
+// "tuple concurrently updated".
+var meanwhile = []string{"23505", "42710", "42P07", "XX000"}
+
+const mostAttempts = 5
 
 func (e *postgresEngine) name() string { return "postgres" }
 
@@ -68,14 +78,26 @@ func (e *postgresEngine) open(ctx context.Context, plugin string) (*sql.DB, erro
 		return nil, err
 	}
 	defer password.Wipe()
-	if err := e.prepare(ctx, schema, role, database, password.Reveal()); err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		err := e.prepare(ctx, schema, role, database, password.Reveal())
+		if err == nil {
+			break
+		}
+		p, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || !slices.Contains(meanwhile, p.Code) || attempt == mostAttempts {
+			return nil, err
+		}
 	}
 	cfg := e.base.Copy()
 	cfg.User, cfg.Password = role, string(password.Reveal())
 	cfg.RuntimeParams["search_path"] = schema
 	cfg.RuntimeParams["statement_timeout"] = strconv.FormatInt(migrateWithin.Milliseconds(), 10)
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec // upgrades change what a statement returns
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		f := pgproto3.NewFrontend(r, w)
+		f.SetMaxBodyLen(mostAnswer + 1<<20) // a row is in memory as a whole before it can be weighed
+		return f
+	}
 	db := stdlib.OpenDB(*cfg)
 	var is string
 	if err := db.QueryRowContext(ctx, "SELECT session_user").Scan(&is); err != nil || is != role {
@@ -100,7 +122,6 @@ func (e *postgresEngine) prepare(ctx context.Context, schema, role, database str
 			_, err = tx.ExecContext(ctx, text, args...)
 		}
 	}
-	run("SELECT pg_advisory_xact_lock(hashtext($1))", "sallyport/"+role)
 	var known bool
 	if err == nil {
 		err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)", role).Scan(&known)
@@ -180,12 +201,29 @@ func (e *postgresEngine) schema(ctx context.Context, _ string, db *sql.DB) (*sql
 	return c, func() { _ = c.Close() }, nil
 }
 
+// lock takes a lock that no other extension can take: anybody could take an
+// advisory one, and keep it.
 func (e *postgresEngine) lock(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('sallyport/migrate/' || current_user))")
+	if err := remembered(ctx, tx); err != nil {
+		if p, ok := errors.AsType[*pgconn.PgError](err); ok && slices.Contains(meanwhile, p.Code) {
+			return fault.Unavailablef("another server is making the same tables ready").Because(err)
+		}
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "LOCK TABLE "+own+" IN EXCLUSIVE MODE")
 	return err //nolint:wrapcheck // explained by the caller
 }
 
 func (e *postgresEngine) confine(*sql.Conn) error { return nil }
+
+// clean forgets settings and locks of the session.
+func (e *postgresEngine) clean(ctx context.Context, c *sql.Conn) error {
+	_, err := c.ExecContext(ctx, "DISCARD ALL")
+	return err //nolint:wrapcheck // never shown
+}
+
+// watch has nothing to do: the driver watches until all rows are read.
+func (e *postgresEngine) watch(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
 
 func (e *postgresEngine) foreign(ctx context.Context, tx *sql.Tx) (string, error) {
 	var name string
@@ -214,6 +252,9 @@ func (e *postgresEngine) purge(ctx context.Context, plugin string) error {
 func (e *postgresEngine) explain(err error) error {
 	known, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
+		if _, large := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); large {
+			return fault.Exhaustedf("the answer is larger than %d bytes: ask for fewer rows", mostAnswer).Because(err)
+		}
 		if _, refused := errors.AsType[*pgconn.ConnectError](err); refused {
 			return fault.Unavailablef("PostgreSQL cannot be reached").Because(err)
 		}

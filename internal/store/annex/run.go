@@ -20,11 +20,16 @@ func (a *Annexes) Query(ctx context.Context, name string, s plugin.Statement, mo
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	c, err := a.conn(ctx, name)
+	c, free, err := a.conn(ctx, name)
 	if err != nil {
 		return plugin.Rows{}, err
 	}
-	defer func() { _ = c.Close() }()
+	defer free()
+	unwatch, err := a.eng.watch(ctx, c)
+	if err != nil {
+		return plugin.Rows{}, a.failed(err)
+	}
+	defer unwatch()
 	rows, err := c.QueryContext(ctx, s.SQL, s.Arguments...)
 	if err != nil {
 		return plugin.Rows{}, a.failed(err)
@@ -107,11 +112,11 @@ func (a *Annexes) Exec(ctx context.Context, name string, statements []plugin.Sta
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	c, err := a.conn(ctx, name)
+	c, free, err := a.conn(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = c.Close() }()
+	defer free()
 	tx, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, a.failed(err)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -115,10 +116,14 @@ func (e *sqliteEngine) connect(plugin string, judge authoriser) *sql.DB {
 	return sql.OpenDB(connector{d, u.String()})
 }
 
-// limits of a connection.
+// limits of a connection. A row of an answer is in memory as a whole, twice, before
+// it can be weighed, and so are the constants of a statement: each may be as long as
+// a text may be.
 var limits = []struct{ id, value int }{
 	{sqlite3.SQLITE_LIMIT_ATTACHED, 0},
-	{sqlite3.SQLITE_LIMIT_LENGTH, 8 << 20},
+	{sqlite3.SQLITE_LIMIT_LENGTH, 2 << 20},
+	{sqlite3.SQLITE_LIMIT_COLUMN, 100},
+	{sqlite3.SQLITE_LIMIT_VDBE_OP, 4000},
 	{sqlite3.SQLITE_LIMIT_SQL_LENGTH, mostSQL},
 	{sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 16},
 	{sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 100},
@@ -131,6 +136,36 @@ func (e *sqliteEngine) confine(c *sql.Conn) error {
 		}
 	}
 	return nil
+}
+
+// clean has nothing to do: no statement leaves anything behind.
+func (e *sqliteEngine) clean(context.Context, *sql.Conn) error { return nil }
+
+// watch does what the driver does only until a statement's first row: a later one
+// may never come, and its search would take a processor for as long as we live.
+func (e *sqliteEngine) watch(ctx context.Context, c *sql.Conn) (func(), error) {
+	var handle uintptr
+	err := c.Raw(func(d any) error {
+		v := reflect.Indirect(reflect.ValueOf(d))
+		if v.Kind() != reflect.Struct || v.FieldByName("db").Kind() != reflect.Uintptr {
+			return fault.Internalf("the driver of SQLite does not give its handle")
+		}
+		handle = uintptr(v.FieldByName("db").Uint())
+		return nil
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // explained by the caller
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		sqlite3.Xsqlite3_interrupt(nil, handle) // one store, which any thread may do; it uses no TLS
+	})
+	return func() {
+		if !stop() {
+			<-ended // the handle is good until here
+		}
+	}, nil
 }
 
 // rows is what an extension may do: read and change rows of its tables.

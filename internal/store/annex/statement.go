@@ -21,6 +21,7 @@ type token struct {
 	text   string // words in lower case, quoted texts without their quotes
 	word   bool
 	quoted bool
+	value  bool // quoted, and no name
 	end    bool // a semicolon
 }
 
@@ -101,7 +102,7 @@ func quoted(s string) (int, token, error) {
 			i++
 			continue
 		}
-		return i + 1, token{text: strings.ToLower(s[1:i]), quoted: true}, nil
+		return i + 1, token{text: strings.ToLower(s[1:i]), quoted: true, value: end == '\''}, nil
 	}
 	return 0, token{}, fault.Invalidf("a statement has a text without an end")
 }
@@ -137,12 +138,34 @@ func single(tokens []token) error {
 }
 
 func unreserved(tokens []token) error {
-	for _, t := range tokens {
+	for n, t := range tokens {
 		if strings.HasPrefix(t.text, reserved) {
 			return fault.Deniedf("names that begin with %s belong to the host", reserved)
 		}
+		if called := n+1 < len(tokens) && tokens[n+1].text == "("; called && (t.word || t.quoted && !t.value) && outward(t.text) {
+			return fault.Deniedf("the function %.40s is not for extensions: it takes what all users of the database share, or runs a text as a statement", t.text)
+		}
 	}
 	return nil
+}
+
+// outward reports whether a function of PostgreSQL that every role may call takes
+// from a store that all roles share (the table of locks, that of large objects,
+// which lie in no schema), or would do so by a statement in a text, which is not
+// looked at.
+func outward(function string) bool {
+	switch function {
+	case "ts_stat", "ts_rewrite", "loread", "lowrite", "set_config", "xpath_table", "connectby":
+		return true
+	}
+	for _, front := range []string{
+		"pg_advisory_", "pg_try_advisory_", "query_to_xml", "cursor_to_xml", "lo_", "dblink", "crosstab",
+	} {
+		if strings.HasPrefix(function, front) {
+			return true
+		}
+	}
+	return false
 }
 
 // split cuts a migration into its statements and checks each of them. The body
