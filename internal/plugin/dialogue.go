@@ -22,7 +22,14 @@ const (
 	credit     = 256 << 10 // that a body may be ahead of its reader
 	chunkBytes = 32 << 10  // of a chunk that we send
 	fewChunks  = 64        // chunks of one byte may be that many beyond their credit
+	framing    = 128 << 10 // bytes that frames may have beyond those of bodies
 )
+
+// received is a frame and its length, encoded.
+type received struct {
+	frame *own.PluginFrame
+	size  int
+}
 
 // dialogue is one call of a route on a lane.
 type dialogue struct {
@@ -30,13 +37,14 @@ type dialogue struct {
 	id   uint64
 
 	mu      sync.Mutex
-	frames  []*own.PluginFrame // that came and nobody has taken
-	ahead   int                // bytes of body among what came, less the credit that we gave
-	ended   bool               // the last frame came
-	err     error              // of the call
-	allowed int                // bytes of the request's body that may still be sent
-	arrived chan struct{}      // something of the above has changed; capacity 1
-	more    chan struct{}      // allowed has grown, or the call is over; capacity 1
+	frames  []received    // that came and nobody has taken
+	held    int           // bytes of these
+	ahead   int           // bytes of body among what came, less the credit that we gave
+	ended   bool          // the last frame came
+	err     error         // of the call
+	allowed int           // bytes of the request's body that may still be sent
+	arrived chan struct{} // something of the above has changed; capacity 1
+	more    chan struct{} // allowed has grown, or the call is over; capacity 1
 }
 
 // begin opens a call and sends its first frame. The caller must close it.
@@ -78,39 +86,51 @@ func (x *dialogue) send(ctx context.Context, frame *own.HostFrame) error {
 	}
 }
 
-// take takes what the plugin has sent; it never waits.
-func (x *dialogue) take(data []byte) {
+// take takes what the plugin has sent, and reports whether the call was still waiting
+// for it; it never waits. Whoever reads the answer may be slow: what comes when
+// nothing more may come is not kept.
+func (x *dialogue) take(data []byte) bool {
 	f := &own.PluginFrame{}
 	err := proto.Unmarshal(data, f)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	switch b := f.GetBody().(type) {
-	case *own.PluginFrame_Credit:
-		x.allowed = min(x.allowed+int(min(b.Credit.GetBytes(), credit)), credit)
+	if c := f.GetCredit(); c != nil && err == nil {
+		x.allowed = min(x.allowed+int(min(c.GetBytes(), credit)), credit)
 		signal(x.more)
-		return
+		return true
+	}
+	if x.ended {
+		return false
+	}
+	switch b := f.GetBody().(type) {
 	case *own.PluginFrame_Route:
 		x.ahead += len(b.Route.GetBody())
-		x.ended = x.ended || !b.Route.GetMore()
+		x.ended = !b.Route.GetMore()
 	case *own.PluginFrame_Chunk:
 		x.ahead += len(b.Chunk.GetData())
-		x.ended = x.ended || !b.Chunk.GetMore()
+		x.ended = !b.Chunk.GetMore()
 	case *own.PluginFrame_Refusal:
 		x.ended = true
 	default:
 		err = errors.Join(err, errStrange)
 	}
-	if x.ahead > credit+own.MaxMessageBytes || len(x.frames) > credit/fewChunks {
+	x.held += len(data)
+	if most := credit + own.MaxMessageBytes; x.ahead > most || x.held > most+framing || len(x.frames) > credit/fewChunks {
 		err = errors.New("the plugin sends more than it may")
 	}
-	if err != nil && x.err == nil {
-		x.err, x.ended = err, true
+	if err != nil {
+		x.ended, x.frames = true, nil
+		if x.err == nil {
+			x.err = err
+		}
+	} else {
+		x.frames = append(x.frames, received{f, len(data)})
 	}
-	x.frames = append(x.frames, f)
 	signal(x.arrived)
 	if x.ended {
 		signal(x.more) // nothing more needs to be sent
 	}
+	return true
 }
 
 // fail ends the call from our side.
@@ -136,8 +156,9 @@ func (x *dialogue) next(ctx context.Context) (*own.PluginFrame, error) {
 		if len(x.frames) > 0 {
 			f := x.frames[0]
 			x.frames = x.frames[1:]
+			x.held -= f.size
 			x.mu.Unlock()
-			return f, nil
+			return f.frame, nil
 		}
 		x.mu.Unlock()
 		select {

@@ -146,7 +146,7 @@ func (l *life[W]) once(ctx context.Context) error {
 	}
 	l.pool.mu.Unlock()
 	if err == nil {
-		w.stop(true)
+		w.stop(!l.pool.untrust.Load())
 	} else { // nobody waits for what is left of it, least of all the next process
 		l.leaving.Go(func() { w.stop(false) })
 	}

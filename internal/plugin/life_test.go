@@ -20,6 +20,7 @@ type puppet struct {
 	gone    chan struct{}
 	well    atomic.Bool
 	stopped atomic.Bool
+	asked   atomic.Bool // to end, before it was stopped
 }
 
 func newPuppet() *puppet {
@@ -37,7 +38,10 @@ func (p *puppet) check(context.Context) error {
 	return errors.New("unwell")
 }
 
-func (p *puppet) stop(bool) { p.stopped.Store(true) }
+func (p *puppet) stop(gently bool) {
+	p.asked.Store(gently)
+	p.stopped.Store(true)
+}
 
 // stage is a life whose processes are puppets.
 type stage struct {
@@ -208,6 +212,25 @@ func TestLife_CutsOffCallsWhenDrainingTakesTooLong(t *testing.T) {
 		}
 		release()
 	})
+}
+
+// What a revoked key has signed is not asked to end: it would have time meanwhile.
+func TestLife_KillsWhatIsNotTrusted(t *testing.T) {
+	for _, trusted := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(true)
+			w, release, err := s.acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			release()
+			s.untrust.Store(!trusted)
+			s.end(t.Context())
+			if w.asked.Load() != trusted {
+				t.Errorf("trusted %v, asked to end %v", trusted, w.asked.Load())
+			}
+		})
+	}
 }
 
 // However processes come and go, a call gets one that is alive at that moment,

@@ -49,6 +49,7 @@ type pool[W worker] struct {
 	changed  chan struct{} // closed and replaced whenever any of that changes
 	calls    int           // in flight
 	draining bool
+	untrust  atomic.Bool // what runs is killed, and not asked to end
 
 	quit chan struct{}
 }

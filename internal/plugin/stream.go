@@ -291,8 +291,7 @@ func (l *lane) hand(frame []byte) error {
 		p.answer <- frame
 		return nil
 	}
-	if x := l.open[id]; x != nil {
-		x.take(frame)
+	if x := l.open[id]; x != nil && x.take(frame) {
 		return nil
 	}
 	if l.strays++; l.strays > l.next+mostStrays {

@@ -127,7 +127,8 @@ func (h *Host) leave(ctx context.Context, prior []*route, coming map[string]*upg
 		}
 		within := drainWithin
 		if _, err := h.store.judge(r.row.Digest, *h.trust.Load()); ReasonOf(err) == ReasonRevoked {
-			within = 0 // what may be in the wrong hands finishes no call
+			within = 0 // what may be in the wrong hands finishes no call, and says no farewell
+			r.pool.untrust.Store(true)
 		}
 		h.retire(context.WithoutCancel(ctx), r, within)
 	}
