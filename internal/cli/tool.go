@@ -39,7 +39,7 @@ func (s *shell) taken(command string) string {
 	case s.builtIn[command]:
 		return "the built-in command " + command
 	case slices.Contains(laterCommands, command):
-		return "the command " + command + ", which is laterCommands"
+		return "the command " + command + ", which is reserved"
 	}
 	return ""
 }
