@@ -118,6 +118,7 @@ func (s *stage) keyedRows() []keyedRow {
 		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},
 		{"rollback-plugin", "POST", "/v1/plugins/sshcert/rollback", always(object("version", installed)), 200, operator, ""},
 		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},
+		{"purge-plugin", "DELETE", "/v1/plugins/sshcert/data", always(""), 204, operator, ""},
 		{"install-plugin", "POST", "/v1/plugins", always(string(pack)), 201, operator, ""},
 		{"rotate-key", "POST", "/v1/keys/ssh-ca/rotate", always(""), 201, operator, ""},
 		{"retire-key", "POST", "/v1/keys/" + signs["ssh-ca"] + "/retire", always(`{"force":true}`), 200, operator, ""},
