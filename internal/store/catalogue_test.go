@@ -41,8 +41,6 @@ func TestCatalogue_AgreesWithRows(t *testing.T) {
 		keys.Key{},
 		unit.Outcome{},
 		notify.Delivery{},
-		reference.Endorsement{},
-		reference.Value{},
 	}
 	if len(rows) != len(c.tables) {
 		t.Errorf("%d kinds of row, %d tables", len(rows), len(c.tables))
