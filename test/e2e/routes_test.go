@@ -143,6 +143,7 @@ func (s *stage) rows() []row {
 		{"rotate-publisher", "POST", "/v1/publishers/rotations", object("statement", rotationOfNobody(s.t)), 401, 403, 403, 403, 404},
 		{"list-plugin-floors", "GET", "/v1/plugins/floors", "", 401, 403, 403, 403, 200},
 		{"set-plugin-floor", "PUT", "/v1/plugins/nothing/floor", object("lowest", "1.0.0"), 401, 403, 403, 403, 200},
+		{"purge-plugin", "DELETE", "/v1/plugins/nothing/data", "", 401, 403, 403, 403, 404},
 		{"install-agentkms-plugin", "POST", "/v1/plugins/agentkms?signature=" + strings.Repeat("A", 86) + "%3D%3D", "no program", 401, 403, 403, 403, 400},
 		{"list-plugins", "GET", "/v1/plugins", "", 401, 403, 403, 403, 200},
 		{"install-plugin", "POST", "/v1/plugins", "no package", 401, 403, 403, 403, 400},
