@@ -63,9 +63,9 @@ type Tool struct {
 
 // Tool judges an installed package and makes its program: everything is checked
 // again, from the signatures to the content of each file, and nothing of it has
-// run. interpreters are as in [Config]. Faults are Denied with a reason, or
+// run. An interpreter is one of the system's. Faults are Denied with a reason, or
 // Unavailable.
-func (s *Store) Tool(digest string, trust Trust, interpreters map[string]string) (_ *Tool, err error) {
+func (s *Store) Tool(digest string, trust Trust) (_ *Tool, err error) {
 	e, err := s.judge(digest, trust)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (s *Store) Tool(digest string, trust Trust, interpreters map[string]string)
 		return t, nil
 	}
 	var found Interpreter
-	if t.program.opened, found, err = openInterpreter(run.Interpreter, interpreters); err != nil {
+	if t.program.opened, found, err = openInterpreter(run.Interpreter, nil); err != nil {
 		return nil, err
 	}
 	t.Interpreter, t.Path = &found, descriptorPath(t.program.opened)

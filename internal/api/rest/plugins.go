@@ -131,7 +131,7 @@ func (d *Door) plugins() []route {
 		}, d.removePlugin),
 		endpoint(route{
 			id: "purge-plugin", method: http.MethodDelete, path: "/v1/plugins/{name}/data", tag: "plugins", keyed: true,
-			summary: "Remove what a plugin has left", about: "The tables of an extension that is not installed any more go for good.",
+			summary: "Remove what a plugin has left", about: "What a plugin that is not installed any more has kept under keys, and the tables of an extension, go for good.",
 		}, d.purgePlugin),
 	}
 }

@@ -175,17 +175,3 @@ func (h *Home) Remove(name string) error {
 		return err
 	})
 }
-
-// Interpreter sets the user's own program for interpreted plugins, by the name
-// that manifests use; empty takes it back.
-func (h *Home) Interpreter(name, path string) error {
-	return h.change(func(s *State) error {
-		if s.Interpreters == nil {
-			s.Interpreters = map[string]string{}
-		}
-		if delete(s.Interpreters, name); path != "" {
-			s.Interpreters[name] = path
-		}
-		return nil
-	})
-}

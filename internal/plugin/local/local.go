@@ -54,8 +54,6 @@ type State struct {
 	Tools         []Tool                `json:"tools"`
 	Installations []plugin.Installation `json:"installations"`
 	Repositories  []plugin.Repository   `json:"repositories"`
-	// Interpreters are the user's own programs for interpreted plugins, by name.
-	Interpreters map[string]string `json:"interpreters,omitempty"`
 }
 
 // Home is the folder of a command line's plugins. Its methods may be called by
@@ -180,7 +178,7 @@ func (h *Home) Tool(name string) (*plugin.Tool, Tool, error) {
 	if err != nil {
 		return nil, *row, err
 	}
-	t, err := store.Tool(row.Digest, trust, s.Interpreters)
+	t, err := store.Tool(row.Digest, trust)
 	if err == nil && (t.Manifest.Name != row.Name || t.Manifest.Version != row.Package) {
 		t.Close()
 		return nil, *row, plugin.Refuse(plugin.ReasonIncompatible, "the record of plugin %s does not describe the package that it names", name)
