@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"sync"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -47,14 +45,12 @@ type dialogue struct {
 	more    chan struct{} // allowed has grown, or the call is over; capacity 1
 }
 
-// begin opens a call and sends its first frame. The caller must close it.
+// begin opens a call and sends its first frame, which waits no longer than ctx. The
+// caller must close it.
 func (s *stream) begin(ctx context.Context, frame *own.HostFrame, sent int) (*dialogue, error) {
 	l, err := s.lane(ctx)
 	if err != nil {
 		return nil, errors.Join(errUnsent, err)
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		frame.TimeoutMs = uint32(min(max(time.Until(deadline).Milliseconds(), 1), math.MaxUint32))
 	}
 	x := &dialogue{lane: l, allowed: credit - sent, arrived: make(chan struct{}, 1), more: make(chan struct{}, 1)}
 	l.mu.Lock()
@@ -191,15 +187,18 @@ func (x *dialogue) consumed(ctx context.Context, n *int) {
 	}
 }
 
-// pump sends the rest of a request's body, and says after each part that it goes
+// pump sends a request's body as it comes, and says after each part that it goes
 // on. An error of the body is a [bodyError].
 func (x *dialogue) pump(ctx context.Context, body io.Reader, goesOn func()) error {
 	buffer := make([]byte, chunkBytes)
 	for {
-		n, err := io.ReadFull(body, buffer)
-		last := err != nil
-		if last && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		n, err := body.Read(buffer)
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
 			return &bodyError{err}
+		}
+		if n == 0 && !last {
+			continue
 		}
 		goesOn()
 		if err := x.room(ctx, n); err != nil {

@@ -78,7 +78,11 @@ type RouteRequest struct {
 	Query     string
 	Headers   []Header
 	Principal Principal
-	Body      io.Reader // nil for none; an error of it ends the call
+	// Body is nil for none; an error of it ends the call. It is closed when nobody
+	// wants more of it, at the latest with the answer; Close must end a Read that
+	// waits, and nothing reads after the answer was closed.
+	Body      io.ReadCloser
+	Length    int64 // of Body, -1 if it is not known
 	RequestID string
 }
 

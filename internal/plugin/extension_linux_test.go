@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -29,8 +30,11 @@ func routed(name string) manifest.Manifest {
 func (r *rig) gets(t *testing.T, path string, body io.Reader) (*RouteAnswer, string, error) {
 	t.Helper()
 	q := RouteRequest{
-		Method: "POST", Path: path, Query: "q=1", Body: body, Headers: []Header{{"x-a", "1"}, {"x-a", "2"}},
+		Method: "POST", Path: path, Query: "q=1", Headers: []Header{{"x-a", "1"}, {"x-a", "2"}},
 		Principal: Principal{ID: "id", Kind: "agent", Name: "build-7", Role: "deployer"},
+	}
+	if body != nil {
+		q.Body, q.Length = io.NopCloser(body), -1
 	}
 	a, err := r.Route(t.Context(), "extone", q)
 	if err != nil {
@@ -94,8 +98,12 @@ func TestRoute_Failures(t *testing.T) {
 	if _, text, err := r.gets(t, "/half", nil); err == nil {
 		t.Errorf("half an answer looks whole: %q", text)
 	}
-	if !strings.Contains(r.log.String(), "secret detail") {
-		t.Error("the log does not say why")
+	for late := time.After(10 * time.Second); !strings.Contains(r.log.String(), "secret detail"); { // it comes by another way than the answer
+		select {
+		case <-late:
+			t.Fatal("the log does not say why")
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 	_, err := r.Route(t.Context(), "nobody", RouteRequest{Method: "GET", Path: "/"})
 	if !Down(err) || !fault.Is(err, fault.Unavailable) {
@@ -208,5 +216,56 @@ func TestHost_RefusesFailedMigrations(t *testing.T) {
 	}
 	if a, err := r.Route(t.Context(), "exttwo", RouteRequest{Method: "GET", Path: "/status/204"}); err != nil || a.Status != 204 {
 		t.Errorf("the other extension: %v", err)
+	}
+}
+
+// Each part of a request's body is with the plugin, and its answer with the caller,
+// before the next part exists; and who closes the answer waits for no more of them.
+func TestRoute_HoldsNothingBack(t *testing.T) {
+	r := newRig(t, nil, routed("extone"))
+	body, parts := io.Pipe()
+	say := func(text string) { _, _ = io.WriteString(parts, text) } // it returns when it was read
+	go say("one\n")
+	a, err := r.Route(t.Context(), "extone", RouteRequest{Method: "POST", Path: "/talk", Body: body, Length: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := bufio.NewReader(a.Body)
+	if line, err := answer.ReadString('\n'); err != nil || line != "one\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	go say("two\n")
+	if line, err := answer.ReadString('\n'); err != nil || line != "two\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	if err := a.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.WriteString(parts, "three\n"); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the body is read after the call: %v", err)
+	}
+}
+
+// Who sends a short body slowly does not take one of the plugin's turns meanwhile.
+func TestRoute_GathersShortBodies(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Scale = map[string]Scale{"extone": {Concurrency: 1}} }, routed("extone"))
+	body, parts := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		a, err := r.Route(t.Context(), "extone", RouteRequest{Method: "POST", Path: "/echo/", Body: body, Length: 10})
+		if err == nil {
+			_ = a.Body.Close()
+		}
+		ended <- err
+	}()
+	if _, err := io.WriteString(parts, "half "); err != nil { // it was read: the call has begun
+		t.Fatal(err)
+	}
+	if _, _, err := r.gets(t, "/counts", nil); err != nil {
+		t.Errorf("beside a body that comes slowly: %v", err)
+	}
+	_, _ = io.WriteString(parts, "other")
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

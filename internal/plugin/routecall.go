@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // The limits of a call of a route.
 const (
 	routeWithin = 100 * time.Second // until it has ended
-	firstBody   = 64 << 10          // of a request's body that travels with its head
+	firstBody   = 64 << 10          // a request's body of a known length up to this travels with its head
 	mostHeaders = 64
 	mostHeader  = 8 << 10 // bytes of all headers of an answer
 )
@@ -23,9 +24,12 @@ const (
 // Route implements [Extensions]. A call is never repeated: whether it was done is
 // the plugin's to know.
 func (h *Host) Route(ctx context.Context, name string, r RouteRequest) (*RouteAnswer, error) {
+	if r.Body == nil {
+		r.Body, r.Length = http.NoBody, 0
+	}
 	began := h.cfg.Now()
 	ctx, cancel := context.WithTimeout(ctx, routeWithin)
-	c := &routeCall{host: h, name: name, ctx: ctx, free: []func(){cancel}}
+	c := &routeCall{host: h, name: name, ctx: ctx, body: r.Body, free: []func(){cancel}}
 	answer, err := c.open(r)
 	if err != nil {
 		err = c.judge(err) // while ctx still says who ended it
@@ -43,7 +47,9 @@ type routeCall struct {
 	name string
 	ctx  context.Context
 	x    *dialogue
-	free []func() // in reverse
+	body io.Closer      // of the request
+	pump sync.WaitGroup // what passes it on
+	free []func()       // in reverse
 	once sync.Once
 }
 
@@ -52,6 +58,8 @@ func (c *routeCall) close() {
 		if c.x != nil {
 			c.x.close()
 		}
+		_ = c.body.Close() // nobody wants the rest
+		c.pump.Wait()
 		for n := len(c.free) - 1; n >= 0; n-- {
 			c.free[n]()
 		}
@@ -59,7 +67,7 @@ func (c *routeCall) close() {
 }
 
 func (c *routeCall) open(r RouteRequest) (*RouteAnswer, error) {
-	frame, rest, err := wireRoute(r)
+	frame, err := wireRoute(r)
 	if err != nil {
 		return nil, err
 	}
@@ -79,17 +87,17 @@ func (c *routeCall) open(r RouteRequest) (*RouteAnswer, error) {
 			continue // nothing was sent
 		}
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, context.Cause(head))
 		}
 		break
 	}
-	if rest != nil {
-		go func() {
-			err := c.x.pump(c.ctx, rest, func() { timer.Reset(c.host.cfg.RouteTimeout) })
+	if frame.GetRoute().GetMore() {
+		c.pump.Go(func() {
+			err := c.x.pump(c.ctx, r.Body, func() { timer.Reset(c.host.cfg.RouteTimeout) })
 			if err != nil && !errors.Is(err, io.ErrClosedPipe) {
 				c.x.fail(err)
 			}
-		}()
+		})
 	}
 	first, err := c.x.next(head)
 	if err != nil {
@@ -115,7 +123,8 @@ func (c *routeCall) on(ctx context.Context, to *route, frame *own.HostFrame) err
 	to.called.Add(1)
 	x, err := (*dialogue)(nil), errUnsent
 	if i.reachable() {
-		x, err = i.calls.begin(c.ctx, frame, len(frame.GetRoute().GetBody()))
+		frame.TimeoutMs = left(c.ctx)
+		x, err = i.calls.begin(ctx, frame, len(frame.GetRoute().GetBody()))
 	}
 	if err != nil {
 		if errors.Is(err, errUnsent) {
@@ -209,8 +218,10 @@ func (b *routeBody) Close() error {
 	return nil
 }
 
-// wireRoute is the first frame of a call, and what of the body does not fit in.
-func wireRoute(r RouteRequest) (*own.HostFrame, io.Reader, error) {
+// wireRoute is the first frame of a call. A short body of a known length travels in
+// it: who is slow to send one must not take the plugin's time. Any other follows, part
+// by part as it comes.
+func wireRoute(r RouteRequest) (*own.HostFrame, error) {
 	q := &own.RouteRequest{
 		Method: r.Method, Path: r.Path, Query: r.Query, RequestId: r.RequestID,
 		Principal: &own.Principal{Id: r.Principal.ID, Kind: r.Principal.Kind, Name: r.Principal.Name, Role: r.Principal.Role},
@@ -218,19 +229,11 @@ func wireRoute(r RouteRequest) (*own.HostFrame, io.Reader, error) {
 	for _, h := range r.Headers {
 		q.Headers = append(q.Headers, &own.Header{Name: h.Name, Value: h.Value})
 	}
-	frame := &own.HostFrame{Body: &own.HostFrame_Route{Route: q}}
-	if r.Body == nil {
-		return frame, nil, nil
+	if q.More = r.Length < 0 || r.Length > firstBody; !q.More {
+		q.Body = make([]byte, r.Length)
+		if _, err := io.ReadFull(r.Body, q.Body); err != nil {
+			return nil, &bodyError{err}
+		}
 	}
-	first := make([]byte, firstBody)
-	n, err := io.ReadFull(r.Body, first)
-	q.Body = first[:n]
-	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return frame, nil, nil
-	case err != nil:
-		return nil, nil, &bodyError{err}
-	}
-	q.More = true
-	return frame, r.Body, nil
+	return &own.HostFrame{Body: &own.HostFrame_Route{Route: q}}, nil
 }

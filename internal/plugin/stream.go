@@ -87,10 +87,7 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 	if err != nil {
 		return nil, errors.Join(errUnsent, err)
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		left := time.Until(deadline).Milliseconds()
-		frame.TimeoutMs = uint32(min(max(left, 1), math.MaxUint32))
-	}
+	frame.TimeoutMs = left(ctx)
 	p, ok := s.idle.Get().(*pending)
 	if !ok {
 		p = &pending{answer: make(chan []byte, 1)}
@@ -122,6 +119,16 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		return nil, l.err
 	}
 	return a, nil
+}
+
+// left is the time that a context leaves a plugin, in milliseconds, 0 for as long as it
+// takes.
+func left(ctx context.Context) uint32 {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return uint32(min(max(time.Until(deadline).Milliseconds(), 1), math.MaxUint32))
 }
 
 // await waits for the answer to a frame that was given to the writer.

@@ -117,6 +117,7 @@ type exchange struct {
 	prefix  string   // bounded: of an extension that exists
 	status  int      // of the answer, once it has begun
 	allowed []string // methods, for 405
+	body    *upload  // of the request; nil for none
 }
 
 var errMethod = errors.New("this path takes other methods")
@@ -213,7 +214,8 @@ func statusOf(err error) int {
 func (x *exchange) request(path string) plugin.RouteRequest {
 	q := plugin.RouteRequest{Method: x.r.Method, Path: path, Query: x.r.URL.RawQuery, Headers: forwarded(x.r.Header), RequestID: x.id}
 	if x.r.Body != nil && x.r.ContentLength != 0 {
-		q.Body = http.MaxBytesReader(x.w, x.r.Body, MaxBody)
+		x.body = newUpload(x.w, x.r.Body)
+		q.Body, q.Length = x.body, x.r.ContentLength
 	}
 	return q
 }
@@ -223,6 +225,9 @@ func (x *exchange) answer(a *plugin.RouteAnswer) error {
 	h := x.w.Header()
 	returned(h, a.Headers, Base+x.prefix)
 	guard(h)
+	if x.body != nil && x.r.ProtoMajor == 1 {
+		x.body.beside(h)
+	}
 	x.status = a.Status
 	if a.Length >= 0 && a.Status != http.StatusNoContent && a.Status != http.StatusNotModified && x.r.Method != http.MethodHead {
 		h.Set("Content-Length", strconv.Itoa(a.Length))
