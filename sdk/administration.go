@@ -2,6 +2,8 @@ package sallyport
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -111,6 +113,7 @@ func (c *Client) ExplainPolicy(ctx context.Context, verb string, input map[strin
 type Resource struct {
 	Path      string    `json:"path"` // repository/type/tag
 	Version   int64     `json:"version"`
+	Bytes     int64     `json:"bytes"` // length of the value
 	Author    string    `json:"author,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	ChangedAt time.Time `json:"changed_at,omitzero"`
@@ -134,10 +137,62 @@ func (c *Client) PutResource(ctx context.Context, repository, kind, tag string, 
 	return out, err
 }
 
-// DeleteResource removes a secret. Versions of its path go on counting.
-func (c *Client) DeleteResource(ctx context.Context, repository, kind, tag string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: join("/v1/resources/{}/{}/{}", repository, kind, tag), keyed: true}, nil)
+// DeleteResource removes a secret. Versions of its path go on counting. Older
+// values stay readable for operators, or are taken away for good if erase is set,
+// which may be asked for later too.
+func (c *Client) DeleteResource(ctx context.Context, repository, kind, tag string, erase bool) error {
+	r := call{method: http.MethodDelete, path: join("/v1/resources/{}/{}/{}", repository, kind, tag), keyed: true}
+	if erase {
+		r.query = set("erase", "true")
+	}
+	_, err := c.do(ctx, r, nil)
 	return err
+}
+
+// ResourceVersion is what is or was stored at a path, without its value.
+type ResourceVersion struct {
+	Version  int64     `json:"version"`
+	State    string    `json:"state"` // kept, gone or deletion
+	Bytes    int64     `json:"bytes"`
+	Author   string    `json:"author,omitempty"`
+	StoredAt time.Time `json:"stored_at"`
+}
+
+// ResourceVersions lists what is and was stored at a path, the newest first.
+func (c *Client) ResourceVersions(ctx context.Context, repository, kind, tag, after string, limit int) (Page[ResourceVersion], error) {
+	r := get(join("/v1/resources/{}/{}/{}/versions", repository, kind, tag))
+	r.query = set("after", after, "limit", number(limit))
+	return list[ResourceVersion](ctx, c, r)
+}
+
+// ResourceValue is a secret in the clear.
+type ResourceValue struct {
+	Path     string    `json:"path"`
+	Version  int64     `json:"version"`
+	Author   string    `json:"author,omitempty"`
+	StoredAt time.Time `json:"stored_at"`
+	Value    Secret    `json:"value"` // any bytes
+}
+
+// ReadResource reads a stored secret: a version, or for 0 the present one. A new
+// installation allows it to nobody, and each time is recorded.
+func (c *Client) ReadResource(ctx context.Context, repository, kind, tag string, version int64) (ResourceValue, error) {
+	const largest = 3 << 20 // 2 MiB in base64
+	r := get(join("/v1/resources/{}/{}/{}", repository, kind, tag))
+	if version != 0 {
+		r.query = set("version", strconv.FormatInt(version, 10))
+	}
+	r.limit = largest
+	var out ResourceValue
+	if _, err := c.do(ctx, r, &out); err != nil {
+		return ResourceValue{}, err
+	}
+	plain, err := base64.StdEncoding.DecodeString(out.Value.Reveal())
+	if err != nil {
+		return ResourceValue{}, fmt.Errorf("read value of resource: %w", err)
+	}
+	out.Value = NewSecret(string(plain))
+	return out, nil
 }
 
 // Status is how the server does.

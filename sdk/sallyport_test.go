@@ -92,7 +92,7 @@ func TestChanges_CarryOneKeyEach(t *testing.T) {
 			_, err := c.PutResource(ctx, "a", "b", "c", []byte("x"))
 			return err
 		},
-		"no resource": func(ctx context.Context, c *Client) error { return c.DeleteResource(ctx, "a", "b", "c") },
+		"no resource": func(ctx context.Context, c *Client) error { return c.DeleteResource(ctx, "a", "b", "c", false) },
 		"publisher": func(ctx context.Context, c *Client) error {
 			_, err := c.TrustPublisher(ctx, TrustRequest{Publisher: "p"})
 			return err

@@ -352,7 +352,7 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 		Repositories: repositories{}, Depot: own,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
 		Channels: channels, Notifiers: a.host.Notifiers, Guests: guests, Backends: a.external, Log: a.log, Now: time.Now,
-		LeafLife: agentLife, OperatorLife: operatorLife,
+		LeafLife: agentLife, OperatorLife: operatorLife, KeepVersions: max(a.cfg.KBS.ResourceVersions, 0),
 	})
 }
 

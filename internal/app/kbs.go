@@ -31,6 +31,9 @@ type KBS struct {
 	AllowRSA15       bool             `yaml:"allow_rsa1_5"`
 	AttestationToken AttestationToken `yaml:"attestation_token"`
 	Admin            KBSAdmin         `yaml:"admin"`
+	// ResourceVersions is how many older values of a resource are kept, for operators
+	// to read; 10 by default, -1 for none.
+	ResourceVersions int `yaml:"resource_versions"`
 	// External are the plugins below /kbs/v0/external that others run, and the
 	// operator's rules for those that are installed.
 	External *External `yaml:"external"`
@@ -98,6 +101,9 @@ func (k KBS) validate() error {
 	if k.Handshakes.PerSecond < -1 || k.Handshakes.Burst < 0 {
 		return fault.Invalidf("kbs.handshakes: per_second is a number of handshakes, or -1 for no bound, and burst is not negative")
 	}
+	if k.ResourceVersions < -1 || k.ResourceVersions > 1000 {
+		return fault.Invalidf("kbs.resource_versions is 1 to 1000, or -1 to keep no older value")
+	}
 	for selector, name := range k.AttestationPolicies {
 		if selector == "" || len(selector) > 128 || name == "" || len(name) > 64 {
 			return fault.Invalidf("kbs.attestation_policies: a selector has 1 to 128 characters, the name of policies 1 to 64")
@@ -135,6 +141,9 @@ func (k *KBS) fill() {
 	}
 	if h.Burst == 0 && h.PerSecond > 0 {
 		h.Burst = 10 * h.PerSecond
+	}
+	if k.ResourceVersions == 0 {
+		k.ResourceVersions = 10
 	}
 	if k.Admin.Mode == "" {
 		k.Admin.Mode = adminOperators

@@ -146,9 +146,11 @@ func changes() map[string]change {
 				w.t.Error("the answer has the sealed value")
 			}
 			return fmt.Sprint(out), err
-		}, undo: func(w *world) { must(w.t, w.gate.DeleteResource(ctx, w.admin.caller(), []string{"a", "b", "c"})) }},
+		}, undo: func(w *world) {
+			must(w.t, w.gate.DeleteResource(ctx, w.admin.caller(), []string{"a", "b", "c"}, false))
+		}},
 		"delete resource": {record: "resource.deleted", do: func(w *world, c flow.Caller, n int) (string, error) {
-			return "", w.gate.DeleteResource(ctx, c, []string{"spare", "b", fmt.Sprint(n)})
+			return "", w.gate.DeleteResource(ctx, c, []string{"spare", "b", fmt.Sprint(n)}, false)
 		}},
 		"trust": {record: "publisher.trusted", do: func(w *world, c flow.Caller, n int) (string, error) {
 			out, err := w.gate.TrustPublisher(ctx, c, flow.PublisherKey{Publisher: fmt.Sprint("acme-", n), Public: w.public, Names: []string{"x"}})

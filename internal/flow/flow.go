@@ -81,6 +81,8 @@ type Config struct {
 	LeafLife     time.Duration // of an agent's certificate; 24 hours if zero
 	OperatorLife time.Duration // of an operator's certificate; seven days if zero
 	OutcomeLife  time.Duration // how long a call may be repeated under its key; 10 minutes if zero
+	// KeepVersions is how many older values of a resource are kept; none if zero.
+	KeepVersions int
 	HookPause    time.Duration // after the first failure of a hook, doubled with each further one; 500 ms if zero
 }
 

@@ -119,7 +119,7 @@ func TestGuest_FetchesWhatPolicyAllowsAndOpensItAlone(t *testing.T) {
 	h.resourcePolicy(policy.ResourceDenyAll())
 	_, err = g.fetch(false, "team", "db", "missing") // denied alike, there or not
 	want(t, err, fault.Denied)
-	must(t, h.gate.DeleteResource(context.Background(), h.admin.caller(), []string{"team", "db", "key"}))
+	must(t, h.gate.DeleteResource(context.Background(), h.admin.caller(), []string{"team", "db", "key"}, false))
 }
 
 // Path and version name one secret for ever.
@@ -140,11 +140,11 @@ func TestResource_VersionsOnlyGrow(t *testing.T) {
 			}
 			last = got.Version
 		}
-		must(t, h.gate.DeleteResource(ctx, h.admin.caller(), path))
+		must(t, h.gate.DeleteResource(ctx, h.admin.caller(), path, false))
 		h.reopen()
 		_, err := g.fetch(true, path...)
 		want(t, err, fault.NotFound)
-		want(t, h.gate.DeleteResource(ctx, h.admin.caller(), path), fault.NotFound)
+		want(t, h.gate.DeleteResource(ctx, h.admin.caller(), path, false), fault.NotFound)
 		left, err := h.gate.Resources(ctx, h.admin.caller(), "", "", 0)
 		must(t, err)
 		count(t, len(left), 0, "listed resources")

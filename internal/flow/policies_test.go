@@ -262,7 +262,15 @@ func TestQueries_AreForWhomPolicyAllows(t *testing.T) {
 			_, err := h.gate.PutResource(ctx, w, []string{"a", "b", "c"}, secret.FromString("x"))
 			return err
 		},
-		"delete": func(w flow.Caller) error { return h.gate.DeleteResource(ctx, w, []string{"a", "b", "c"}) },
+		"read": func(w flow.Caller) error {
+			_, _, err := h.gate.ReadResource(ctx, w, []string{"a", "b", "c"}, 0)
+			return err
+		},
+		"history": func(w flow.Caller) error {
+			_, err := h.gate.ResourceVersions(ctx, w, []string{"a", "b", "c"}, 0, 0)
+			return err
+		},
+		"delete": func(w flow.Caller) error { return h.gate.DeleteResource(ctx, w, []string{"a", "b", "c"}, false) },
 		"change": func(w flow.Caller) error {
 			_, err := h.gate.ChangeSubject(ctx, w, h.admin.id, flow.SubjectChange{Act: "revoked"})
 			return err

@@ -88,6 +88,8 @@ type Inventory interface {
 	Resource(ctx context.Context, path string) (resource.Resource, error)
 	LastResource(ctx context.Context, path string) (resource.Resource, error) // also a deleted one
 	Resources(ctx context.Context, prefix, after string, limit int) ([]resource.Resource, error)
+	ResourceVersion(ctx context.Context, path string, number int64) (resource.Version, error) // older ones alone
+	ResourceVersions(ctx context.Context, path string, before int64, limit int) ([]resource.Version, error)
 	Judging(ctx context.Context) (plugin.Judging, error)
 	Plugins(ctx context.Context) ([]plugin.Installed, error)
 	Installations(ctx context.Context) ([]plugin.Installation, error)

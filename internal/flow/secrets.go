@@ -80,8 +80,9 @@ func (g *Gate) ReleaseResource(
 	return out, nil
 }
 
-// PutResource stores a secret at a path, in place of what was there. Versions of
-// a path only grow, also over a deletion. The answer has no value, sealed or not.
+// PutResource stores a secret at a path, in place of what was there, which is kept
+// as an older version. Versions of a path only grow, also over a deletion. The
+// answer has no value, sealed or not.
 func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, value secret.Bytes) (resource.Resource, error) {
 	path, err := resource.ParsePath(segments)
 	if err != nil {
@@ -104,7 +105,7 @@ func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, val
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return unit.Unit{}, fault.Wrap(err, "read resource")
 		}
-		next = resource.Resource{ID: path, Version: old.Version + 1, Author: c.Subject.ID, Created: old.Created, Changed: now}
+		next = resource.Resource{ID: path, Version: old.Version + 1, Bytes: int64(value.Len()), Author: c.Subject.ID, Created: old.Created, Changed: now}
 		write := unit.Update
 		if old.Version == 0 {
 			write = unit.Insert
@@ -117,7 +118,7 @@ func (g *Gate) PutResource(ctx context.Context, c Caller, segments []string, val
 		}
 		record.Policy, record.Serial = d.Documents, ""
 		record.Data["version"] = strconv.FormatInt(next.Version, 10)
-		u := unit.Unit{Record: record, Writes: append(g.still(c, d.under), write(next))}
+		u := unit.Unit{Record: record, Writes: append(append(g.still(c, d.under), write(next)), g.archive(old)...)}
 		next.Sealed = nil
 		return u, nil
 	})
@@ -132,30 +133,6 @@ func deleted(ctx context.Context, g *Gate, was resource.Resource) error {
 		return fault.Wrap(err, "read resource of first answer")
 	}
 	return nil
-}
-
-// DeleteResource removes a secret for good. What is left of it is the number of
-// its last version, from which the next one goes on.
-func (g *Gate) DeleteResource(ctx context.Context, c Caller, segments []string) error {
-	path, err := resource.ParsePath(segments)
-	if err != nil {
-		return err
-	}
-	c.keyed("resource.deleted", happened(), path)
-	return g.decide(ctx, &c, func() (unit.Unit, error) {
-		record := audit.Record{Type: "resource.deleted", Actor: c.actor(), Target: path}
-		d, err := g.administered(ctx, c, "delete", record, "resource", path)
-		if err != nil {
-			return unit.Unit{}, err
-		}
-		old, err := g.Store.Resource(ctx, path)
-		if err != nil {
-			return unit.Unit{}, err
-		}
-		gone := old.Delete(c.Subject.ID, g.Now().UTC())
-		record.Policy, record.Data = d.Documents, map[string]string{"version": strconv.FormatInt(gone.Version, 10)}
-		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Update(gone))}, nil
-	})
 }
 
 // Resources lists what is stored, without values.

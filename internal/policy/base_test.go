@@ -24,6 +24,8 @@ func TestInstalled_decides(t *testing.T) {
 	}{
 		{"administrator sets a policy", "administer", []object{operator("administrator"), target("set", "policy")}, true},
 		{"administrator locks an agent", "administer", []object{operator("administrator"), target("lock", "agent")}, true},
+		{"administrator stores a secret", "administer", []object{operator("administrator"), target("put", "resource")}, true},
+		{"administrator does not read a secret", "administer", []object{operator("administrator"), target("read", "resource")}, false},
 		{"locked administrator does nothing", "administer", []object{subject("operator", "administrator", "locked"), target("set", "policy")}, false},
 		{"revoked administrator does nothing", "administer", []object{subject("operator", "administrator", "revoked"), target("set", "policy")}, false},
 		{"administrator without a state does nothing", "administer", []object{subject("operator", "administrator", ""), target("set", "policy")}, false},

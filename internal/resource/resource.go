@@ -25,6 +25,7 @@ type Resource struct {
 	Version int64
 	Sealed  []byte // empty once deleted
 	Author  string // subject id of who changed it last
+	Bytes   int64  // length of the value
 	Created time.Time
 	Changed time.Time
 	Deleted time.Time // zero while there is a value
@@ -33,7 +34,7 @@ type Resource struct {
 // Delete returns what is left of the resource, one version later: no value.
 func (r Resource) Delete(author string, now time.Time) Resource {
 	r.Version++
-	r.Sealed, r.Author, r.Changed, r.Deleted = nil, author, now, now
+	r.Sealed, r.Bytes, r.Author, r.Changed, r.Deleted = nil, 0, author, now, now
 	return r
 }
 
@@ -71,13 +72,13 @@ func (Resource) Table() string { return "resources" }
 
 // Columns gives the row in the order of the table's columns.
 func (r Resource) Columns() []any {
-	return []any{r.ID, r.Version, r.Sealed, r.Author, unit.Micros(r.Created), unit.Micros(r.Changed), unit.Micros(r.Deleted)}
+	return []any{r.ID, r.Version, r.Sealed, r.Bytes, r.Author, unit.Micros(r.Created), unit.Micros(r.Changed), unit.Micros(r.Deleted)}
 }
 
 // Scan fills the resource from columns in the order of Columns.
 func (r *Resource) Scan(scan unit.Scanner) error {
 	var created, changed, deleted int64
-	if err := scan(&r.ID, &r.Version, &r.Sealed, &r.Author, &created, &changed, &deleted); err != nil {
+	if err := scan(&r.ID, &r.Version, &r.Sealed, &r.Bytes, &r.Author, &created, &changed, &deleted); err != nil {
 		return err
 	}
 	r.Created, r.Changed, r.Deleted = unit.Moment(created), unit.Moment(changed), unit.Moment(deleted)

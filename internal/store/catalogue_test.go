@@ -27,6 +27,7 @@ func TestCatalogue_AgreesWithRows(t *testing.T) {
 		subject.Invitation{},
 		grant.Grant{},
 		resource.Resource{},
+		resource.Version{},
 		policy.Document{},
 		policy.Edition{},
 		plugin.Publisher{},

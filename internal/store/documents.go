@@ -108,6 +108,19 @@ func (s *Store) Resources(ctx context.Context, prefix, after string, limit int) 
 	return many[resource.Resource](ctx, s, "resources", clause, w.args...)
 }
 
+// ResourceVersion reads an older version of a resource; the last one is
+// [Store.LastResource].
+func (s *Store) ResourceVersion(ctx context.Context, path string, number int64) (resource.Version, error) {
+	return one[resource.Version](ctx, s, "version of this resource", "resource_versions", "WHERE id = $1", resource.VersionID(path, number))
+}
+
+// ResourceVersions lists the older versions of a resource below a number, the
+// newest first.
+func (s *Store) ResourceVersions(ctx context.Context, path string, before int64, limit int) ([]resource.Version, error) {
+	return many[resource.Version](ctx, s, "resource_versions", "WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+		resource.VersionID(path, 0), resource.VersionID(path, before), page(limit))
+}
+
 // Judging is all by what packages are judged. Damaged rows are left out and named,
 // so that one of them harms what it is about and nothing else.
 func (s *Store) Judging(ctx context.Context) (plugin.Judging, error) {

@@ -23,6 +23,12 @@ var written = []statementText{
 	{name: "invitations.expire", args: 1, quiet: true, sql: "DELETE FROM invitations WHERE expires <= $1"},
 	{name: "deliveries.expire", args: 1, quiet: true, sql: "DELETE FROM deliveries WHERE due = 0 AND done > 0 AND done <= $1"},
 
+	{
+		name: "resource_versions.erase", args: 2,
+		sql:      "UPDATE resource_versions SET sealed = x'' WHERE id >= $1 AND id <= $2 AND length(sealed) > 0",
+		postgres: "UPDATE resource_versions SET sealed = '' WHERE id >= $1 AND id <= $2 AND length(sealed) > 0",
+	},
+
 	// A plugin's values have ids between its name with a slash and its name with
 	// the byte after a slash.
 	{name: "plugin_values.purge", args: 2, sql: "DELETE FROM plugin_values WHERE id >= $1 AND id < $2"},

@@ -149,8 +149,8 @@ func TestResource_OldValuesDoNotComeBack(t *testing.T) {
 	gone := sealed(t, h, "default/key/gone")
 
 	w = start(t, h)
-	must(t, w.admin.DeleteResource(ctx, "default", "key", "disk"))
-	must(t, w.admin.DeleteResource(ctx, "default", "key", "gone"))
+	must(t, w.admin.DeleteResource(ctx, "default", "key", "disk", false))
+	must(t, w.admin.DeleteResource(ctx, "default", "key", "gone", false))
 	again, err := w.admin.PutResource(ctx, "default", "key", "disk", []byte("new"))
 	must(t, err)
 	if first.Version != 1 || again.Version != 3 {
@@ -160,7 +160,21 @@ func TestResource_OldValuesDoNotComeBack(t *testing.T) {
 	behind(t, h, "UPDATE resources SET sealed = ? WHERE id = 'default/key/disk'", old)
 	behind(t, h, "UPDATE resources SET sealed = ?, deleted = 0 WHERE id = 'default/key/gone'", gone)
 
+	behind(t, h, "UPDATE resource_versions SET sealed = ? WHERE id LIKE 'default/key/disk@%1'", gone)
+
 	w = start(t, h)
+	must(t, done(w.admin.SetPolicy(ctx, "readers", "sallyport", `package sallyport
+administer := {"allow": true} if {
+	input.action == "read"
+	input.target.kind == "resource"
+}
+`)))
+	if v, err := w.admin.ReadResource(ctx, "default", "key", "disk", 1); err == nil {
+		t.Errorf("the value of another path is read as an older version: %q", v.Value.Reveal())
+	}
+	if v, err := w.admin.ReadResource(ctx, "default", "key", "gone", 1); err != nil || v.Value.Reveal() != "gone" {
+		t.Errorf("an older version that nobody altered: %v", err)
+	}
 	g, _ := newGuest(t, "http://"+w.Bound["guests"], http.DefaultTransport)
 	_, err = g.Attest(ctx)
 	must(t, err)

@@ -233,7 +233,7 @@ func (d door) remove(w http.ResponseWriter, r *http.Request, segments []string) 
 	if !ok {
 		return
 	}
-	if err := d.Gate.DeleteResource(r.Context(), caller, segments); err != nil {
+	if err := d.Gate.DeleteResource(r.Context(), caller, segments, false); err != nil {
 		d.fail(w, r, administer(err))
 		return
 	}

@@ -77,7 +77,9 @@ type Documents interface {
 type Vault interface {
 	Resources(ctx context.Context, c flow.Caller, prefix, after string, limit int) ([]resource.Resource, error)
 	PutResource(ctx context.Context, c flow.Caller, segments []string, value secret.Bytes) (resource.Resource, error)
-	DeleteResource(ctx context.Context, c flow.Caller, segments []string) error
+	DeleteResource(ctx context.Context, c flow.Caller, segments []string, erasing bool) error
+	ReadResource(ctx context.Context, c flow.Caller, segments []string, number int64) (resource.Version, secret.Bytes, error)
+	ResourceVersions(ctx context.Context, c flow.Caller, segments []string, before int64, limit int) ([]resource.Version, error)
 }
 
 // References are what evidence is judged by.

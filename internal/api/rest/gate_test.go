@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -302,8 +303,20 @@ func (g *gate) PutResource(_ context.Context, _ flow.Caller, segments []string, 
 	return resource.Resource{ID: path, Version: 1}, g.called("PutResource", string(value.Reveal()))
 }
 
-func (g *gate) DeleteResource(_ context.Context, _ flow.Caller, segments []string) error {
-	return g.called("DeleteResource", segments)
+func (g *gate) DeleteResource(_ context.Context, _ flow.Caller, segments []string, erasing bool) error {
+	return g.called("DeleteResource", append(segments, strconv.FormatBool(erasing)))
+}
+
+func (g *gate) ReadResource(_ context.Context, _ flow.Caller, segments []string, number int64) (resource.Version, secret.Bytes, error) {
+	path, err := resource.ParsePath(segments)
+	if err != nil {
+		return resource.Version{}, secret.Bytes{}, err
+	}
+	return resource.Version{Path: path, Number: number}, secret.New([]byte{0, 255}), g.called("ReadResource", number)
+}
+
+func (g *gate) ResourceVersions(_ context.Context, _ flow.Caller, _ []string, before int64, _ int) ([]resource.Version, error) {
+	return []resource.Version{{Number: 3, Deleted: true}, {Number: 2, Sealed: []byte("CANARY"), Bytes: 6}, {Number: 1}}, g.called("ResourceVersions", before)
 }
 
 func (g *gate) Publishers(context.Context, flow.Caller) ([]flow.Trusted, error) {

@@ -352,8 +352,19 @@ func TestClient_SpeaksEveryOperation(t *testing.T) {
 			r, err := c.PutResource(ctx, "a", "b", "c", []byte{0, 255})
 			return r.Path == "a/b/c" && h.gate.last == "\x00\xff", err
 		},
-		"DeleteResource": func() (bool, error) { return true, c.DeleteResource(ctx, "a", "b", "c") },
-		"Publishers":     func() (bool, error) { p, err := c.Publishers(ctx); return p.Items[0].Keys[0].State == "active", err },
+		"DeleteResource": func() (bool, error) {
+			return true, c.DeleteResource(ctx, "a", "b", "c", false)
+		},
+		"DeleteResource for good": func() (bool, error) { return true, c.DeleteResource(ctx, "a", "b", "c", true) },
+		"ReadResource": func() (bool, error) {
+			v, err := c.ReadResource(ctx, "a", "b", "c", 2)
+			return v.Path == "a/b/c" && v.Version == 2 && v.Value.Reveal() == "\x00\xff", err
+		},
+		"ResourceVersions": func() (bool, error) {
+			p, err := c.ResourceVersions(ctx, "a", "b", "c", "", 0)
+			return p.Items[0].State == "deletion" && p.Items[1].State == "kept" && p.Items[2].State == "gone", err
+		},
+		"Publishers": func() (bool, error) { p, err := c.Publishers(ctx); return p.Items[0].Keys[0].State == "active", err },
 		"TrustPublisher": func() (bool, error) {
 			p, err := c.TrustPublisher(ctx, sallyport.TrustRequest{Publisher: "p", PublicKey: string(public), Expires: time.Unix(4e9, 0)})
 			return p.PublicKey == string(public) && p.Expires.Equal(time.Unix(4e9, 0)), err

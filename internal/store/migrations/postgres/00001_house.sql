@@ -99,9 +99,21 @@ CREATE TABLE resources (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
     sealed BYTEA NOT NULL,
+    bytes BIGINT NOT NULL,
     author TEXT COLLATE "C" NOT NULL,
     created BIGINT NOT NULL,
     changed BIGINT NOT NULL,
+    deleted BIGINT NOT NULL
+);
+
+-- What stood at a path before, under path@version.
+CREATE TABLE resource_versions (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    sealed BYTEA NOT NULL,
+    bytes BIGINT NOT NULL,
+    author TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
     deleted BIGINT NOT NULL
 );
 

@@ -99,9 +99,21 @@ CREATE TABLE resources (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
     sealed BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
     author TEXT NOT NULL,
     created INTEGER NOT NULL,
     changed INTEGER NOT NULL,
+    deleted INTEGER NOT NULL
+);
+
+-- What stood at a path before, under path@version.
+CREATE TABLE resource_versions (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL,
     deleted INTEGER NOT NULL
 );
 
