@@ -57,6 +57,9 @@ func TestStrict_RefusesHostileJSON(t *testing.T) {
 		"depth":                 {in: `{"name":"a","any":{"x":[[1]]}}`},
 		"size":                  {in: `{"name":"` + strings.Repeat("a", 1000) + `"}`},
 		"depth by quoted quote": {in: `{"name":"\"","any":{"x":[[1]]}}`},
+		"depth behind escapes":  {in: `{"name":"\\","any":{"x":[[1]]}}`},
+		"depth behind more":     {in: `{"name":"a\\\"\\","any":{"x":[[1]]}}`},
+		"range behind escapes":  {in: `{"name":"\\\"\\\\","any":{"x":1e400}}`},
 	}
 	for name, in := range refused {
 		tests["as canonical: "+name] = test{in: `{"any":{"x":` + in + `}}`}

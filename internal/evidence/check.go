@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -183,7 +184,9 @@ func ParseFindings(text string) ([]Finding, error) {
 
 // short cuts foreign text and leaves out what no JSON can carry.
 func short(s string) string {
-	s = strings.ToValidUTF8(s, "?")
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "?")
+	}
 	if len(s) > maxSeen {
 		return strings.ToValidUTF8(s[:maxSeen], "") + "..."
 	}

@@ -47,18 +47,21 @@ func (t Type) String() string {
 	return fmt.Sprintf("%#x", uint32(t))
 }
 
-var algorithmNames = map[Algorithm]string{SHA1: "SHA-1", SHA256: "SHA-256", SHA384: "SHA-384", SHA512: "SHA-512"}
+// algorithmNames are texts, boxed once: a claim of each digest has one.
+var algorithmNames = map[Algorithm]any{SHA1: "SHA-1", SHA256: "SHA-256", SHA384: "SHA-384", SHA512: "SHA-512"}
 
 // Claims are the events for policies, with the members that existing policies
 // use. digest_matches_event says of each whether its event and details are as
 // true as its digest.
 func (l *Log) Claims() []any {
 	out := make([]any, 0, len(l.Events))
+	var text []byte
 	for _, e := range l.Events {
 		digests := make([]any, 0, len(e.Digests))
 		for _, d := range e.Digests {
-			if n := algorithmNames[d.Algorithm]; n != "" {
-				digests = append(digests, map[string]any{"alg": n, "digest": hex.EncodeToString(d.Value)})
+			if n := algorithmNames[d.Algorithm]; n != nil {
+				text = hex.AppendEncode(text[:0], d.Value)
+				digests = append(digests, map[string]any{"alg": n, "digest": string(text)})
 			}
 		}
 		out = append(out, map[string]any{

@@ -17,7 +17,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -78,9 +77,9 @@ func New(cfg Config) (*Verifier, error) {
 type wireEvidence struct {
 	Version any `json:"version"` // a number, or a text
 	Quote   struct {
-		Signature string          `json:"signature"`
-		Message   string          `json:"message"`
-		PCRs      json.RawMessage `json:"pcrs"`
+		Signature string        `json:"signature"`
+		Message   string        `json:"message"`
+		PCRs      tpm.Registers `json:"pcrs"`
 	} `json:"tpm_quote"`
 	HCL  string `json:"hcl_report"`
 	VCEK string `json:"vcek"`
@@ -117,7 +116,7 @@ func (v *Verifier) parse(body []byte) (*shown, error) {
 	if s.quote.Message, err = hex.DecodeString(w.Quote.Message); err != nil {
 		return nil, fault.Invalidf("tpm_quote.message must be in hex")
 	}
-	if s.quote.PCRs, err = tpm.Registers(w.Quote.PCRs); err != nil {
+	if s.quote.PCRs, err = w.Quote.PCRs.Values(); err != nil {
 		return nil, err
 	}
 	s.quote.Signature, s.quote.Bank = tpm.RawRSA(signature), eventlog.SHA256

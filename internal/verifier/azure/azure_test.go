@@ -68,7 +68,7 @@ func TestVerifier_AcceptsRealEvidence(t *testing.T) {
 		if (evidencetest.Result(checks, "user-data") == evidence.Passed) != (version == "2") {
 			t.Errorf("version %s: user-data is %q", version, evidencetest.Result(checks, "user-data"))
 		}
-		var w wireEvidence
+		var w madeEvidence
 		if err := json.Unmarshal(body, &w); err != nil {
 			t.Fatal(err)
 		}
@@ -108,9 +108,22 @@ func list(raw json.RawMessage) (out []string) {
 	return out
 }
 
-func change(t testing.TB, body []byte, do func(w *wireEvidence)) json.RawMessage {
+// madeEvidence is evidence as a test changes it; its registers can be anything.
+type madeEvidence struct {
+	Version any `json:"version"`
+	Quote   struct {
+		Signature string          `json:"signature"`
+		Message   string          `json:"message"`
+		PCRs      json.RawMessage `json:"pcrs"`
+	} `json:"tpm_quote"`
+	HCL  string `json:"hcl_report"`
+	VCEK string `json:"vcek"`
+	TD   string `json:"td_quote"`
+}
+
+func change(t testing.TB, body []byte, do func(w *madeEvidence)) json.RawMessage {
 	t.Helper()
-	var w wireEvidence
+	var w madeEvidence
 	if err := json.Unmarshal(body, &w); err != nil {
 		t.Fatal(err)
 	}
@@ -121,54 +134,54 @@ func change(t testing.TB, body []byte, do func(w *wireEvidence)) json.RawMessage
 func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 	body := evidencetest.Vector(t, "az-vtpm/snp-evidence-v2.json")
 	other := evidencetest.Vector(t, "az-vtpm/snp-evidence-v1.json")
-	var foreign wireEvidence
+	var foreign madeEvidence
 	if err := json.Unmarshal(other, &foreign); err != nil {
 		t.Fatal(err)
 	}
-	hcl := func(w *wireEvidence, do func(b []byte) []byte) {
+	hcl := func(w *madeEvidence, do func(b []byte) []byte) {
 		w.HCL = base64.RawURLEncoding.EncodeToString(do(must(base64url("", w.HCL))))
 	}
 	set := func(at int, v byte) func([]byte) []byte { return func(b []byte) []byte { b[at] = v; return b } }
 	const text = hclHeader + snp.ReportSize + hclNumber
 	for name, c := range map[string]struct {
-		do    func(*wireEvidence)
+		do    func(*madeEvidence)
 		kind  fault.Kind
 		check string
 	}{
-		"another guest's HCL report": {func(w *wireEvidence) { w.HCL = foreign.HCL }, fault.Denied, "quote-signature"},
-		"another guest's quote":      {func(w *wireEvidence) { w.Quote = foreign.Quote }, fault.Denied, "quote-signature"},
-		"another chip's VCEK": {func(w *wireEvidence) {
+		"another guest's HCL report": {func(w *madeEvidence) { w.HCL = foreign.HCL }, fault.Denied, "quote-signature"},
+		"another guest's quote":      {func(w *madeEvidence) { w.Quote = foreign.Quote }, fault.Denied, "quote-signature"},
+		"another chip's VCEK": {func(w *madeEvidence) {
 			w.VCEK = base64.RawURLEncoding.EncodeToString(evidencetest.Vector(t, "snp/milan-v2-vcek.der"))
 		}, fault.Denied, "chip-id"},
-		"another register": {func(w *wireEvidence) {
+		"another register": {func(w *madeEvidence) {
 			p := list(w.Quote.PCRs)
 			p[0] = strings.Repeat("0", 64)
 			w.Quote.PCRs = must(json.Marshal(p))
 		}, fault.Denied, "pcr-digest"},
-		"a changed text": {func(w *wireEvidence) {
+		"a changed text": {func(w *madeEvidence) {
 			hcl(w, func(b []byte) []byte { return bytes.Replace(b, []byte("secure-boot"), []byte("secure-bOOt"), 1) })
 		}, fault.Denied, "attestation-key"},
-		"a changed report":     {func(w *wireEvidence) { hcl(w, set(hclHeader+0x90, 1)) }, fault.Denied, "report-signature"},
-		"VMPL 1":               {func(w *wireEvidence) { hcl(w, set(hclHeader+0x30, 1)) }, fault.Denied, "vmpl"},
-		"a report of TDX":      {func(w *wireEvidence) { hcl(w, set(text-12, 4)) }, fault.Denied, "hcl-report-type"},
-		"another hash":         {func(w *wireEvidence) { hcl(w, set(text-8, 2)) }, fault.Invalid, "form"},
-		"a longer text":        {func(w *wireEvidence) { hcl(w, set(text-3, 0xff)) }, fault.Invalid, "form"},
-		"a size of its own":    {func(w *wireEvidence) { hcl(w, set(text-20, 1)) }, fault.Invalid, "form"},
-		"bytes behind":         {func(w *wireEvidence) { hcl(w, func(b []byte) []byte { return append(b, 1) }) }, fault.Invalid, "form"},
-		"a short report":       {func(w *wireEvidence) { hcl(w, func(b []byte) []byte { return b[:text-1] }) }, fault.Invalid, "form"},
-		"another signature":    {func(w *wireEvidence) { hcl(w, set(0, 'X')) }, fault.Invalid, "form"},
-		"version 3 of the HCL": {func(w *wireEvidence) { hcl(w, set(4, 3)) }, fault.Invalid, "form"},
-		"no attestation key": {func(w *wireEvidence) {
+		"a changed report":     {func(w *madeEvidence) { hcl(w, set(hclHeader+0x90, 1)) }, fault.Denied, "report-signature"},
+		"VMPL 1":               {func(w *madeEvidence) { hcl(w, set(hclHeader+0x30, 1)) }, fault.Denied, "vmpl"},
+		"a report of TDX":      {func(w *madeEvidence) { hcl(w, set(text-12, 4)) }, fault.Denied, "hcl-report-type"},
+		"another hash":         {func(w *madeEvidence) { hcl(w, set(text-8, 2)) }, fault.Invalid, "form"},
+		"a longer text":        {func(w *madeEvidence) { hcl(w, set(text-3, 0xff)) }, fault.Invalid, "form"},
+		"a size of its own":    {func(w *madeEvidence) { hcl(w, set(text-20, 1)) }, fault.Invalid, "form"},
+		"bytes behind":         {func(w *madeEvidence) { hcl(w, func(b []byte) []byte { return append(b, 1) }) }, fault.Invalid, "form"},
+		"a short report":       {func(w *madeEvidence) { hcl(w, func(b []byte) []byte { return b[:text-1] }) }, fault.Invalid, "form"},
+		"another signature":    {func(w *madeEvidence) { hcl(w, set(0, 'X')) }, fault.Invalid, "form"},
+		"version 3 of the HCL": {func(w *madeEvidence) { hcl(w, set(4, 3)) }, fault.Invalid, "form"},
+		"no attestation key": {func(w *madeEvidence) {
 			hcl(w, func(b []byte) []byte { return bytes.Replace(b, []byte("HCLAkPub"), []byte("HCLXkPub"), 1) })
 		}, fault.Invalid, "form"},
-		"two attestation keys": {func(w *wireEvidence) {
+		"two attestation keys": {func(w *madeEvidence) {
 			hcl(w, func(b []byte) []byte { return bytes.Replace(b, []byte("HCLEkPub"), []byte("HCLAkPub"), 1) })
 		}, fault.Invalid, "form"},
-		"version 3":         {func(w *wireEvidence) { w.Version = "3" }, fault.Invalid, "form"},
-		"no version":        {func(w *wireEvidence) { w.Version = "" }, fault.Invalid, "form"},
-		"23 registers":      {func(w *wireEvidence) { w.Quote.PCRs = must(json.Marshal(list(w.Quote.PCRs)[1:])) }, fault.Invalid, "form"},
-		"no VCEK":           {func(w *wireEvidence) { w.VCEK = "" }, fault.Invalid, "form"},
-		"a quote of no hex": {func(w *wireEvidence) { w.Quote.Message = "x" }, fault.Invalid, "form"},
+		"version 3":         {func(w *madeEvidence) { w.Version = "3" }, fault.Invalid, "form"},
+		"no version":        {func(w *madeEvidence) { w.Version = "" }, fault.Invalid, "form"},
+		"23 registers":      {func(w *madeEvidence) { w.Quote.PCRs = must(json.Marshal(list(w.Quote.PCRs)[1:])) }, fault.Invalid, "form"},
+		"no VCEK":           {func(w *madeEvidence) { w.VCEK = "" }, fault.Invalid, "form"},
+		"a quote of no hex": {func(w *madeEvidence) { w.Quote.Message = "x" }, fault.Invalid, "form"},
 	} {
 		_, checks, err := judge(t, onSNP(), change(t, body, c.do), evidence.Binding{ReportData: digest}, evidencetest.Now)
 		if !fault.Is(err, c.kind) || !slices.Contains(evidencetest.Failed(checks), c.check) {
@@ -176,7 +189,7 @@ func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 		}
 	}
 	// Version 2 without its data in the processor's report is of another handshake.
-	v1 := change(t, other, func(w *wireEvidence) { w.Version = "2" })
+	v1 := change(t, other, func(w *madeEvidence) { w.Version = "2" })
 	if _, checks, err := judge(t, onSNP(), v1, evidence.Binding{ReportData: []byte("challenge")}, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"user-data"}) {
 		t.Errorf("version 2 without user-data: %v, failed %v", err, evidencetest.Failed(checks))
 	}
@@ -192,13 +205,13 @@ func TestVerifier_AcceptsNoMutant(t *testing.T) {
 	if testing.Short() {
 		n = 500
 	}
-	var w wireEvidence
+	var w madeEvidence
 	if err := json.Unmarshal(body, &w); err != nil {
 		t.Fatal(err)
 	}
 	known := must(base64url("", w.HCL))
 	with := func(h, message, signature []byte) bool {
-		made := change(t, body, func(w *wireEvidence) {
+		made := change(t, body, func(w *madeEvidence) {
 			w.HCL = base64.RawURLEncoding.EncodeToString(h)
 			w.Quote.Message, w.Quote.Signature = hex.EncodeToString(message), hex.EncodeToString(signature)
 		})
@@ -242,7 +255,7 @@ func TestVerifier_AcceptsNoMutant(t *testing.T) {
 
 // onTDX makes evidence of a made-up guest: a TPM's key, the text that names it,
 // and a TD's quote over that text.
-func onTDX(t testing.TB, n *tdxtest.Intel, nonce []byte, spoil func(w *wireEvidence)) json.RawMessage {
+func onTDX(t testing.TB, n *tdxtest.Intel, nonce []byte, spoil func(w *madeEvidence)) json.RawMessage {
 	t.Helper()
 	key := must(rsa.GenerateKey(rand.Reader, 2048))
 	b64 := base64.RawURLEncoding.EncodeToString
@@ -269,7 +282,7 @@ func onTDX(t testing.TB, n *tdxtest.Intel, nonce []byte, spoil func(w *wireEvide
 	message = append(message, 0, 0, 0, 1, 0, 0x0b, 3, 0xff, 0xff, 0xff, 0, 32)
 	message = append(message, pcrs[:]...)
 	hashed := sha256.Sum256(message)
-	w := wireEvidence{Version: "2", HCL: b64(hcl), TD: b64(n.Quote())}
+	w := madeEvidence{Version: "2", HCL: b64(hcl), TD: b64(n.Quote())}
 	w.Quote.Message, w.Quote.Signature = hex.EncodeToString(message), hex.EncodeToString(must(rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, hashed[:])))
 	w.Quote.PCRs = must(json.Marshal(slices.Repeat([]string{strings.Repeat("0", 64)}, 24)))
 	if spoil != nil {
@@ -290,7 +303,7 @@ func TestVerifier_JudgesTDX(t *testing.T) {
 		t.Errorf("claims %v", claims.Values)
 	}
 	other := onTDX(t, tdxtest.New(), digest, nil)
-	var foreign wireEvidence
+	var foreign madeEvidence
 	if err := json.Unmarshal(other, &foreign); err != nil {
 		t.Fatal(err)
 	}
@@ -299,12 +312,12 @@ func TestVerifier_JudgesTDX(t *testing.T) {
 		kind  fault.Kind
 		check string
 	}{
-		"another TD's quote":  {onTDX(t, n, digest, func(w *wireEvidence) { w.TD = foreign.TD }), fault.Denied, "attestation-key"},
-		"another TPM":         {onTDX(t, n, digest, func(w *wireEvidence) { w.HCL = foreign.HCL }), fault.Denied, "quote-signature"},
+		"another TD's quote":  {onTDX(t, n, digest, func(w *madeEvidence) { w.TD = foreign.TD }), fault.Denied, "attestation-key"},
+		"another TPM":         {onTDX(t, n, digest, func(w *madeEvidence) { w.HCL = foreign.HCL }), fault.Denied, "quote-signature"},
 		"another nonce":       {onTDX(t, n, bytes.Repeat([]byte{1}, 48), nil), fault.Denied, "report-data"},
-		"no quote":            {onTDX(t, n, digest, func(w *wireEvidence) { w.TD = "" }), fault.Invalid, "form"},
+		"no quote":            {onTDX(t, n, digest, func(w *madeEvidence) { w.TD = "" }), fault.Invalid, "form"},
 		"evidence of SNP":     {evidencetest.Vector(t, "az-vtpm/snp-evidence-v2.json"), fault.Invalid, "form"},
-		"a quote that is cut": {onTDX(t, n, digest, func(w *wireEvidence) { w.TD = w.TD[:400] }), fault.Invalid, "form"},
+		"a quote that is cut": {onTDX(t, n, digest, func(w *madeEvidence) { w.TD = w.TD[:400] }), fault.Invalid, "form"},
 	} {
 		if _, checks, err := judge(t, v, c.body, b, evidencetest.Now); !fault.Is(err, c.kind) || !slices.Contains(evidencetest.Failed(checks), c.check) {
 			t.Errorf("%s: %v, failed %v", name, err, evidencetest.Failed(checks))

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"math/big"
@@ -136,6 +137,29 @@ func (p *Public) Name() []byte {
 	sum := p.hash.Hash().New()
 	sum.Write(p.raw)
 	return sum.Sum(binary.BigEndian.AppendUint16(nil, uint16(p.hash)))
+}
+
+// What stands before and behind the modulus in the SubjectPublicKeyInfo of an RSA
+// key of 2048 bits with the exponent 65537 (RFC 8017, A.1.1).
+const (
+	spkiBefore = "\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03\x82\x01\x0f\x00\x30\x82\x01\x0a\x02\x82\x01\x01\x00"
+	spkiBehind = "\x02\x03\x01\x00\x01"
+	spkiSize   = len(spkiBefore) + 256 + len(spkiBehind)
+)
+
+// publicKey reads a SubjectPublicKeyInfo. Nearly all attestation keys are of RSA
+// and 2048 bits, which DER writes in one way only: that is compared, because to
+// parse it costs a thirtieth of a verification.
+func publicKey(der []byte) (crypto.PublicKey, error) {
+	if len(der) == spkiSize && der[len(spkiBefore)] >= 0x80 &&
+		string(der[:len(spkiBefore)]) == spkiBefore && string(der[spkiSize-len(spkiBehind):]) == spkiBehind {
+		return &rsa.PublicKey{N: new(big.Int).SetBytes(der[len(spkiBefore) : spkiSize-len(spkiBehind)]), E: 65537}, nil
+	}
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fault.Invalidf("ak_public must be a public key in DER")
+	}
+	return key, nil
 }
 
 // JudgeAK checks that a key is an attestation key: it lives in one TPM alone,

@@ -45,11 +45,14 @@ func (s Shown) Judge(c *evidence.Checks, tee evidence.TEE) (*Quote, error) {
 	c.That(s.Signature.verifies(s.Key, s.Message), evidence.Check{
 		Name: "quote-signature", Expected: "by the attestation key", Seen: s.Signature.String(), Reason: "the quote was not signed by this key", Section: signed,
 	})
-	mask := uint32(1)<<len(s.PCRs) - 1
-	c.That(len(q.Selections) == 1 && q.Selections[0] == Selection{s.Bank, mask}, evidence.Check{
-		Name: "pcr-selection", Expected: Selection{s.Bank, mask}.String(), Seen: selected(q.Selections),
-		Reason: "the quote is not of the registers that are shown", Section: attest + ".1",
-	})
+	want := Selection{s.Bank, uint32(1)<<len(s.PCRs) - 1}
+	k := evidence.Check{Name: "pcr-selection", Expected: want.String(), Reason: "the quote is not of the registers that are shown", Section: attest + ".1"}
+	k.Seen = k.Expected
+	same := len(q.Selections) == 1 && q.Selections[0] == want
+	if !same {
+		k.Seen = selected(q.Selections)
+	}
+	c.That(same, k)
 	digest := []byte(nil)
 	if hash != 0 {
 		sum := hash.New()
@@ -58,10 +61,12 @@ func (s Shown) Judge(c *evidence.Checks, tee evidence.TEE) (*Quote, error) {
 		}
 		digest = sum.Sum(nil)
 	}
-	c.That(len(digest) > 0 && bytes.Equal(digest, q.Digest), evidence.Check{
-		Name: "pcr-digest", Expected: hex.EncodeToString(digest), Seen: hex.EncodeToString(q.Digest),
-		Reason: "the registers do not have the values that are shown", Section: attest + ".1",
-	})
+	k = evidence.Check{Name: "pcr-digest", Expected: hex.EncodeToString(digest), Reason: "the registers do not have the values that are shown", Section: attest + ".1"}
+	k.Seen = k.Expected
+	if same = bytes.Equal(digest, q.Digest); !same {
+		k.Seen = hex.EncodeToString(q.Digest)
+	}
+	c.That(same && len(digest) > 0, k)
 	return q, nil
 }
 

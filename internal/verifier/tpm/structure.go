@@ -3,6 +3,7 @@ package tpm
 import (
 	"encoding/binary"
 	"math/big"
+	"slices"
 
 	"github.com/sallyport-project/sallyport/internal/evidence/eventlog"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -139,14 +140,12 @@ func ParseQuote(data []byte) (*Quote, error) {
 	if n > maxBanks || safe > 1 {
 		return nil, fault.Invalidf("the quote has impossible values")
 	}
-	seen := map[eventlog.Algorithm]bool{}
 	for range n {
 		s := Selection{Bank: eventlog.Algorithm(r.u16())}
 		size := r.u8()
-		if size > maxSelect || seen[s.Bank] {
+		if size > maxSelect || slices.ContainsFunc(q.Selections, func(o Selection) bool { return o.Bank == s.Bank }) {
 			return nil, fault.Invalidf("the quote selects registers that do not exist, or a bank twice")
 		}
-		seen[s.Bank] = true
 		for i, b := range r.take(int(size)) {
 			s.Mask |= uint32(b) << (8 * i)
 		}

@@ -57,7 +57,7 @@ func TestVerifier_AcceptsRealEvidence(t *testing.T) {
 			t.Errorf("%s is %q", name, evidencetest.Result(checks, name))
 		}
 	}
-	var w wireEvidence
+	var w madeEvidence
 	if err := json.Unmarshal(body, &w); err != nil {
 		t.Fatal(err)
 	}
@@ -104,10 +104,21 @@ func TestNonce_HasOneOfTwoForms(t *testing.T) {
 	}
 }
 
+// madeEvidence is evidence as a test changes it; its registers can be anything.
+type madeEvidence struct {
+	AK    string `json:"ak_public"`
+	Quote struct {
+		Signature string          `json:"signature"`
+		Message   string          `json:"message"`
+		PCRs      json.RawMessage `json:"pcrs"`
+	} `json:"tpm_quote"`
+	Log string `json:"event_log"`
+}
+
 // spoil changes evidence of the vector.
-func spoil(t testing.TB, body json.RawMessage, change func(w *wireEvidence)) json.RawMessage {
+func spoil(t testing.TB, body json.RawMessage, change func(w *madeEvidence)) json.RawMessage {
 	t.Helper()
-	var w wireEvidence
+	var w madeEvidence
 	if err := json.Unmarshal(body, &w); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +135,7 @@ func list(raw json.RawMessage) (out []string) {
 	return out
 }
 
-func registersOf(w *wireEvidence, change func([]string) []string) {
+func registersOf(w *madeEvidence, change func([]string) []string) {
 	w.Quote.PCRs, _ = json.Marshal(change(list(w.Quote.PCRs)))
 }
 
@@ -141,34 +152,34 @@ func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 	set := func(at int, v byte) func([]byte) []byte { return func(b []byte) []byte { b[at] = v; return b } }
 	more := func(b []byte) []byte { return append(b, 0) }
 	for name, c := range map[string]struct {
-		change func(*wireEvidence)
+		change func(*madeEvidence)
 		kind   fault.Kind
 		check  string
 	}{
-		"another PCR": {func(w *wireEvidence) {
+		"another PCR": {func(w *madeEvidence) {
 			registersOf(w, func(p []string) []string { p[4] = strings.Repeat("a", 64); return p })
 		}, fault.Denied, "pcr-digest"},
-		"two PCRs swapped": {func(w *wireEvidence) {
+		"two PCRs swapped": {func(w *madeEvidence) {
 			registersOf(w, func(p []string) []string { p[4], p[17] = p[17], p[4]; return p })
 		}, fault.Denied, "pcr-digest"},
-		"23 PCRs":             {func(w *wireEvidence) { registersOf(w, func(p []string) []string { return p[:23] }) }, fault.Invalid, "form"},
-		"a million PCRs":      {func(w *wireEvidence) { w.Quote.PCRs = json.RawMessage("[" + strings.Repeat(`"",`, 1e5) + `""]`) }, fault.Invalid, "form"},
-		"a short PCR":         {func(w *wireEvidence) { registersOf(w, func(p []string) []string { p[0] = "00"; return p }) }, fault.Invalid, "form"},
-		"a changed clock":     {func(w *wireEvidence) { bytesOf(&w.Quote.Message, set(110, 9)) }, fault.Denied, "quote-signature"},
-		"not made by a TPM":   {func(w *wireEvidence) { bytesOf(&w.Quote.Message, set(0, 0)) }, fault.Invalid, "form"},
-		"another attestation": {func(w *wireEvidence) { bytesOf(&w.Quote.Message, set(5, 0x17)) }, fault.Invalid, "form"},
-		"bytes behind":        {func(w *wireEvidence) { bytesOf(&w.Quote.Message, more) }, fault.Invalid, "form"},
-		"another signature":   {func(w *wireEvidence) { bytesOf(&w.Quote.Signature, set(100, 1)) }, fault.Denied, "quote-signature"},
-		"another scheme":      {func(w *wireEvidence) { bytesOf(&w.Quote.Signature, set(1, 0x16)) }, fault.Denied, "quote-signature"},
-		"SHA-1":               {func(w *wireEvidence) { bytesOf(&w.Quote.Signature, set(3, 0x04)) }, fault.Denied, "signature-hash"},
-		"an unknown hash":     {func(w *wireEvidence) { bytesOf(&w.Quote.Signature, set(3, 0x99)) }, fault.Denied, "signature-hash"},
-		"an HMAC":             {func(w *wireEvidence) { bytesOf(&w.Quote.Signature, set(1, 0x05)) }, fault.Invalid, "form"},
-		"a longer signature":  {func(w *wireEvidence) { bytesOf(&w.Quote.Signature, more) }, fault.Invalid, "form"},
-		"a huge length":       {func(w *wireEvidence) { bytesOf(&w.Quote.Signature, set(4, 0xff)) }, fault.Invalid, "form"},
-		"no key":              {func(w *wireEvidence) { w.AK = "" }, fault.Invalid, "form"},
-		"another encoding":    {func(w *wireEvidence) { w.AK = "!" + w.AK }, fault.Invalid, "form"},
-		"a log of nothing":    {func(w *wireEvidence) { w.Log = b64.EncodeToString([]byte("log")) }, fault.Denied, "event-log"},
-		"somebody's log": {func(w *wireEvidence) {
+		"23 PCRs":             {func(w *madeEvidence) { registersOf(w, func(p []string) []string { return p[:23] }) }, fault.Invalid, "form"},
+		"a million PCRs":      {func(w *madeEvidence) { w.Quote.PCRs = json.RawMessage("[" + strings.Repeat(`"",`, 1e5) + `""]`) }, fault.Invalid, "form"},
+		"a short PCR":         {func(w *madeEvidence) { registersOf(w, func(p []string) []string { p[0] = "00"; return p }) }, fault.Invalid, "form"},
+		"a changed clock":     {func(w *madeEvidence) { bytesOf(&w.Quote.Message, set(110, 9)) }, fault.Denied, "quote-signature"},
+		"not made by a TPM":   {func(w *madeEvidence) { bytesOf(&w.Quote.Message, set(0, 0)) }, fault.Invalid, "form"},
+		"another attestation": {func(w *madeEvidence) { bytesOf(&w.Quote.Message, set(5, 0x17)) }, fault.Invalid, "form"},
+		"bytes behind":        {func(w *madeEvidence) { bytesOf(&w.Quote.Message, more) }, fault.Invalid, "form"},
+		"another signature":   {func(w *madeEvidence) { bytesOf(&w.Quote.Signature, set(100, 1)) }, fault.Denied, "quote-signature"},
+		"another scheme":      {func(w *madeEvidence) { bytesOf(&w.Quote.Signature, set(1, 0x16)) }, fault.Denied, "quote-signature"},
+		"SHA-1":               {func(w *madeEvidence) { bytesOf(&w.Quote.Signature, set(3, 0x04)) }, fault.Denied, "signature-hash"},
+		"an unknown hash":     {func(w *madeEvidence) { bytesOf(&w.Quote.Signature, set(3, 0x99)) }, fault.Denied, "signature-hash"},
+		"an HMAC":             {func(w *madeEvidence) { bytesOf(&w.Quote.Signature, set(1, 0x05)) }, fault.Invalid, "form"},
+		"a longer signature":  {func(w *madeEvidence) { bytesOf(&w.Quote.Signature, more) }, fault.Invalid, "form"},
+		"a huge length":       {func(w *madeEvidence) { bytesOf(&w.Quote.Signature, set(4, 0xff)) }, fault.Invalid, "form"},
+		"no key":              {func(w *madeEvidence) { w.AK = "" }, fault.Invalid, "form"},
+		"another encoding":    {func(w *madeEvidence) { w.AK = "!" + w.AK }, fault.Invalid, "form"},
+		"a log of nothing":    {func(w *madeEvidence) { w.Log = b64.EncodeToString([]byte("log")) }, fault.Denied, "event-log"},
+		"somebody's log": {func(w *madeEvidence) {
 			w.Log = b64.EncodeToString(evidencetest.Vector(t, "eventlog/rhel8-uefi.bin"))
 		}, fault.Denied, "event-log-replay"},
 	} {
@@ -194,12 +205,12 @@ func TestVerifier_AcceptsNoMutant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, err := base64.StdEncoding.DecodeString(func() string { var w wireEvidence; _ = json.Unmarshal(body, &w); return w.Quote.Signature }())
+	signature, err := base64.StdEncoding.DecodeString(func() string { var w madeEvidence; _ = json.Unmarshal(body, &w); return w.Quote.Signature }())
 	if err != nil {
 		t.Fatal(err)
 	}
 	with := func(message, signature, key []byte) bool {
-		made := spoil(t, body, func(w *wireEvidence) {
+		made := spoil(t, body, func(w *madeEvidence) {
 			e := base64.StdEncoding.EncodeToString
 			w.Quote.Message, w.Quote.Signature, w.AK = e(message), e(signature), e(key)
 		})
@@ -391,7 +402,7 @@ func TestEK_OfTheCloudIsReadLeniently(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	body, _ := vector(f)
 	f.Add([]byte(body))
-	f.Add([]byte(spoil(f, body, func(w *wireEvidence) {
+	f.Add([]byte(spoil(f, body, func(w *madeEvidence) {
 		w.Log = base64.StdEncoding.EncodeToString(evidencetest.Vector(f, "eventlog/arch-linux-workstation.bin"))
 	})))
 	known, _, _, err := parse(body)
@@ -399,6 +410,7 @@ func FuzzVerify(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		agree(t, data)
 		if _, _, err := judge(t, data, evidence.Binding{Unknown: true}); err != nil {
 			return
 		}
