@@ -87,7 +87,7 @@ func (s *Sessions) parse(raw string) (Session, error) {
 		return Session{}, err
 	}
 	if !known {
-		s.seen.keep(sum, sighting[verified]{said: v, at: now})
+		s.seen.keep(sum, sighting[verified]{said: v, at: now, weight: len(raw)})
 	}
 	return Session{
 		ID: v.claims.ID, Subject: v.claims.Subject, Parent: v.claims.Parent, Scopes: v.scopes, Signer: v.signer,

@@ -8,8 +8,10 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/base64"
 	"encoding/json"
 	"math/big"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -79,7 +81,8 @@ func NewMinter(cfg MinterConfig) (*Minter, error) {
 }
 
 // Replace swaps the key and its chain, after a rotation; on an error the old ones
-// stay.
+// stay. The key signs something first, which must verify: tokens are not verified
+// when they are minted.
 func (m *Minter) Replace(key crypto.Signer, chain []*x509.Certificate) error {
 	public, ok := key.Public().(*ecdsa.PublicKey)
 	if !ok || public.Curve != elliptic.P256() {
@@ -88,7 +91,21 @@ func (m *Minter) Replace(key crypto.Signer, chain []*x509.Certificate) error {
 	if len(chain) > maxChain || len(chain) > 0 && !public.Equal(chain[0].PublicKey) {
 		return fault.Invalidf("the attestation token's chain must have at most %d certificates and begin with that of its key", maxChain)
 	}
-	m.signer.Store(&es256{key, chain})
+	by := es256{signer: key, chain: chain}
+	opts := (&jose.SignerOptions{EmbedJWK: true}).WithType("JWT")
+	probe, err := signCompact(jose.SigningKey{Algorithm: jose.ES256, Key: by}, opts, []byte("{}"))
+	if err != nil {
+		return err
+	}
+	c, err := split(probe, MaxEAR)
+	if err != nil {
+		return fault.Wrap(err, "read what the attestation key has signed")
+	}
+	if err := c.verify(jose.ES256, public); err != nil {
+		return fault.Internalf("the attestation key's signature does not verify").Because(err)
+	}
+	by.head = probe[:strings.IndexByte(probe, '.')+1]
+	m.signer.Store(&by)
 	return nil
 }
 
@@ -143,16 +160,16 @@ func (m *Minter) Mint(v evidence.Verdict) (string, time.Time, error) {
 	if err != nil {
 		return "", time.Time{}, fault.Wrap(err, "encode attestation token")
 	}
-	opts := (&jose.SignerOptions{EmbedJWK: true}).WithType("JWT")
-	key := jose.SigningKey{Algorithm: jose.ES256, Key: *m.signer.Load()}
-	raw, err := signCompact(key, opts, payload)
+	by := m.signer.Load()
+	raw := by.head + encode(payload)
+	if len(raw)+1+base64.RawURLEncoding.EncodedLen(signatureSize) > MaxEAR {
+		return "", time.Time{}, fault.Invalidf("the evidence's claims are too large for an attestation token")
+	}
+	signature, err := by.SignPayload([]byte(raw), jose.ES256)
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if len(raw) > MaxEAR {
-		return "", time.Time{}, fault.Invalidf("the evidence's claims are too large for an attestation token")
-	}
-	return raw, expires, nil
+	return raw + "." + encode(signature), expires, nil
 }
 
 func submod(d evidence.Device) (map[string]any, error) {
@@ -179,7 +196,11 @@ func submod(d evidence.Device) (map[string]any, error) {
 type es256 struct {
 	signer crypto.Signer
 	chain  []*x509.Certificate
+	head   string // the header of all its tokens, as it is written, with its dot
 }
+
+// signatureSize is that of ES256 in JWS: both numbers in their full width.
+const signatureSize = 64
 
 var _ jose.OpaqueSigner = es256{}
 
@@ -204,7 +225,7 @@ func (s es256) SignPayload(payload []byte, _ jose.SignatureAlgorithm) ([]byte, e
 	if err != nil || len(rest) != 0 || sig.R.Sign() <= 0 || sig.S.Sign() <= 0 || sig.R.BitLen() > 256 || sig.S.BitLen() > 256 {
 		return nil, fault.Internalf("the attestation key answered no ECDSA signature")
 	}
-	out := make([]byte, 64)
+	out := make([]byte, signatureSize)
 	sig.R.FillBytes(out[:32])
 	sig.S.FillBytes(out[32:])
 	return out, nil

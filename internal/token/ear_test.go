@@ -129,13 +129,20 @@ func TestMinter_WritesWhatKeyBrokersRead(t *testing.T) {
 	}
 }
 
+// brokenSigner is a key in a device that breaks when it was taken.
 type brokenSigner struct {
 	*ecdsa.PrivateKey
-	out []byte
-	err error
+	out   []byte
+	err   error
+	taken *bool
 }
 
-func (s brokenSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return s.out, s.err }
+func (s brokenSigner) Sign(random io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	if !*s.taken {
+		return s.PrivateKey.Sign(random, digest, o)
+	}
+	return s.out, s.err
+}
 
 func TestMinter_FailsClosed(t *testing.T) {
 	key := p256(t)
@@ -157,10 +164,13 @@ func TestMinter_FailsClosed(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]brokenSigner{
-		"fails": {key, nil, errors.New("device gone")}, "nonsense": {key, []byte("x"), nil}, "zero": {key, []byte{0x30, 6, 2, 1, 0, 2, 1, 0}, nil},
-		"trailing": {key, []byte{0x30, 6, 2, 1, 1, 2, 1, 1, 0}, nil},
+		"fails": {err: errors.New("device gone")}, "nonsense": {out: []byte("x")}, "zero": {out: []byte{0x30, 6, 2, 1, 0, 2, 1, 0}},
+		"trailing": {out: []byte{0x30, 6, 2, 1, 1, 2, 1, 1, 0}},
 	} {
-		if _, _, err := minter(t, s).Mint(verdict(t)); err == nil {
+		s.PrivateKey, s.taken = key, new(bool)
+		m := minter(t, s)
+		*s.taken = true
+		if _, _, err := m.Mint(verdict(t)); err == nil {
 			t.Errorf("signer %s: minted", name)
 		}
 	}

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// Bounds of the memory of verified tokens, in number and in bytes of a token's
-// text. Most have two thousand bytes; those with event logs are verified anew.
+// Bounds of the memory of verified tokens: in number, in bytes of the text of one,
+// and of all together. Most have two thousand bytes, and what they say takes some
+// times as much; those with event logs are verified anew.
 const (
-	maxSeen     = 512
+	maxSeen     = 2048
 	maxSeenSize = 16 << 10
+	maxSeenSum  = 4 << 20
 )
 
 // seen remembers tokens whose signature was verified, because one token is
@@ -20,14 +22,15 @@ const (
 type seen[T any] struct {
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]sighting[T]
-	order [maxSeen][sha256.Size]byte // the oldest is overwritten
-	next  int
+	order [][sha256.Size]byte // of known, the oldest first
+	sum   int                 // of weights
 }
 
 type sighting[T any] struct {
-	said  T
-	at    time.Time // when it was verified
-	until time.Time // when its signer's trust ends; zero for no end
+	said   T
+	at     time.Time // when it was verified
+	until  time.Time // when its signer's trust ends; zero for no end
+	weight int       // bytes of the text
 }
 
 // recall gives a token back if its signer is still trusted. A clock that went
@@ -47,14 +50,20 @@ func (s *seen[T]) keep(sum [sha256.Size]byte, x sighting[T]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
-		s.known = make(map[[sha256.Size]byte]sighting[T], maxSeen)
+		s.known = map[[sha256.Size]byte]sighting[T]{}
 	}
-	if _, ok := s.known[sum]; !ok {
-		delete(s.known, s.order[s.next])
-		s.order[s.next] = sum
-		s.next = (s.next + 1) % maxSeen
+	if old, ok := s.known[sum]; ok {
+		s.sum -= old.weight
+	} else {
+		s.order = append(s.order, sum)
 	}
 	s.known[sum] = x
+	s.sum += x.weight
+	for len(s.order) > maxSeen || s.sum > maxSeenSum {
+		s.sum -= s.known[s.order[0]].weight
+		delete(s.known, s.order[0])
+		s.order = s.order[1:]
+	}
 }
 
 // clear forgets everything, after trust in a signer has ended early.
@@ -62,4 +71,5 @@ func (s *seen[T]) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.known)
+	s.order, s.sum = nil, 0
 }

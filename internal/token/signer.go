@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -21,6 +22,61 @@ type signer struct {
 	alg   jose.SignatureAlgorithm
 	own   bool
 	until time.Time // when the trust ends; zero for no end
+	thumb string    // of the key (RFC 7638)
+}
+
+type earHeader struct {
+	Alg      string          `json:"alg"`
+	Type     string          `json:"typ"`
+	Kid      string          `json:"kid"`
+	Key      json.RawMessage `json:"jwk"`
+	Critical json.RawMessage `json:"crit"`
+}
+
+// ownHeader is the header that was met last with one of our own keys: all tokens
+// of a key have the same. It counts for the set of keys by which it was judged.
+type ownHeader struct {
+	text string
+	keys *map[string]SignerKey
+	by   signer
+}
+
+// signerOf reads a header and decides whether the key is trusted that it shows,
+// or names.
+func (t *Trust) signerOf(header []byte, now time.Time) (signer, error) {
+	keys := t.own.Load()
+	if last := t.last.Load(); last != nil && last.keys == keys && last.text == string(header) {
+		if !lives((*keys)[last.by.thumb], now) {
+			return refuse("its key has retired", nil)
+		}
+		return last.by, nil
+	}
+	var h earHeader
+	if err := canon.Lenient(header, MaxEAR, 4, &h); err != nil {
+		return signer{}, errForm(err)
+	}
+	if len(h.Critical) > 0 || h.Type != "" && !strings.EqualFold(h.Type, "JWT") {
+		return signer{}, fault.Unauthenticatedf("this is no attestation token")
+	}
+	by, err := t.signer(h, *keys, now)
+	if err != nil {
+		return signer{}, err
+	}
+	if h.Alg != string(by.alg) {
+		return signer{}, fault.Unauthenticatedf("the attestation token's algorithm is not the one of its key")
+	}
+	if by.thumb, err = Thumbprint(by.key); err != nil {
+		return signer{}, err
+	}
+	if by.own {
+		t.last.Store(&ownHeader{string(header), keys, by})
+	}
+	return by, nil
+}
+
+// lives reports whether one of our own keys counts now.
+func lives(k SignerKey, now time.Time) bool {
+	return !now.Before(k.NotBefore.Add(-backdate)) && (k.RetireAt.IsZero() || now.Before(k.RetireAt))
 }
 
 func refuse(why string, cause error) (signer, error) {
@@ -28,9 +84,9 @@ func refuse(why string, cause error) (signer, error) {
 }
 
 // signer decides whether the key that a header shows, or names, is trusted.
-func (t *Trust) signer(h earHeader) (signer, error) {
+func (t *Trust) signer(h earHeader, own map[string]SignerKey, now time.Time) (signer, error) {
 	if len(h.Key) > 0 {
-		return t.shown(h.Key)
+		return t.shown(h.Key, own, now)
 	}
 	k, ok := byID(*t.sets.Load(), h.Kid)
 	if !ok {
@@ -49,7 +105,7 @@ func (t *Trust) signer(h earHeader) (signer, error) {
 
 // shown reads the header's JWK and decides whether it is trusted: one of our own,
 // one of a trusted set, or one with a certificate below a trusted anchor.
-func (t *Trust) shown(raw json.RawMessage) (signer, error) {
+func (t *Trust) shown(raw json.RawMessage, own map[string]SignerKey, now time.Time) (signer, error) {
 	var list struct {
 		X5C []string `json:"x5c"`
 	}
@@ -65,12 +121,11 @@ func (t *Trust) shown(raw json.RawMessage) (signer, error) {
 		return refuse("its jwk must be P-256 with ES256, or RSA of 2048 bits or more, and name its algorithm", nil)
 	}
 	if thumb, err := Thumbprint(k.Key); err == nil {
-		if own, known := (*t.own.Load())[thumb]; known && alg == jose.ES256 {
-			now := t.now()
-			if now.Before(own.NotBefore.Add(-backdate)) || !own.RetireAt.IsZero() && !now.Before(own.RetireAt) {
+		if mine, known := own[thumb]; known && alg == jose.ES256 {
+			if !lives(mine, now) {
 				return refuse("its key has retired", nil)
 			}
-			return signer{k.Key, alg, true, own.RetireAt}, nil
+			return signer{key: k.Key, alg: alg, own: true, until: mine.RetireAt}, nil
 		}
 	}
 	if t.insecure || has(*t.sets.Load(), k.Key) {
@@ -91,7 +146,7 @@ func (t *Trust) shown(raw json.RawMessage) (signer, error) {
 		between.AddCert(c)
 	}
 	chains, err := k.Certificates[0].Verify(x509.VerifyOptions{
-		Roots: t.anchors, Intermediates: between, CurrentTime: t.now(),
+		Roots: t.anchors, Intermediates: between, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
@@ -101,7 +156,7 @@ func (t *Trust) shown(raw json.RawMessage) (signer, error) {
 	for _, c := range chains[0] {
 		until = earliest(until, c.NotAfter)
 	}
-	return signer{k.Key, alg, false, until}, nil
+	return signer{key: k.Key, alg: alg, until: until}, nil
 }
 
 // algorithm is the one that the JWK names, if it fits the key.

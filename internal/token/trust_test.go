@@ -209,14 +209,14 @@ func TestTrust_MatchesTrusteeScenarios(t *testing.T) {
 			if len(anchors) == 0 {
 				t.Fatal("no anchors")
 			}
-			by, err := trust(t, at, TrustConfig{Anchors: anchors}).shown(jwk)
+			by, err := trust(t, at, TrustConfig{Anchors: anchors}).shown(jwk, nil, at)
 			if (err == nil) != want || by.own {
 				t.Errorf("accepted %v, want %v: %v", err == nil, want, err)
 			}
 			if want && (by.alg == "" || by.until.IsZero()) {
 				t.Error("no algorithm")
 			}
-			if _, err := trust(t, at.AddDate(20, 0, 0), TrustConfig{Anchors: anchors}).shown(jwk); err == nil {
+			if _, err := trust(t, at.AddDate(20, 0, 0), TrustConfig{Anchors: anchors}).shown(jwk, nil, at.AddDate(20, 0, 0)); err == nil {
 				t.Error("accepted after its certificates expired")
 			}
 		})
@@ -343,7 +343,7 @@ func FuzzEAR(f *testing.F) {
 			t.Fatalf("a second token was accepted: %v", a.Claims)
 		}
 		// The header's key is parsed before anything is proven: try it bare.
-		if _, err := tr.shown(json.RawMessage(s)); err != nil && !fault.Is(err, fault.Unauthenticated) {
+		if _, err := tr.shown(json.RawMessage(s), nil, start); err != nil && !fault.Is(err, fault.Unauthenticated) {
 			t.Fatalf("kind of %v", err)
 		}
 	})
@@ -404,8 +404,14 @@ func TestTrust_RemembersABoundedNumber(t *testing.T) {
 		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting[Attested]{at: start})
 		s.keep([32]byte{byte(i), byte(i >> 8), 1}, sighting[Attested]{at: start})
 	}
-	if len(s.known) != maxSeen {
-		t.Errorf("%d are kept", len(s.known))
+	if len(s.known) != maxSeen || len(s.order) != maxSeen {
+		t.Errorf("%d are kept in the order of %d", len(s.known), len(s.order))
+	}
+	for i := range 3 * maxSeen {
+		s.keep([32]byte{byte(i), byte(i >> 8), 2}, sighting[Attested]{at: start, weight: maxSeenSize})
+	}
+	if most := maxSeenSum / maxSeenSize; len(s.known) != most || len(s.order) != most || s.sum != maxSeenSum {
+		t.Errorf("%d of %d bytes are kept in the order of %d", len(s.known), s.sum, len(s.order))
 	}
 }
 
