@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
@@ -57,14 +56,32 @@ func (s *Set) Appraise(ctx context.Context, documentID string, input map[string]
 	if !ok {
 		return Appraisal{}, fault.NotFoundf("there is no attestation policy %s", cut(documentID))
 	}
-	in, err := term(input)
+	key, keep := p.reads.keyed(input, documentID)
+	if keep {
+		if known, ok := s.judged.recall(key); ok && known.stands(ctx, refs) {
+			return known.Appraisal, nil
+		}
+	}
+	library := newLibrary(ctx, refs)
+	out, err := s.appraise(ctx, p, input, library)
+	if err != nil {
+		return Appraisal{}, err
+	}
+	if answers, ok := library.kept(); ok && keep {
+		s.judged.remember(key, appraised{out, answers})
+	}
+	return out, nil
+}
+
+// appraise evaluates the document.
+func (s *Set) appraise(ctx context.Context, p *program, input map[string]any, library *library) (Appraisal, error) {
+	in, err := p.reads.term(input)
 	if err != nil {
 		return Appraisal{}, err
 	}
 	q := &question{input: in, at: s.now()}
 	ctx, done := begin(ctx, s.limit, q)
 	defer done()
-	library := newLibrary(ctx, refs)
 	q.builtins = library.builtins()
 
 	vector, err := p.ask(ctx, "trust_claims", q)
@@ -91,59 +108,6 @@ func (s *Set) Appraise(ctx context.Context, documentID string, input map[string]
 	}
 	out.Document = p.document.Label()
 	return out, nil
-}
-
-// library answers query_reference_value for one appraisal.
-type library struct {
-	read   func(id string) (value any, found bool, err error)
-	known  map[string]*ast.Term
-	failed error
-}
-
-func newLibrary(ctx context.Context, refs ReferenceValues) *library {
-	l := &library{known: map[string]*ast.Term{}}
-	l.read = func(id string) (any, bool, error) {
-		if refs == nil {
-			return nil, false, nil
-		}
-		return refs.ReferenceValue(ctx, id)
-	}
-	return l
-}
-
-func (l *library) builtins() map[string]*topdown.Builtin {
-	return map[string]*topdown.Builtin{referenceValue.Name: {Decl: referenceValue, Func: l.query}}
-}
-
-func (l *library) query(_ topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-	id, ok := operands[0].Value.(ast.String)
-	if !ok {
-		return errors.New("the id of a reference value is a string")
-	}
-	value, err := l.value(string(id))
-	if err != nil {
-		l.failed = err
-		return err
-	}
-	return iter(value)
-}
-
-func (l *library) value(id string) (*ast.Term, error) {
-	if t, ok := l.known[id]; ok {
-		return t, nil
-	}
-	value, found, err := l.read(id)
-	if err != nil {
-		return nil, err
-	}
-	t := ast.NullTerm()
-	if found {
-		if t, err = term(value); err != nil {
-			return nil, err
-		}
-	}
-	l.known[id] = t
-	return t, nil
 }
 
 func decodeAppraisal(vector, extensions ast.Value) (Appraisal, error) {

@@ -71,6 +71,10 @@ func (s *Set) add(p *program) error {
 	s.documents = append(s.documents, p.document)
 	switch p.document.Kind {
 	case KBSAttestation:
+		p.reads = &reads{}
+		for _, m := range p.compiler.Modules {
+			p.reads.note(m)
+		}
 		s.appraisals[p.document.Name] = p
 		return nil
 	case KBSResource:

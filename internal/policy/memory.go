@@ -8,38 +8,42 @@ import (
 	"sync"
 )
 
-// memory keeps decisions of one set with all that they depended on: the verb, the
-// kind that was asked for, and every fact that some document can look at
-// ([reads]). Documents can call nothing else that changes, but time.now_ns; where
-// one does, nothing is kept (docs/decisions/0015). A new set begins with an empty
-// memory, so that no decision outlives its documents.
+// memory keeps answers of one set with all that they depended on: of decisions the
+// verb, the kind that was asked for, and every fact that some document can look at
+// ([reads]); of appraisals what is said at [appraised]. Documents can call nothing
+// else that changes, but time.now_ns; where one does, nothing is kept
+// (docs/decisions/0015). A new set begins with an empty memory, so that no answer
+// outlives its documents.
 //
 // The zero value is empty.
-type memory struct {
+type memory[T interface{ clone() T }] struct {
 	mu    sync.Mutex
-	known map[string]Decision
+	known map[string]T
 }
 
-// Bounds of the memory: some MiB.
+// Bounds of a memory: some MiB.
 const (
 	mostKnown  = 1024
 	longestKey = 4 << 10 // of the facts; larger requests are decided each time
 )
 
-func (m *memory) recall(key string) (Decision, bool) {
+func (m *memory[T]) recall(key string) (T, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d, ok := m.known[key]
-	return d.clone(), ok
+	x, ok := m.known[key]
+	if !ok {
+		return x, false
+	}
+	return x.clone(), true
 }
 
-func (m *memory) remember(key string, d Decision) {
+func (m *memory[T]) remember(key string, x T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.known == nil || len(m.known) >= mostKnown {
-		m.known = map[string]Decision{}
+		m.known = map[string]T{}
 	}
-	m.known[key] = d.clone()
+	m.known[key] = x.clone()
 }
 
 // clone shares nothing that could be changed.
@@ -57,11 +61,18 @@ func (d Decision) clone() Decision {
 // input may be none at all. Two requests have the same key only if no document
 // can tell them apart.
 func (r *reads) key(verb string, input map[string]any) (string, bool) {
+	return r.keyed(input, verb, requestKind(input))
+}
+
+// keyed names facts, as far as they are read, of one of the things named first.
+func (r *reads) keyed(input map[string]any, names ...string) (string, bool) {
 	if r.clock || !decoded(input) {
 		return "", false
 	}
 	b := make([]byte, 0, 512)
-	b = appendText(appendText(b, verb), requestKind(input))
+	for _, name := range names {
+		b = appendText(b, name)
+	}
 	b, ok := r.append(b, input)
 	return string(b), ok && len(b) <= longestKey
 }

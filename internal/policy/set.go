@@ -23,7 +23,8 @@ type Set struct {
 	resources  []*program        // of kind kbs-resource, the longest scope first
 	appraisals map[string]*program
 	tokens     *tokens // what the resource policy reads of them
-	memory     memory
+	memory     memory[Decision]
+	judged     memory[appraised]
 }
 
 // Documents are the active documents, ordered by name.
