@@ -4,43 +4,85 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/sallyport-project/sallyport/internal/resource"
 	"github.com/sallyport-project/sallyport/internal/subject"
+	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-// identities keeps the rows that authentication reads with every request, where
-// one process alone writes the database (SQLite). A batch that changes rows takes
-// them out before it can be seen, and nothing is remembered until it is there or
-// has failed: nobody ever meets an old row beside a new one, and whoever was
-// told of a revocation never meets the old row. With PostgreSQL, where others
-// write too, nothing is kept.
+// identities keeps the rows that are read with every request, where one process
+// alone writes the database (SQLite): those by which callers are recognised, and
+// small resources. A batch that changes rows takes them out before it can be seen,
+// and puts them back as they are when it is committed; nothing else is remembered
+// until it is there or has failed: nobody ever meets an old row beside a new one,
+// and whoever was told of a revocation never meets the old row. With PostgreSQL,
+// where others write too, nothing is kept.
 //
 // The zero value keeps nothing.
 type identities struct {
-	mu    sync.Mutex
-	rows  map[string]any // table/name -> row; nil: keep nothing
-	epoch uint64         // grows with each batch that changes what may be kept
-	busy  bool           // such a batch commits at this moment
+	mu     sync.Mutex
+	keeps  bool
+	young  map[string]kept // what was met since old was put aside
+	old    map[string]kept
+	weight int    // of young, in bytes
+	epoch  uint64 // grows with each batch that changes what may be kept
+	busy   bool   // such a batch commits at this moment
 }
 
-// mostIdentities bounds the memory to some tens of MiB.
-const mostIdentities = 1 << 15
+// kept is a row in memory.
+type kept struct {
+	row    any
+	weight int
+}
 
-// cached are the tables whose rows are kept, and which column of a row they are
-// found by.
-var cached = map[string]int{"subjects": 0, "certificates": 0, "sessions": 0, "passports": 3}
+// Bounds of the memory: of the young rows, after which they are the old ones, and
+// of a single row.
+const (
+	mostYoung  = 8 << 20
+	heaviest   = 16 << 10
+	baseWeight = 512 // of a row beside its largest value
+)
+
+// keepable is what is known of a table whose rows are kept.
+type keepable struct {
+	columns []int // by which its rows are found; none of them ever changes
+	weigh   func(row any) int
+	read    func(unit.Scanner) (any, error)
+}
+
+// cached are the tables whose rows are kept.
+var cached = map[string]keepable{
+	"subjects":     {[]int{0}, weightless, readInto[subject.Subject]},
+	"certificates": {[]int{0}, weightless, readInto[subject.Certificate]},
+	"sessions":     {[]int{0}, weightless, readInto[subject.Session]},
+	"passports":    {[]int{0, 3}, func(row any) int { return len(row.(subject.Passport).Token) }, readInto[subject.Passport]}, //nolint:forcetypeassert // the table's
+	"resources":    {[]int{0}, func(row any) int { return len(row.(resource.Resource).Sealed) }, readInto[resource.Resource]}, //nolint:forcetypeassert // the table's
+}
+
+func weightless(any) int { return 0 }
+
+func readInto[T any, P rowOf[T]](scan unit.Scanner) (any, error) {
+	var v T
+	err := P(&v).Scan(scan)
+	return v, err
+}
+
+// nameIn is the name of a row in memory, by one of its columns.
+func nameIn(table string, column int, value string) string {
+	return table + string(rune('0'+column)) + value
+}
 
 // keepIdentities switches the memory on.
 func (c *identities) keepIdentities() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rows = map[string]any{}
+	c.keeps, c.young = true, map[string]kept{}
 }
 
 // recall gives a row, and the epoch that a row read now must be remembered with.
-func recall[T any](c *identities, key string) (row T, found bool, epoch uint64) {
+func recall[T any](c *identities, table string, column int, value string) (row T, found bool, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	row, found = c.rows[key].(T)
+	row, found = c.get(nameIn(table, column, value)).(T)
 	return row, found, c.epoch
 }
 
@@ -49,25 +91,61 @@ func recall[T any](c *identities, key string) (row T, found bool, epoch uint64) 
 func (c *identities) recallCaller(session string) (subject.Session, subject.Subject, bool, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	who, a := c.rows["sessions/"+session].(subject.Session)
-	whose, b := c.rows["subjects/"+who.Subject].(subject.Subject)
+	who, a := c.get(nameIn("sessions", 0, session)).(subject.Session)
+	whose, b := c.get(nameIn("subjects", 0, who.Subject)).(subject.Subject)
 	return who, whose, a && b, c.epoch
 }
 
-// remember keeps rows that were read from the database after recall gave the
-// epoch, unless something was taken out since: they may be older than that.
-func (c *identities) remember(epoch uint64, rows map[string]any) {
+// get finds a row; an old one is young again.
+func (c *identities) get(name string) any {
+	if k, ok := c.young[name]; ok {
+		return k.row
+	}
+	k, ok := c.old[name]
+	if !ok {
+		return nil
+	}
+	delete(c.old, name)
+	c.put(name, k)
+	return k.row
+}
+
+func (c *identities) put(name string, k kept) {
+	if was, ok := c.young[name]; ok {
+		c.weight -= was.weight
+	}
+	if c.weight+k.weight > mostYoung {
+		c.young, c.old, c.weight = map[string]kept{}, c.young, 0
+	}
+	delete(c.old, name)
+	c.young[name] = k
+	c.weight += k.weight
+}
+
+func (c *identities) drop(name string) {
+	c.weight -= c.young[name].weight
+	delete(c.young, name)
+	delete(c.old, name)
+}
+
+// remember keeps a row under one of its columns that was read from the database
+// after recall gave the epoch, unless something was taken out since: it may be
+// older than that.
+func (c *identities) remember(epoch uint64, table string, column int, value string, row any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rows == nil || c.busy || c.epoch != epoch {
+	if !c.keeps || c.busy || c.epoch != epoch {
 		return
 	}
-	if len(c.rows) >= mostIdentities {
-		clear(c.rows)
+	if w := cached[table].weigh(row); w <= heaviest {
+		c.put(nameIn(table, column, value), kept{row, baseWeight + w})
 	}
-	for key, row := range rows {
-		c.rows[key] = row
-	}
+}
+
+// rememberCaller keeps a session and its subject that were read together.
+func (c *identities) rememberCaller(epoch uint64, who subject.Session, whose subject.Subject) {
+	c.remember(epoch, "sessions", 0, who.ID, who)
+	c.remember(epoch, "subjects", 0, whose.ID, whose)
 }
 
 // forget takes out what a batch is about to change, and keeps everybody from
@@ -75,7 +153,7 @@ func (c *identities) remember(epoch uint64, rows map[string]any) {
 func (c *identities) forget(batch []*job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rows == nil {
+	if !c.keeps {
 		return
 	}
 	for _, j := range batch {
@@ -85,35 +163,82 @@ func (c *identities) forget(batch []*job) {
 	}
 }
 
-// changed says that the batch is committed, or is not: what was read while
-// nobody knew may be either.
-func (c *identities) changed() {
+func (c *identities) forgetStep(st *step) {
+	if st.alters() {
+		c.busy = true
+		c.epoch++
+		c.dropStep(st)
+	}
+}
+
+// alters reports whether a step may change rows that are kept. An insert does not:
+// nobody has read a row before it is there.
+func (st *step) alters() bool {
+	table, verb, _ := strings.Cut(st.stmt.name, ".")
+	_, ok := cached[table]
+	return ok && !st.stmt.reads && verb != "insert"
+}
+
+// dropStep takes out the rows that a step may change.
+func (c *identities) dropStep(st *step) {
+	table, verb, _ := strings.Cut(st.stmt.name, ".")
+	columns := cached[table].columns
+	if verb != "update" && (verb != "delete" || len(columns) > 1) { // who knows which
+		clear(c.young)
+		clear(c.old)
+		c.weight = 0
+		return
+	}
+	for _, column := range columns {
+		value, _ := st.args[column].(string)
+		c.drop(nameIn(table, column, value))
+	}
+}
+
+// changed says that the batch is committed, or is not: what was read while nobody
+// knew may be either. What is committed is remembered as it is now.
+func (c *identities) changed(batch []*job, committed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.busy {
 		c.busy = false
 		c.epoch++
 	}
+	if !committed || !c.keeps {
+		return
+	}
+	for _, j := range batch {
+		for i := range j.steps {
+			switch st := &j.steps[i]; {
+			case st.kept.row != nil:
+				for _, column := range cached[st.stmt.table.name].columns {
+					value, _ := st.args[column].(string)
+					c.put(nameIn(st.stmt.table.name, column, value), st.kept)
+				}
+			case st.alters():
+				c.dropStep(st) // what an earlier step of the batch has written
+			}
+		}
+	}
 }
 
-func (c *identities) forgetStep(st *step) {
-	if st.stmt.reads {
-		return
+// keep gives the row that a step writes, as it would be read: nothing for a row
+// that is not kept, or too large.
+func (s *Store) keep(st *step) kept {
+	if s.catalogue.postgres || st.stmt.table == nil || st.rows != 1 {
+		return kept{}
 	}
-	table, verb, _ := strings.Cut(st.stmt.name, ".")
-	column, ok := cached[table]
-	if !ok || verb == "insert" { // nobody has read a row before it is there
-		return
+	k, ok := cached[st.stmt.table.name]
+	if _, verb, _ := strings.Cut(st.stmt.name, "."); !ok || verb != "insert" && verb != "update" {
+		return kept{}
 	}
-	c.busy = true
-	c.epoch++
-	name, named := "", false
-	if verb == "update" || verb == "delete" && column == 0 {
-		name, named = st.args[column].(string)
+	row, err := k.read((&raw{values: st.args[:len(st.stmt.table.columns)]}).scan)
+	if err != nil {
+		return kept{} // it is not kept, and whoever reads it finds out why
 	}
-	if !named {
-		clear(c.rows)
-		return
+	w := k.weigh(row)
+	if w > heaviest {
+		return kept{}
 	}
-	delete(c.rows, table+"/"+name)
+	return kept{row, baseWeight + w}
 }

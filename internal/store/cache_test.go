@@ -1,6 +1,8 @@
 package store
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/sallyport-project/sallyport/internal/subject"
@@ -9,28 +11,30 @@ import (
 func committed(statements ...string) []*job {
 	j := &job{}
 	for _, s := range statements {
-		j.steps = append(j.steps, step{stmt: &statement{name: s}, args: []any{"01"}})
+		j.steps = append(j.steps, step{stmt: &statement{name: s}, args: []any{"01", int64(2), "guest", "digest"}})
 	}
 	return []*job{j}
 }
 
+func (c *identities) callerKept() bool {
+	_, _, found, _ := c.recallCaller("01")
+	return found
+}
+
 func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	var c identities
-	keep := func(epoch uint64) {
-		c.remember(epoch, map[string]any{
-			"sessions/01": subject.Session{ID: "01", Subject: "01"}, "subjects/01": subject.Subject{ID: "01"},
-		})
-	}
+	keep := func(epoch uint64) { c.rememberCaller(epoch, subject.Session{ID: "01", Subject: "01"}, subject.Subject{ID: "01"}) }
 	keep(0)
-	if _, _, found, _ := c.recallCaller("01"); found {
+	if c.callerKept() {
 		t.Fatal("kept a row although nothing may be kept")
 	}
 	c.keepIdentities()
 	_, _, _, read := c.recallCaller("01")
-	c.forget(committed("subjects.update")) // commits while the row is being read
-	c.changed()
+	during := committed("subjects.update") // commits while the row is being read
+	c.forget(during)
+	c.changed(during, true)
 	keep(read)
-	if _, _, found, _ := c.recallCaller("01"); found {
+	if c.callerKept() {
 		t.Fatal("remembered a row that may be older than a commit")
 	}
 	for _, statements := range [][]string{
@@ -38,12 +42,13 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	} {
 		_, _, _, epoch := c.recallCaller("01")
 		keep(epoch)
-		if _, _, found, _ := c.recallCaller("01"); !found {
+		if !c.callerKept() {
 			t.Fatal("did not remember")
 		}
-		c.forget(committed(statements...))
-		c.changed()
-		if _, _, found, _ := c.recallCaller("01"); found {
+		batch := committed(statements...)
+		c.forget(batch)
+		c.changed(batch, true)
+		if c.callerKept() {
 			t.Errorf("%v left the old pair", statements)
 		}
 	}
@@ -53,25 +58,27 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	check[0].steps[0].stmt.reads = true
 	c.forget(check)
 	c.forget(committed("grants.update"))
-	if _, _, found, _ := c.recallCaller("01"); !found {
+	if !c.callerKept() {
 		t.Error("a batch that changed neither took them out")
 	}
 }
 
-func TestIdentities_FindAttestationResultsByTheirDigest(t *testing.T) {
+func TestIdentities_FindAttestationResultsByEachName(t *testing.T) {
 	for statement, stays := range map[string]bool{
 		"passports.insert": true, "passports.update": false, "passports.delete": false, "passports.expire": false, "sessions.insert": true,
 	} {
 		var c identities
 		c.keepIdentities()
-		c.remember(0, map[string]any{"passports/digest": subject.Passport{ID: "01"}, "passports/another": subject.Passport{ID: "02"}})
-		batch := committed(statement)
-		batch[0].steps[0].args = []any{"01", int64(2), "guest", "digest"}
-		c.forget(batch)
-		if _, found, _ := recall[subject.Passport](&c, "passports/digest"); found != stays {
-			t.Errorf("after %s it is there: %v", statement, found)
+		c.remember(0, "passports", 0, "01", subject.Passport{ID: "01"})
+		c.remember(0, "passports", 3, "digest", subject.Passport{ID: "01"})
+		c.remember(0, "passports", 3, "another", subject.Passport{ID: "02"})
+		c.forget(committed(statement))
+		for column, name := range map[int]string{0: "01", 3: "digest"} {
+			if _, found, _ := recall[subject.Passport](&c, "passports", column, name); found != stays {
+				t.Errorf("after %s it is there by column %d: %v", statement, column, found)
+			}
 		}
-		if _, found, _ := recall[subject.Passport](&c, "passports/another"); found != (stays || statement == "passports.update") {
+		if _, found, _ := recall[subject.Passport](&c, "passports", 3, "another"); found != (stays || statement == "passports.update") {
 			t.Errorf("after %s another is there: %v", statement, found)
 		}
 	}
@@ -83,24 +90,62 @@ func TestIdentities_FindAttestationResultsByTheirDigest(t *testing.T) {
 func TestIdentities_RememberNothingWhileABatchCommits(t *testing.T) {
 	var c identities
 	c.keepIdentities()
-	c.remember(0, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
-	c.forget(committed("subjects.update", "certificates.update"))
-	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); found {
+	known := func() (found bool, epoch uint64) {
+		_, found, epoch = recall[subject.Certificate](&c, "certificates", 0, "01")
+		return found, epoch
+	}
+	keep := func(epoch uint64) { c.remember(epoch, "certificates", 0, "01", subject.Certificate{ID: "01"}) }
+	keep(0)
+	batch := committed("subjects.update", "certificates.update")
+	c.forget(batch)
+	if found, _ := known(); found {
 		t.Error("the old row is there when the new one can be seen")
 	}
-	_, _, during := recall[subject.Certificate](&c, "certificates/01")
-	c.remember(during, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
-	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); found {
+	_, during := known()
+	keep(during)
+	if found, _ := known(); found {
 		t.Error("remembered a row while the batch commits")
 	}
-	c.changed()
-	c.remember(during, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
-	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); found {
+	c.changed(batch, true)
+	keep(during)
+	if found, _ := known(); found {
 		t.Error("remembered a row that was read while the batch committed")
 	}
-	_, _, after := recall[subject.Certificate](&c, "certificates/01")
-	c.remember(after, map[string]any{"certificates/01": subject.Certificate{ID: "01"}})
-	if _, found, _ := recall[subject.Certificate](&c, "certificates/01"); !found {
+	_, after := known()
+	keep(after)
+	if found, _ := known(); !found {
 		t.Error("remembers nothing any more")
+	}
+}
+
+// TestIdentities_TakeBoundedMemory: what was not met for long goes, large rows are
+// not kept at all, and rows that are met stay.
+func TestIdentities_TakeBoundedMemory(t *testing.T) {
+	var c identities
+	c.keepIdentities()
+	result := func(n, size int) (string, subject.Passport) {
+		id := fmt.Sprintf("%08d", n)
+		return id, subject.Passport{ID: id, Token: strings.Repeat("x", size)}
+	}
+	for n := range 10 * mostYoung / heaviest {
+		id, row := result(n, heaviest)
+		c.remember(0, "passports", 0, id, row)
+		if _, found, _ := recall[subject.Passport](&c, "passports", 0, "00000000"); !found {
+			t.Fatalf("a row that is always met is gone after %d", n)
+		}
+	}
+	total := 0
+	for _, rows := range []map[string]kept{c.young, c.old} {
+		for _, k := range rows {
+			total += k.weight
+		}
+	}
+	if total > 2*mostYoung || total < mostYoung {
+		t.Errorf("%d bytes are kept", total)
+	}
+	id, row := result(-1, heaviest+1)
+	c.remember(0, "passports", 0, id, row)
+	if _, found, _ := recall[subject.Passport](&c, "passports", 0, id); found {
+		t.Error("a large row is kept")
 	}
 }

@@ -86,7 +86,11 @@ func (s *Store) Generation(ctx context.Context, name string) (int64, error) {
 
 // Resource reads a resource by its path. A deleted one is NotFound.
 func (s *Store) Resource(ctx context.Context, path string) (resource.Resource, error) {
-	return one[resource.Resource](ctx, s, "resource", "resources", "WHERE id = $1 AND deleted = 0", path)
+	row, err := remembered[resource.Resource](ctx, s, "resource", "resources", 0, path)
+	if err == nil && !row.Deleted.IsZero() {
+		return resource.Resource{}, fault.NotFoundf("there is no such resource")
+	}
+	return row, err
 }
 
 // LastResource reads what is, or was last, at a path: the next version goes on

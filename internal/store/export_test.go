@@ -27,3 +27,6 @@ func (s *Store) Careful() bool { return s.engine.(*sqliteEngine).careful > 0 }
 
 // WALFull is how long the write-ahead log is made.
 const WALFull = walFull
+
+// Heaviest is the largest value of a row that is kept in memory.
+const Heaviest = heaviest

@@ -125,17 +125,17 @@ func one[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, rest
 	return list[0], nil
 }
 
-// kept reads a row by the column that [cached] finds it by, from memory where
-// that is as good.
-func kept[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, column, name string) (T, error) {
-	key := tableName + "/" + name
-	row, found, epoch := recall[T](&s.identities, key)
+// remembered reads a row by one of the columns that [cached] finds it by, from
+// memory where that is as good.
+func remembered[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName string, column int, value string) (T, error) {
+	row, found, epoch := recall[T](&s.identities, tableName, column, value)
 	if found {
 		return row, nil
 	}
-	row, err := one[T, P](ctx, s, noun, tableName, "WHERE "+column+" = $1", name)
+	name := s.catalogue.tables[tableName].columns[column].name
+	row, err := one[T, P](ctx, s, noun, tableName, "WHERE "+name+" = $1", value)
 	if err == nil {
-		s.identities.remember(epoch, map[string]any{key: row})
+		s.identities.remember(epoch, tableName, column, value, row)
 	}
 	return row, err
 }

@@ -306,7 +306,7 @@ func (e *sqliteEngine) end(batch []*job) error {
 	}
 	e.s.identities.forget(batch)
 	err := e.w.exec("COMMIT")
-	e.s.identities.changed()
+	e.s.identities.changed(batch, err == nil)
 	switch {
 	case err != nil && class(err) == full:
 		return e.rollback(&refusal{err})

@@ -12,7 +12,7 @@ import (
 
 // Subject reads a subject by its id.
 func (s *Store) Subject(ctx context.Context, id string) (subject.Subject, error) {
-	return kept[subject.Subject](ctx, s, "subject", "subjects", "id", id)
+	return remembered[subject.Subject](ctx, s, "subject", "subjects", 0, id)
 }
 
 // SubjectByName reads the one subject of a kind that has this name and is
@@ -45,7 +45,7 @@ func (s *Store) SubjectsToRecall(ctx context.Context, now time.Time, limit int) 
 
 // Certificate reads a certificate by its fingerprint.
 func (s *Store) Certificate(ctx context.Context, fingerprint string) (subject.Certificate, error) {
-	return kept[subject.Certificate](ctx, s, "certificate", "certificates", "id", fingerprint)
+	return remembered[subject.Certificate](ctx, s, "certificate", "certificates", 0, fingerprint)
 }
 
 // CertificatesBySerial lists the certificates with a serial, in lower-case hex:
@@ -83,7 +83,7 @@ func (s *Store) Caller(ctx context.Context, session string) (subject.Session, su
 	if err != nil {
 		return subject.Session{}, subject.Subject{}, err
 	}
-	s.identities.remember(epoch, map[string]any{"sessions/" + who.ID: who, "subjects/" + whose.ID: whose})
+	s.identities.rememberCaller(epoch, who, whose)
 	return who, whose, nil
 }
 
@@ -115,13 +115,13 @@ func (s *Store) readCaller(ctx context.Context, session string) (subject.Session
 
 // Passport reads an attestation result by the id of the nonce that it used up.
 func (s *Store) Passport(ctx context.Context, nonce string) (subject.Passport, error) {
-	return one[subject.Passport](ctx, s, "attestation result", "passports", "WHERE id = $1", nonce)
+	return remembered[subject.Passport](ctx, s, "attestation result", "passports", 0, nonce)
 }
 
 // PassportByDigest reads an attestation result by the SHA-256 of its token, in
 // lower-case hex.
 func (s *Store) PassportByDigest(ctx context.Context, digest string) (subject.Passport, error) {
-	return kept[subject.Passport](ctx, s, "attestation result", "passports", "digest", digest)
+	return remembered[subject.Passport](ctx, s, "attestation result", "passports", 3, digest)
 }
 
 // Invitation reads a join token by its id.

@@ -29,6 +29,7 @@ type step struct {
 	args     []any
 	rows     int64
 	conflict string
+	kept     kept // the row that is written, to be remembered
 }
 
 // pendingRow is a record before it has a position.
@@ -145,7 +146,9 @@ func (s *Store) step(w *unit.Write) (step, error) {
 	} else if err := plain(stmt, args); err != nil {
 		return step{}, err
 	}
-	return step{stmt: stmt, args: args, rows: w.Rows, conflict: w.Conflict}, nil
+	st := step{stmt: stmt, args: args, rows: w.Rows, conflict: w.Conflict}
+	st.kept = s.keep(&st)
+	return st, nil
 }
 
 // plain admits the types that both engines store alike.
