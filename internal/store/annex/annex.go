@@ -68,8 +68,8 @@ var _ plugin.Database = (*Annexes)(nil)
 
 // engine is what differs between SQLite and PostgreSQL.
 type engine interface {
-	// name is the key of the texts of migrations.
-	name() string
+	// dialect is also the key of the texts of migrations.
+	dialect() dialect
 	// open prepares the database of a plugin, creating it if need be, and connects.
 	open(ctx context.Context, plugin string) (*sql.DB, error)
 	// schema lends a connection on which the schema may be changed.

@@ -198,7 +198,7 @@ func TestAnnexes_RefuseEscapes(t *testing.T) {
 			"ATTACH 'x' AS y", "PRAGMA journal_mode = OFF", "DROP TABLE sallyport_migrations", "DELETE FROM sallyport_migrations WHERE 1 = 1",
 			"UPDATE sqlite_master SET sql = '' WHERE 1 = 1", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE EXTENSION dblink",
 			"CREATE SCHEMA extension_s", "CREATE TABLE public.extension_x (a TEXT)", "CREATE ROLE r", "ALTER ROLE postgres SUPERUSER", "VACUUM", "SELECT 1",
-			"COMMIT; CREATE TABLE tags (a TEXT)", "CREATE TABLE extension_x (a TEXT); COMMIT",
+			"COMMIT; CREATE TABLE tags (a TEXT)", "DELETE FROM \ufeffsallyport_migrations", "INSERT INTO extension_myext_tags VALUES (1, :a('), '', ''); COMMIT; SELECT (')", "CREATE TABLE extension_x (a TEXT); COMMIT",
 		} {
 			err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0009_x", SQL: text}))
 			if !fault.Is(err, fault.Denied) && !fault.Is(err, fault.Invalid) {
@@ -285,7 +285,7 @@ func TestSplit_Statements(t *testing.T) {
 			"CREATE TRIGGER t AFTER INSERT ON extension_a BEGIN SELECT CASE WHEN 1 THEN 2 END; DELETE FROM extension_a; END", "DROP TABLE extension_b",
 		},
 	} {
-		got, err := split(text)
+		got, err := ofSQLite.split(text)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%v\n%s", err, diff)
 		}
@@ -298,21 +298,24 @@ func FuzzScan(f *testing.F) {
 	for _, s := range []string{"SELECT 1", "INSERT INTO \"a\"\"b\" VALUES ('x''y', [c], `d`) -- e\n; /* f */", "CREATE TRIGGER t BEGIN END;", "select $1::text", "x'00'"} {
 		f.Add(s)
 	}
+	f.Add("select array[f('a', \"b\")] --\r, c\v(:d(')")
 	f.Fuzz(func(t *testing.T, s string) {
-		tokens, at, err := scan(s)
-		if err != nil {
-			return
-		}
-		before := 0
-		for n := range tokens {
-			if at[n] <= before || at[n] > len(s) {
-				t.Fatalf("token %d ends at %d, after %d", n, at[n], before)
+		for _, d := range []dialect{ofSQLite, ofPostgres} {
+			tokens, at, err := d.scan(s)
+			if err != nil {
+				continue
 			}
-			before = at[n]
+			before := 0
+			for n := range tokens {
+				if at[n] <= before || at[n] > len(s) {
+					t.Fatalf("token %d ends at %d, after %d", n, at[n], before)
+				}
+				before = at[n]
+			}
+			if d.plain(s) == nil && strings.Contains(strings.ToLower(s), "attach") && len(tokens) == 1 {
+				t.Fatal("a word passes as a statement")
+			}
+			_, _ = d.split(s)
 		}
-		if plain(s) == nil && strings.Contains(strings.ToLower(s), "attach") && len(tokens) == 1 {
-			t.Fatal("a word passes as a statement")
-		}
-		_, _ = split(s)
 	})
 }

@@ -41,10 +41,10 @@ func (a *Annexes) Migrate(ctx context.Context, name string, steps []manifest.Mig
 
 // step applies one migration, unless it was.
 func (a *Annexes) step(ctx context.Context, name string, c *sql.Conn, step manifest.Migration) error {
-	text := step.Text(a.eng.name())
+	text := step.Text(string(a.eng.dialect()))
 	sum := sha256.Sum256([]byte(text))
 	digest := hex.EncodeToString(sum[:])
-	statements, err := split(text)
+	statements, err := a.eng.dialect().split(text)
 	if err != nil {
 		return said(step.Name, err)
 	}

@@ -50,7 +50,7 @@ var meanwhile = []string{"23505", "42710", "42P07", "XX000"}
 
 const mostAttempts = 5
 
-func (e *postgresEngine) name() string { return "postgres" }
+func (e *postgresEngine) dialect() dialect { return ofPostgres }
 
 func (e *postgresEngine) close() error {
 	return e.admin.Close() //nolint:wrapcheck // explained by the caller

@@ -12,7 +12,7 @@ import (
 // Query implements [plugin.Database]. Most is at most 10000, and so it is if it is
 // not given; an answer has at most 3 MiB.
 func (a *Annexes) Query(ctx context.Context, name string, s plugin.Statement, most int) (plugin.Rows, error) {
-	if err := check(s); err != nil {
+	if err := a.check(s); err != nil {
 		return plugin.Rows{}, err
 	}
 	if most <= 0 || most > mostRows {
@@ -106,7 +106,7 @@ func (a *Annexes) Exec(ctx context.Context, name string, statements []plugin.Sta
 		return nil, fault.Invalidf("give between 1 and %d statements", mostPerExec)
 	}
 	for _, s := range statements {
-		if err := check(s); err != nil {
+		if err := a.check(s); err != nil {
 			return nil, err
 		}
 	}
@@ -138,7 +138,7 @@ func (a *Annexes) Exec(ctx context.Context, name string, statements []plugin.Sta
 }
 
 // check looks at a statement and its arguments.
-func check(s plugin.Statement) error {
+func (a *Annexes) check(s plugin.Statement) error {
 	for _, v := range s.Arguments {
 		switch v.(type) {
 		case nil, int64, float64, string, []byte:
@@ -149,5 +149,5 @@ func check(s plugin.Statement) error {
 			return fault.Invalidf("an argument of a statement must have at most %d bytes", mostArgument)
 		}
 	}
-	return plain(s.SQL)
+	return a.eng.dialect().plain(s.SQL)
 }

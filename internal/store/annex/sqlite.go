@@ -28,7 +28,7 @@ type sqliteEngine struct {
 
 func newSQLite(cfg Config) *sqliteEngine { return &sqliteEngine{cfg: cfg} }
 
-func (e *sqliteEngine) name() string { return "sqlite" }
+func (e *sqliteEngine) dialect() dialect { return ofSQLite }
 
 func (e *sqliteEngine) close() error { return nil }
 

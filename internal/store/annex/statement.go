@@ -16,6 +16,16 @@ const reserved = "sallyport_"
 // own is the table of applied migrations.
 const own = reserved + "migrations"
 
+// dialect is how an engine reads the characters of SQL. It is followed to the letter:
+// what is a text here and words there would hide a statement from this look.
+type dialect string
+
+// The dialects, by the names of the engines.
+const (
+	ofSQLite   dialect = "sqlite"
+	ofPostgres dialect = "postgres"
+)
+
 // token is a part of a statement: a word, a quoted text, or one other character.
 type token struct {
 	text   string // words in lower case, quoted texts without their quotes
@@ -26,7 +36,7 @@ type token struct {
 }
 
 // scan cuts SQL into tokens. It leaves comments out.
-func scan(sql string) ([]token, []int, error) {
+func (d dialect) scan(sql string) ([]token, []int, error) {
 	if len(sql) > mostSQL {
 		return nil, nil, fault.Invalidf("a statement must have at most %d bytes", mostSQL)
 	}
@@ -36,7 +46,7 @@ func scan(sql string) ([]token, []int, error) {
 	var out []token
 	var at []int // where each token ends
 	for i := 0; i < len(sql); {
-		n, t, err := next(sql[i:])
+		n, t, err := d.next(sql[i:])
 		if err != nil {
 			return nil, nil, err
 		}
@@ -49,40 +59,76 @@ func scan(sql string) ([]token, []int, error) {
 }
 
 // next is the first token of s and its length; no token for space and comments.
-func next(s string) (int, token, error) {
+func (d dialect) next(s string) (int, token, error) {
 	switch c := s[0]; {
-	case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f':
+	case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v' && d == ofPostgres: // from version 16 on
 		return 1, token{}, nil
 	case strings.HasPrefix(s, "--"):
-		if n := strings.IndexByte(s, '\n'); n >= 0 {
-			return n + 1, token{}, nil
-		}
-		return len(s), token{}, nil
+		return d.comment(s), token{}, nil
 	case strings.HasPrefix(s, "/*"):
 		n := strings.Index(s[2:], "*/")
 		if n < 0 || strings.Contains(s[2:n+2], "/*") { // PostgreSQL nests comments, SQLite does not
 			return 0, token{}, fault.Invalidf("a statement has a comment without an end, or one in another")
 		}
 		return n + 4, token{}, nil
-	case c == '\'' || c == '"' || c == '`' || c == '[':
+	case c == '\'' || c == '"' || d == ofSQLite && (c == '`' || c == '['): // in PostgreSQL an operator, and what an array has
 		return quoted(s)
 	case c == ';':
 		return 1, token{text: ";", end: true}, nil
 	case letter(c):
-		n := 1
-		for n < len(s) && (letter(s[n]) || s[n] >= '0' && s[n] <= '9' || s[n] == '$') {
-			n++
-		}
-		if w := strings.ToLower(s[:n]); n < len(s) && s[n] == '\'' && (w == "e" || w == "u") || strings.HasPrefix(strings.ToLower(s), "u&") {
-			return 0, token{}, fault.Invalidf("write texts without escapes: E'' and U&'' are not taken")
-		}
-		return n, token{text: strings.ToLower(s[:n]), word: true}, nil
+		return word(s)
 	case c == '$' && len(s) > 1 && (s[1] == '$' || letter(s[1])):
 		return 0, token{}, fault.Invalidf("texts between dollar signs are not taken")
+	case d == ofSQLite && strings.IndexByte("$:@#", c) >= 0:
+		return parameter(s)
 	default:
 		return 1, token{text: s[:1]}, nil
 	}
 }
+
+// comment is the length of a comment to the end of its line, which in PostgreSQL a
+// carriage return is.
+func (d dialect) comment(s string) int {
+	ends := "\n"
+	if d == ofPostgres {
+		ends = "\n\r"
+	}
+	if n := strings.IndexAny(s, ends); n >= 0 {
+		return n + 1
+	}
+	return len(s)
+}
+
+// word is a key word or a name without quotes.
+func word(s string) (int, token, error) {
+	n := 1
+	for n < len(s) && (letter(s[n]) || digit(s[n]) || s[n] == '$') {
+		n++
+	}
+	w := strings.ToLower(s[:n])
+	if n < len(s) && (s[n] == '\'' && (w == "e" || w == "u") || s[n] == '&' && w == "u") {
+		return 0, token{}, fault.Invalidf("write texts without escapes: E'' and U&'' are not taken")
+	}
+	if strings.HasPrefix(w, "\ufeff") {
+		return 0, token{}, fault.Invalidf("a statement must not have a byte order mark: SQLite takes it for a space")
+	}
+	return n, token{text: w, word: true}, nil
+}
+
+// parameter is one of SQLite by its number. By a name it may end in brackets around
+// anything, quotes too.
+func parameter(s string) (int, token, error) {
+	n := 1
+	for n < len(s) && digit(s[n]) {
+		n++
+	}
+	if s[0] != '$' && n > 1 || n < len(s) && (letter(s[n]) || s[n] == '(' || s[n] == ':') {
+		return 0, token{}, fault.Invalidf("name parameters by their numbers: $1")
+	}
+	return n, token{text: s[:n]}, nil
+}
+
+func digit(c byte) bool { return c >= '0' && c <= '9' }
 
 func letter(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c >= 0x80
@@ -108,8 +154,8 @@ func quoted(s string) (int, token, error) {
 }
 
 // plain checks one statement that reads or changes rows.
-func plain(sql string) error {
-	tokens, _, err := scan(sql)
+func (d dialect) plain(sql string) error {
+	tokens, _, err := d.scan(sql)
 	if err != nil {
 		return err
 	}
@@ -142,6 +188,9 @@ func unreserved(tokens []token) error {
 		if strings.HasPrefix(t.text, reserved) {
 			return fault.Deniedf("names that begin with %s belong to the host", reserved)
 		}
+		if t.text == "pg_settings" && !t.value { // who changes its rows changes settings, also how texts are read
+			return fault.Deniedf("the settings of PostgreSQL are not for extensions")
+		}
 		if called := n+1 < len(tokens) && tokens[n+1].text == "("; called && (t.word || t.quoted && !t.value) && outward(t.text) {
 			return fault.Deniedf("the function %.40s is not for extensions: it takes what all users of the database share, or runs a text as a statement", t.text)
 		}
@@ -155,7 +204,7 @@ func unreserved(tokens []token) error {
 // looked at.
 func outward(function string) bool {
 	switch function {
-	case "ts_stat", "ts_rewrite", "loread", "lowrite", "set_config", "xpath_table", "connectby":
+	case "ts_stat", "ts_rewrite", "loread", "lowrite", "set_config", "xpath_table", "connectby", "pg_notify", "pg_logical_emit_message":
 		return true
 	}
 	for _, front := range []string{
@@ -170,8 +219,8 @@ func outward(function string) bool {
 
 // split cuts a migration into its statements and checks each of them. The body
 // of a trigger ends as SQLite's own shell sees it: with END after a semicolon.
-func split(text string) ([]string, error) {
-	tokens, at, err := scan(text)
+func (d dialect) split(text string) ([]string, error) {
+	tokens, at, err := d.scan(text)
 	if err != nil {
 		return nil, err
 	}
