@@ -117,7 +117,7 @@ func sample(t testing.TB, dir string) Python {
 	t.Helper()
 	wheels := t.TempDir()
 	_, sum := makeWheel(t, wheels, "leaf-1.0-py3-none-any.whl", map[string]string{
-		"leaf/__init__.py": "", "leaf/__pycache__/__init__.cpython-311.pyc": "x", "leaf-nspkg.pth": "import evil",
+		"leaf/__init__.py": "", "leaf/__pycache__/__init__.cpython-311.pyc": "x", "leaf-nspkg.pth": "import evil", "leaf/.notes/how to.md": "x",
 		"leaf-1.0.data/scripts/leaf": "#!python", "leaf-1.0.data/purelib/leaf/more.py": "",
 	})
 	lay(t, dir, map[string]string{
@@ -156,7 +156,7 @@ func TestPython_PacksAProject(t *testing.T) {
 	if d := cmp.Diff([]string{"src", "vendor"}, m.Run.SearchPath); d != "" || m.Run.Interpreter != "python3" {
 		t.Errorf("%s %+v", d, m.Run)
 	}
-	for _, name := range []string{".env", "tests", "vendor/leaf-nspkg.pth", "vendor/leaf-1.0.data/scripts/leaf"} {
+	for _, name := range []string{".env", "tests", "vendor/leaf-nspkg.pth", "vendor/leaf/.notes/how to.md", "vendor/leaf-1.0.data/scripts/leaf"} {
 		if !slices.Contains(c.LeftOut, name) {
 			t.Errorf("%s was left out without a word: %v", name, c.LeftOut)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,7 +67,8 @@ func (p Python) Pack(ctx context.Context) (Content, error) {
 		return Content{}, err
 	}
 	left = slices.DeleteFunc(left, func(name string) bool {
-		return name == "plugin.json" || name == "pyproject.toml" || name == "requirements.lock"
+		inManifest, _ := path.Match("migrations/*.sql", name)
+		return inManifest || name == "plugin.json" || name == "pyproject.toml" || name == "requirements.lock"
 	})
 	own := "."
 	if hasFolder(files, "src") {

@@ -36,12 +36,13 @@ func (f Finding) String() string {
 // beginning, or a few words behind it: only what is around them is searched, which
 // in an executable is a thousandth of the time.
 type pattern struct {
-	kind  string
-	hints []string
-	find  *regexp.Regexp // the first group, or all, is the value
-	text  bool           // only in text, the hints in lower case and anywhere
-	reach int            // how far behind a hint a match may end; 1 KiB if zero
-	judge func(value []byte) bool
+	kind   string
+	hints  []string
+	quoted bool           // in place of hints: around each quoted text that may be a value
+	find   *regexp.Regexp // the first group, or all, is the value
+	text   bool           // only in text
+	reach  int            // how far behind a hint a match may end; 1 KiB if zero
+	judge  func(value []byte) bool
 }
 
 // before is how far before its hint a match may begin.
@@ -53,7 +54,7 @@ var patterns = []pattern{
 	{kind: "private key", reach: 16 << 10, hints: []string{"PRIVATE KEY"}, find: regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\r|\\n|[A-Za-z-]+: [^\n]*\n)+([A-Za-z0-9+/=]{40,})`)},
 	{kind: "age key", hints: []string{"AGE-SECRET-KEY-1"}, find: regexp.MustCompile(`AGE-SECRET-KEY-1[0-9A-Z]{58}`)},
 	{kind: "AWS access key", hints: []string{"AKIA", "ASIA"}, find: regexp.MustCompile(`\b(?:AKIA|ASIA)[0-9A-Z]{16}\b`), judge: noExample},
-	{kind: "AWS secret key", hints: []string{"secret"}, text: true, find: regexp.MustCompile(`(?i)aws.{0,20}secret.{0,20}["'\s:=]+([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)`), judge: noExample},
+	{kind: "AWS secret key", hints: []string{"secret", "Secret", "SECRET"}, text: true, find: regexp.MustCompile(`(?i)aws.{0,20}secret.{0,20}["'\s:=]+([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)`), judge: noExample},
 	{kind: "GitHub token", hints: []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"}, find: regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})`), judge: random},
 	{kind: "GitLab token", hints: []string{"glpat-"}, find: regexp.MustCompile(`\bglpat-[A-Za-z0-9_-]{20,}`), judge: random},
 	{kind: "Slack token", hints: []string{"xox", "hooks.slack.com"}, find: regexp.MustCompile(`\bxox[abeoprs]-[A-Za-z0-9-]{20,}|hooks\.slack\.com/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,}`), judge: random},
@@ -62,7 +63,7 @@ var patterns = []pattern{
 	{kind: "package registry token", hints: []string{"npm_", "pypi-AgEI"}, find: regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36}\b|\bpypi-AgEI[A-Za-z0-9_-]{50,}`), judge: random},
 	{kind: "JSON web token", hints: []string{"eyJ"}, reach: 16 << 10, find: regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}`)},
 	{
-		kind: "assigned secret", hints: []string{"secret", "token", "passw", "api", "key", "credential"}, text: true,
+		kind: "assigned secret", quoted: true, text: true,
 		find:  regexp.MustCompile(`(?i)(?:secret|token|passwo?r?d|api_?key|private_?key|access_?key|credential)s?["']?\s*[:=]\s*["']([A-Za-z0-9+/=_.-]{24,200})["']`),
 		judge: random,
 	},
@@ -168,13 +169,6 @@ func scan(file string, data []byte) []Finding {
 // matches are the places of the pattern in data, as FindAllSubmatchIndex gives
 // them.
 func (p pattern) matches(data []byte) [][]int {
-	if p.text {
-		lower := bytes.ToLower(data)
-		if !slices.ContainsFunc(p.hints, func(h string) bool { return bytes.Contains(lower, []byte(h)) }) {
-			return nil
-		}
-		return p.find.FindAllSubmatchIndex(data, -1)
-	}
 	var out [][]int
 	for _, w := range p.windows(data) {
 		for _, at := range p.find.FindAllSubmatchIndex(data[w[0]:w[1]], -1) {
@@ -194,6 +188,9 @@ func (p pattern) matches(data []byte) [][]int {
 func (p pattern) windows(data []byte) [][2]int {
 	reach := cmp.Or(p.reach, 1<<10)
 	var all [][2]int
+	if p.quoted {
+		all = aroundQuoted(data)
+	}
 	for _, h := range p.hints {
 		for from := 0; ; {
 			i := bytes.Index(data[from:], []byte(h))
@@ -216,3 +213,33 @@ func (p pattern) windows(data []byte) [][2]int {
 	}
 	return out
 }
+
+// aroundQuoted are the places of quoted texts that are as long as an assigned
+// secret and made of the same bytes, each with what stands before it.
+func aroundQuoted(data []byte) [][2]int {
+	var out [][2]int
+	for i := 0; i < len(data); i++ {
+		if !quote(data[i]) {
+			continue
+		}
+		end := i + 1
+		for end < len(data) && ofValue[data[end]] {
+			end++
+		}
+		if n := end - i - 1; n >= 24 && n <= 200 && end < len(data) && quote(data[end]) {
+			out = append(out, [2]int{max(0, i-before), end + 1})
+		}
+		i = end - 1 // a quote that ends one text may begin the next
+	}
+	return out
+}
+
+func quote(c byte) bool { return c == '"' || c == '\'' }
+
+// ofValue are the bytes of which an assigned secret is made.
+var ofValue = func() (set [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_.-") {
+		set[c] = true
+	}
+	return set
+}()

@@ -208,9 +208,15 @@ func (w *wheel) place(name string) string {
 		return "" // RECORD, WHEEL and INSTALLER describe an installation
 	case strings.HasSuffix(base, ".pth"), strings.HasSuffix(base, ".pyc"), strings.Contains("/"+name, "/__pycache__/"):
 		return "" // never read from a search path; of one version of Python; the same
+	case strings.Contains("/"+name, "/.") && !library.MatchString(base):
+		return "" // no module has such a name, and in folders they are left out, too
 	}
 	return name
 }
+
+// library is the name of native code, which the loader finds under any name: a
+// hidden one is refused rather than left out.
+var library = regexp.MustCompile(`\.(so|dylib|dll)(\.|$)`)
 
 // sources are the wheel's files for a package, below a folder.
 func (w *wheel) sources(below string) (files []plugin.Source, leftOut []string, err error) {

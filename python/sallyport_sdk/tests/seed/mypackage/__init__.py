@@ -1,1 +1,0 @@
-"""The guide for extensions of the attestation platform, with changed imports and nothing else."""
