@@ -92,16 +92,16 @@ if importlib.util.find_spec("fastapi") and importlib.util.find_spec("sqlmodel"):
 
     class Guide(unittest.TestCase):
         def test_its_four_tests(self) -> None:
-            path = os.pathsep.join([str(SEED), str(SEED.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
+            path = os.pathsep.join([str(SEED / "src"), str(SEED.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
             done = subprocess.run(
-                [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "extension_cases.py", "cli_plugin_cases.py"],
+                [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
                 cwd=SEED, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
             )  # fmt: skip
             self.assertIn("4 passed", done.stdout, done.stdout + done.stderr)
 
         def test_its_extension_runs(self) -> None:
-            sys.path.insert(0, str(SEED))
-            self.addCleanup(sys.path.remove, str(SEED))
+            sys.path.insert(0, str(SEED / "src"))
+            self.addCleanup(sys.path.remove, str(SEED / "src"))
             MyExtension = importlib.import_module("mypackage.extension").MyExtension
 
             host = FakeHost()

@@ -134,10 +134,14 @@ class Services(unittest.TestCase):
         self.assertEqual(h.kv_keys("a"), (["a"], False))
         h.kv_delete("a", if_version=1)
         self.assertEqual(h.kv_get("a"), (b"", 0))
-        h.execute(("CREATE TABLE extension_t (n INTEGER, s TEXT, b BLOB, r REAL)",))
+        table = "CREATE TABLE extension_t (n INTEGER, s TEXT, b BLOB, r REAL)"
+        for sql in (table, "PRAGMA user_version", "BEGIN"):  # as a host
+            with self.assertRaises(Denied):
+                h.execute((sql,))
+        host.database.execute(table)
         self.assertEqual(h.execute(("INSERT INTO extension_t VALUES ($1, $2, $3, $4)", 7, "x", b"\0", None)), [1])
         with self.assertRaises(Invalid):
-            h.execute(("DELETE FROM extension_t",), ("no SQL",))
+            h.execute(("DELETE FROM extension_t",), ("DELETE FROM nothing",))
         found = h.query("SELECT * FROM extension_t WHERE n = $1", 7)
         self.assertEqual((found.columns, found.rows), (["n", "s", "b", "r"], [(7, "x", b"\0", None)]))
         h.emit("seen", where="here")

@@ -6,7 +6,9 @@ import asyncio
 import importlib
 import inspect
 import sys
-from typing import Any, NoReturn
+import threading
+from collections.abc import Coroutine
+from typing import Any, NoReturn, TypeVar
 
 from .core.eventbus import bus
 from .errors import Unavailable
@@ -15,54 +17,77 @@ from .hooks import payload_of
 from .roles import Event, Extension, Role
 from .serving import serve
 
+T = TypeVar("T")
+
 
 class Platform(Extension):
-    """Serves one. Its router keeps its prefix /api/v1/NAME, which the host has taken from the path."""
+    """Serves one. Its router keeps its prefix /api/v1/NAME, which the host has taken from the path.
+
+    What the extension has runs in a loop of its own: extensions of the platform use a
+    session, which blocks, in `async def` functions too, and then hold up each other
+    but not the calls to the host that they wait for.
+    """
 
     def __init__(self, extension: AttestationExtension) -> None:
         self.extension = extension
-        self.app = _application(extension.get_router())
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="extension", daemon=True).start()
+        router = extension.get_router()
+        self.app = None if router is None else self._below(_application(router), router.prefix)
 
     async def start(self) -> None:
         """What the extension begins with."""
         from .core import database
 
-        database.use(self.host, asyncio.get_running_loop())
-        await _either(self.extension.on_startup())
+        database.use(self.host)
+        await over(self._loop, _either(self.extension.on_startup))
 
     async def stop(self) -> None:
         """What it ends with."""
-        await _either(self.extension.on_shutdown())
+        await over(self._loop, _either(self.extension.on_shutdown))
 
     async def hook(self, event: Event) -> None:
         """Tells the handlers of the bus. The host repeats the event if one of them fails."""
         payload = payload_of(event.type, event.at, event.data)
-        if payload and (failures := await bus.emit(payload)):
+        if payload and (failures := await over(self._loop, bus.emit(payload))):
             raise Unavailable(f"{failures} handlers failed")
 
+    def _below(self, app: Any, prefix: str) -> Any:
+        """The application, with its prefix back on the path."""
 
-async def _either(result: Any) -> None:
+        async def below(scope: Any, receive: Any, send: Any) -> None:
+            host = asyncio.get_running_loop()
+            await over(
+                self._loop,
+                app(
+                    {**scope, "path": prefix + scope["path"], "raw_path": prefix.encode() + scope["raw_path"]},
+                    lambda: over(host, receive()),
+                    lambda message: over(host, send(message)),
+                ),
+            )
+
+        return below
+
+
+async def over(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Awaits what runs in another loop. Both are cancelled together."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+async def _either(function: Any) -> None:
     """Extensions of the platform override with `def` or `async def`."""
+    result = function()
     if inspect.isawaitable(result):
         await result
 
 
 def _application(router: Any) -> Any:
     """An application for a router of FastAPI."""
-    if router is None:
-        return None
     from fastapi import FastAPI
 
     app = FastAPI(openapi_url=None)
     app.include_router(router)
-    prefix = router.prefix
-
-    async def below(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            scope = {**scope, "path": prefix + scope["path"], "raw_path": prefix.encode() + scope["raw_path"]}
-        await app(scope, receive, send)
-
-    return below
+    return app
 
 
 def as_role(found: object) -> Role:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import sqlite3
 import threading
 import weakref
@@ -32,6 +33,7 @@ from .serving import Server
 
 T = TypeVar("T")
 PIECE = 64 << 10
+_ROWS = re.compile(r"\s*(select|values|with|insert|replace|update|delete)\b", re.IGNORECASE)
 SERVICES = ("log", "kv", "database", "events", "signals", "vend")
 
 
@@ -63,6 +65,8 @@ class FakeHost:
             return _refused(pb.CODE_DENIED, f"the service {service} was not granted")
         try:
             answer: pb.HostAnswer = getattr(self, "_" + body)(getattr(call, body))
+        except PermissionError as problem:
+            return _refused(pb.CODE_DENIED, str(problem))
         except sqlite3.Error as problem:
             return _refused(pb.CODE_INVALID, str(problem))
         return answer
@@ -94,6 +98,8 @@ class FakeHost:
         return pb.HostAnswer(kv_keys=pb.KvKeys(keys=found[:limit], more=len(found) > limit))
 
     def _run(self, s: pb.Statement) -> sqlite3.Cursor:
+        if not _ROWS.match(s.sql):
+            raise PermissionError("an extension reads and changes rows; in a test, make tables with FakeHost.database")
         numbered = {str(i): read_value(v) for i, v in enumerate(s.arguments, 1)}
         return self.database.execute(s.sql, numbered)
 
@@ -108,7 +114,7 @@ class FakeHost:
         self.database.execute("BEGIN")
         try:
             changed = [max(self._run(s).rowcount, 0) for s in m.statements]
-        except sqlite3.Error:
+        except (sqlite3.Error, PermissionError):
             self.database.execute("ROLLBACK")
             raise
         self.database.execute("COMMIT")

@@ -7,7 +7,6 @@ transaction.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,14 +17,14 @@ _host: Host | None = None
 _engine: Any = None
 
 
-def use(host: Host, _loop: asyncio.AbstractEventLoop) -> None:
+def use(host: Host) -> None:
     """Says whose database it is; the SDK does."""
     global _host, _engine
     _host, _engine = host, None
 
 
 def get_session() -> Iterator[Any]:
-    """A session, for FastAPI's Depends. Routes that use it are `def`, not `async def`: it blocks."""
+    """A session, for FastAPI's Depends."""
     from sqlmodel import Session
 
     with Session(get_engine()) as session:
@@ -37,11 +36,11 @@ def get_engine() -> Any:
     global _engine
     if _engine is None:
         from sqlalchemy import create_engine
+        from sqlalchemy.dialects import registry
         from sqlalchemy.pool import NullPool
 
-        _engine = create_engine("sqlite://", module=_Module, creator=_Connection, poolclass=NullPool)
-        _engine.dialect.favor_returning_over_lastrowid = True
-        _engine.dialect.insert_returning = True
+        registry.register("sallyport", f"{__package__}._dialect", "Dialect")
+        _engine = create_engine("sallyport://", poolclass=NullPool)
     return _engine
 
 
@@ -53,7 +52,7 @@ class IntegrityError(Error):
     """A constraint does not hold."""
 
 
-class _Module:
+class Module:
     """What PEP 249 calls the module."""
 
     apilevel, threadsafety, paramstyle = "2.0", 1, "qmark"
@@ -62,13 +61,14 @@ class _Module:
     InternalError = DataError = Error
     IntegrityError = IntegrityError
     Binary = bytes
-    PARSE_DECLTYPES = PARSE_COLNAMES = 0
+
+    @staticmethod
+    def connect() -> _Connection:
+        return _Connection()
 
 
 class _Connection:
     """A connection of PEP 249."""
-
-    isolation_level = None
 
     def cursor(self) -> _Cursor:
         return _Cursor()
@@ -81,9 +81,6 @@ class _Connection:
 
     def close(self) -> None:
         """Has nothing to close."""
-
-    def create_function(self, *_: Any, **__: Any) -> None:
-        """SQLAlchemy offers REGEXP, which the host does not run."""
 
 
 class _Cursor:

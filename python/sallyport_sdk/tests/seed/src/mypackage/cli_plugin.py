@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import click
 
+from sallyport_sdk.cli.auth import get_token
 from sallyport_sdk.extensions import CliPlugin
 
 
@@ -47,3 +48,16 @@ class MyCliPlugin(CliPlugin):
             client = AttestationClient(base_url=url, token=token)
             result = client.post(f"/api/v1/myext/machines/{machine_id}/tags", json={"label": label})
             click.echo(f"Created tag {result['tag_id']}: {result['label']}")
+
+        @tag_group.command("remove")
+        @click.argument("machine_id")
+        @click.argument("tag_id", type=int)
+        @click.option("--url", envvar="ATTESTATION_API_URL", default="http://localhost:9000")
+        def tag_remove(machine_id: str, tag_id: int, url: str) -> None:
+            """Remove TAG_ID from MACHINE_ID."""
+            token = get_token()
+            from sallyport_sdk.cli.api_client import AttestationClient
+
+            client = AttestationClient(base_url=url, token=token)
+            client.delete(f"/api/v1/myext/machines/{machine_id}/tags/{tag_id}")
+            click.echo(f"Deleted tag {tag_id}.")

@@ -55,9 +55,8 @@ class MyExtension(AttestationExtension):
     def get_router(self) -> APIRouter:
         router = APIRouter(prefix="/api/v1/myext", tags=["my-extension"])
 
-        # The guide has async routes; a session blocks, so these are not.
         @router.post("/machines/{machine_id}/tags", response_model=TagRead)
-        def create_tag(machine_id: str, body: TagCreate, session: Session = Depends(get_session)) -> TagRow:
+        async def create_tag(machine_id: str, body: TagCreate, session: Session = Depends(get_session)) -> TagRow:
             tag = TagRow(machine_id=machine_id, label=body.label, created_by="operator")
             session.add(tag)
             session.commit()
@@ -65,11 +64,11 @@ class MyExtension(AttestationExtension):
             return tag
 
         @router.get("/machines/{machine_id}/tags", response_model=list[TagRead])
-        def list_tags(machine_id: str, session: Session = Depends(get_session)) -> list[TagRow]:
+        async def list_tags(machine_id: str, session: Session = Depends(get_session)) -> list[TagRow]:
             return session.exec(select(TagRow).where(TagRow.machine_id == machine_id)).all()
 
         @router.delete("/machines/{machine_id}/tags/{tag_id}", status_code=204)
-        def delete_tag(machine_id: str, tag_id: int, session: Session = Depends(get_session)) -> None:
+        async def delete_tag(machine_id: str, tag_id: int, session: Session = Depends(get_session)) -> None:
             tag = session.get(TagRow, tag_id)
             if not tag or tag.machine_id != machine_id:
                 raise HTTPException(status_code=404, detail="Tag not found")
