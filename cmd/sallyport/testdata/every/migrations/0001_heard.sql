@@ -1,0 +1,1 @@
+CREATE TABLE extension_every_heard (id TEXT NOT NULL PRIMARY KEY, times INTEGER NOT NULL);
