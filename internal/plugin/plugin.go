@@ -69,7 +69,7 @@ type Config struct {
 
 	CallTimeout  time.Duration    // for each call, with waiting and repetition; 5 s
 	RouteTimeout time.Duration    // until the answer of a route begins, after the last part of the request's body; 10 s
-	StartTimeout time.Duration    // from start to the first answer; 10 s
+	StartTimeout time.Duration    // from start to the first answer; 30 s
 	HealthEvery  time.Duration    // between health checks; 30 s
 	CheckTimeout time.Duration    // for one health check; 5 s
 	CoolDown     time.Duration    // how long the circuit stays open; 30 s
@@ -161,7 +161,7 @@ func withDefaults(c Config) Config {
 	}{
 		{&c.CallTimeout, 5 * time.Second},
 		{&c.RouteTimeout, 10 * time.Second},
-		{&c.StartTimeout, 10 * time.Second},
+		{&c.StartTimeout, 30 * time.Second},
 		{&c.HealthEvery, 30 * time.Second},
 		{&c.CheckTimeout, 5 * time.Second},
 		{&c.CoolDown, 30 * time.Second},

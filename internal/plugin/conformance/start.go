@@ -42,6 +42,7 @@ var (
 
 const (
 	ready         = 5 * time.Second
+	comesUp       = 10 * time.Second // a third of what a server gives it, which may be busy
 	restingMemory = 128 // MB, where the manifest declares nothing
 )
 
@@ -133,7 +134,7 @@ func ofProcess() []expectation {
 
 func (r *run) newHost(store *plugin.Store, marker string) (*plugin.Host, error) {
 	return plugin.New(plugin.Config{
-		Store: store, RunDir: r.short, Log: r.log.logger(), Sandbox: r.Sandbox,
+		Store: store, RunDir: r.short, Log: r.log.logger(), Sandbox: r.Sandbox, StartTimeout: comesUp,
 		Settings: func(context.Context, string) ([]byte, error) { return r.settings(marker) },
 	})
 }
