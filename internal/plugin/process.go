@@ -35,6 +35,7 @@ type process struct {
 	plain   func() // tells the library that the channel has no certificates
 
 	cmd       *exec.Cmd
+	running   *os.Process  // what runs the plugin; nil before the start
 	box       Box          // nil without a sandbox
 	said      bytes.Buffer // the handshake line, as the library reads it
 	failure   error        // why it did not start, if the library only says that
@@ -78,15 +79,15 @@ func (p *process) begin(ctx context.Context) error {
 		return fault.Wrap(err, "make pipe")
 	}
 	p.cmd.Stdout, p.cmd.Stderr = outW, errW
-	err = p.spawn.start(p.cmd)
+	p.running, err = p.launch(ctx)
 	_, _ = outW.Close(), errW.Close()
 	if err != nil {
 		_, _ = outR.Close(), errR.Close()
 		p.release()
-		return fault.Wrap(err, "start plugin process")
+		return err
 	}
 	p.mu.Lock()
-	p.alive = p.cmd.Process
+	p.alive = p.running
 	p.mu.Unlock()
 	var w *io.PipeWriter
 	p.out, w = io.Pipe()
@@ -100,18 +101,19 @@ func (p *process) begin(ctx context.Context) error {
 		_, _ = io.Copy(p.stderr, errR)
 		_ = p.stderr.Close()
 	}()
-	begun := make(chan struct{})
-	defer close(begun)
-	go p.reap(outR, errR, w, begun)
-	if p.box == nil {
-		return nil
-	}
-	if err := p.box.Confirm(ctx); err != nil {
-		_ = p.Kill(ctx)
-		<-p.exited
-		return err
-	}
+	go p.reap(outR, errR, w)
 	return nil
+}
+
+// launch returns the process that runs the plugin, confined if there is a sandbox.
+func (p *process) launch(ctx context.Context) (*os.Process, error) {
+	if err := p.spawn.start(p.cmd); err != nil {
+		return nil, fault.Wrap(err, "start plugin process")
+	}
+	if p.box == nil {
+		return p.cmd.Process, nil
+	}
+	return p.box.Confirm(ctx)
 }
 
 // confine lets the sandbox change the command.
@@ -133,9 +135,8 @@ func (p *process) release() {
 const tail = 200 * time.Millisecond
 
 // reap waits for the end, which nothing but the process itself can delay: a
-// grandchild that holds the pipes is killed with the group or loses them. What the
-// start needed is given back when it has begun, or failed.
-func (p *process) reap(outR, errR *os.File, w *io.PipeWriter, begun <-chan struct{}) {
+// grandchild that holds the pipes is killed with the group or loses them.
+func (p *process) reap(outR, errR *os.File, w *io.PipeWriter) {
 	p.collect()
 	close(p.exited)
 	soon := time.Now().Add(tail)
@@ -143,8 +144,16 @@ func (p *process) reap(outR, errR *os.File, w *io.PipeWriter, begun <-chan struc
 	_ = w.CloseWithError(io.EOF)
 	p.pipes.Wait()
 	_, _ = outR.Close(), errR.Close()
-	<-begun
 	p.release()
+}
+
+// waitFor reaps a process, and says as an error that it did not end well.
+func waitFor(p *os.Process) error {
+	state, err := p.Wait()
+	if err == nil && !state.Success() {
+		return &exec.ExitError{ProcessState: state}
+	}
+	return err
 }
 
 // Wait returns when the process has ended.
@@ -173,10 +182,10 @@ func (p *process) signal(f func(*os.Process)) {
 
 // pid is the process id, 0 before the start.
 func (p *process) pid() int {
-	if p.cmd == nil || p.cmd.Process == nil {
+	if p.running == nil {
 		return 0
 	}
-	return p.cmd.Process.Pid
+	return p.running.Pid
 }
 
 // uid is the user that the kernel shows for the process.

@@ -60,7 +60,7 @@ func (p *process) collect() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = unix.Kill(-p.pid(), unix.SIGKILL)
-	p.waitError = p.cmd.Wait()
+	p.waitError = waitFor(p.running)
 	p.alive = nil
 }
 

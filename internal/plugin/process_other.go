@@ -22,7 +22,7 @@ func (s *spawner) close()                    {}
 
 // collect reaps the process; what it left behind is not killed here.
 func (p *process) collect() {
-	err := p.cmd.Wait()
+	err := waitFor(p.running)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waitError, p.alive = err, nil

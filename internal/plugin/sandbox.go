@@ -63,9 +63,10 @@ type Box interface {
 	Report() string
 	// UID is the user that the kernel shows for the process.
 	UID() int
-	// Confirm is called once after the start, and returns when the process is
-	// confined and executes the plugin. After an error the process is killed.
-	Confirm(ctx context.Context) error
+	// Confirm is called once after the start, and returns the process, a child of
+	// ours, when it is confined and executes the plugin: the command's own, or one
+	// that it made and that has taken its place. After an error none is left.
+	Confirm(ctx context.Context) (*os.Process, error)
 	// Private reports whether the plugin's loopback interface is its own, where
 	// nobody but Dial can reach it.
 	Private() bool

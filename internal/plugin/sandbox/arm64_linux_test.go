@@ -45,6 +45,9 @@ func TestList_RunsOnARM64(t *testing.T) {
 	const write, closeFile = 64, 57 // of this architecture
 	l := &list{}
 	l.call("say hello", write, 1, l.text("hello, "), 7)
+	l.call("say nothing", write, 1, 0, 0)
+	l.ifZero(1, 3)
+	l.call("say what is left out", write, 1, l.text("nobody"), 6)
 	l.call("say world", write, 1, l.text("world"), 5)
 	l.call("close what is not open", closeFile, 77)
 	l.call("say more", write, 1, l.text("more"), 4)

@@ -4,20 +4,14 @@ package sandbox
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
@@ -96,16 +90,14 @@ type box struct {
 	plan    plugin.SandboxPlan
 	cmd     *exec.Cmd
 	uid     int
-	list    *list
-	control *net.UnixConn
+	start   *start
 	keep    []*os.File // needed until the process executes the plugin
 	group   string     // folder of its cgroup
 	notes   []string
 
 	released chan struct{}
 
-	mu      sync.Mutex
-	sockets []int // to the plugin's loopback interface
+	mu sync.Mutex // for the sockets of start, which lead to the plugin's loopback interface
 }
 
 var _ plugin.Box = (*box)(nil)
@@ -120,66 +112,17 @@ func (b *box) prepare(cmd *exec.Cmd) error {
 	if err != nil {
 		return err
 	}
-	ours, theirs, err := pair()
-	if err != nil {
-		return err
-	}
-	b.control, b.keep = ours, append(b.keep, theirs)
-	// Every descriptor is there, so that the launcher's own have known numbers.
-	files := []*os.File{theirs, program, theirs}
+	var rules *os.File
 	if r.rules {
-		rules, err := b.sandbox.can.landlock.rules(grants, ports(b.plan.Capabilities), b.ownNetwork() && b.plan.Loopback)
-		if err != nil {
+		if rules, err = b.sandbox.can.landlock.rules(grants, ports(b.plan.Capabilities), b.ownNetwork() && b.plan.Loopback); err != nil {
 			return err
 		}
 		b.keep = append(b.keep, rules)
-		files[fdRules-fdControl] = rules
 	}
-	b.list = r.launcher()
-	image, err := b.list.image()
-	if err != nil {
+	if b.start, err = newStart(r, cmd, program, rules); err != nil {
 		return err
 	}
-	b.keep = append(b.keep, image)
-	cmd.Path, cmd.Args, cmd.Env, cmd.ExtraFiles = procFD(image), []string{"launcher"}, []string{}, files
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	if r.spaces {
-		spaces(cmd.SysProcAttr, r.dropUser, b.ownNetwork())
-	}
 	return b.enterGroup(cmd.SysProcAttr)
-}
-
-// spaces asks for the namespaces that the process begins in.
-func spaces(a *syscall.SysProcAttr, dropUser, network bool) {
-	a.Cloneflags |= unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
-	if network {
-		a.Cloneflags |= unix.CLONE_NEWNET
-	}
-	a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-	a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	if dropUser {
-		a.UidMappings = append(a.UidMappings, syscall.SysProcIDMap{ContainerID: inside, HostID: nobody, Size: 1})
-		a.GidMappings = append(a.GidMappings, syscall.SysProcIDMap{ContainerID: inside, HostID: nobody, Size: 1})
-		a.GidMappingsEnableSetgroups = true
-	}
-}
-
-// pair makes the two ends of the control channel.
-func pair() (*net.UnixConn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make control channel: %w", err)
-	}
-	near, far := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
-	defer func() { _ = near.Close() }()
-	conn, err := net.FileConn(near)
-	if err != nil {
-		_ = far.Close()
-		return nil, nil, fmt.Errorf("make control channel: %w", err)
-	}
-	return conn.(*net.UnixConn), far, nil //nolint:forcetypeassert // of a unix socket
 }
 
 // ownNetwork reports whether the process has a network of its own, with nothing
@@ -199,74 +142,35 @@ func (b *box) Report() string { return b.sandbox.can.report(b.notes) }
 
 // Confirm reads what the launcher reports until it executes the plugin, which
 // closes its end.
-func (b *box) Confirm(ctx context.Context) error {
+func (b *box) Confirm(ctx context.Context) (*os.Process, error) {
 	b.letGo()
+	control := b.start.control
 	if deadline, ok := ctx.Deadline(); ok {
-		_ = b.control.SetReadDeadline(deadline)
+		_ = control.SetReadDeadline(deadline)
 	} else {
-		_ = b.control.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = control.SetReadDeadline(time.Now().Add(10 * time.Second))
 	}
-	defer context.AfterFunc(ctx, func() { _ = b.control.SetReadDeadline(time.Unix(1, 0)) })()
-	err := b.listen()
+	defer context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
+	err := b.start.listen()
+	if err == nil {
+		running, err := b.start.process()
+		if err == nil {
+			if b.sandbox.can.cgroup == nil {
+				go b.meter(running)
+			}
+			return running, nil
+		}
+	}
+	b.start.end()
 	var failed *stepError
 	switch {
-	case err == nil:
-		if b.sandbox.can.cgroup == nil {
-			go b.meter()
-		}
-		return nil
 	case errors.As(err, &failed) && failed.what == stepExecute:
-		return fault.Unavailablef("plugin %s cannot be executed: %s", b.plan.Plugin, failed.errno).Because(err)
+		return nil, fault.Unavailablef("plugin %s cannot be executed: %s", b.plan.Plugin, failed.errno).Because(err)
 	case errors.As(err, &failed):
-		return plugin.Unconfined(err, "plugin %s could not be confined: %s: %s", b.plan.Plugin, failed.what, failed.errno)
+		return nil, plugin.Unconfined(err, "plugin %s could not be confined: %s: %s", b.plan.Plugin, failed.what, failed.errno)
 	default:
-		return fault.Unavailablef("plugin %s ended before it ran", b.plan.Plugin).Because(err)
+		return nil, fault.Unavailablef("plugin %s ended before it ran", b.plan.Plugin).Because(err)
 	}
-}
-
-// listen returns nil once the launcher is no more because it executed.
-func (b *box) listen() error {
-	buffer, control := make([]byte, 16), make([]byte, unix.CmsgSpace(4*loopbackSockets))
-	alive := false
-	for {
-		n, c, _, _, err := b.control.ReadMsgUnix(buffer, control)
-		switch {
-		case err == nil && n == 16:
-			return b.failed(buffer)
-		case err == nil && n == 1 && buffer[0] == 's':
-			if err := b.receive(control[:c]); err != nil {
-				return err
-			}
-		case err == nil && n == 1 && buffer[0] == 'r':
-			alive = true
-		case (err == nil && n == 0 || errors.Is(err, io.EOF)) && alive:
-			return nil
-		default:
-			return errors.Join(errors.New("the launcher ended without a word"), err)
-		}
-	}
-}
-
-// stepError says which step of a launcher failed.
-type stepError struct {
-	what  string
-	errno unix.Errno
-}
-
-func (e *stepError) Error() string { return e.what + ": " + e.errno.Error() }
-
-// failed reads a launcher's last words: the step's address, the negative error.
-func (b *box) failed(report []byte) error {
-	return b.list.failed(report)
-}
-
-func (l *list) failed(report []byte) error {
-	at := binary.NativeEndian.Uint64(report)
-	errno := unix.Errno(-int64(binary.NativeEndian.Uint64(report[8:]))) //nolint:gosec // as the kernel gives it
-	if at < stepBase || (at-stepBase)/stepSize >= uint64(len(l.steps)) {
-		return errors.New("the launcher reports a step that it does not have")
-	}
-	return &stepError{l.steps[(at-stepBase)/stepSize].what, errno}
 }
 
 // letGo closes what only the child needs.
@@ -275,21 +179,20 @@ func (b *box) letGo() {
 		_ = f.Close()
 	}
 	b.keep = nil
+	if b.start != nil {
+		b.start.letGo()
+	}
 }
 
 // Release gives everything back, after the process has ended.
 func (b *box) Release() {
 	close(b.released)
 	b.letGo()
-	if b.control != nil {
-		_ = b.control.Close()
+	if b.start != nil {
+		b.mu.Lock()
+		b.start.close()
+		b.mu.Unlock()
 	}
-	b.mu.Lock()
-	for _, fd := range b.sockets {
-		_ = unix.Close(fd)
-	}
-	b.sockets = nil
-	b.mu.Unlock()
 	b.leaveGroup()
 }
 

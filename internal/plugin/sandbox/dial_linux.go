@@ -16,27 +16,6 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// receive keeps the sockets that a launcher passed.
-func (b *box) receive(control []byte) error {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil {
-		return fmt.Errorf("read sockets of the plugin: %w", err)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, m := range messages {
-		fds, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			return fmt.Errorf("read sockets of the plugin: %w", err)
-		}
-		b.sockets = append(b.sockets, fds...)
-	}
-	if len(b.sockets) != loopbackSockets {
-		return fmt.Errorf("the launcher passed %d sockets", len(b.sockets))
-	}
-	return nil
-}
-
 // Dial connects to the plugin's own loopback interface, by a socket that was
 // made there. Each connection uses one up; when none is left the plugin must be
 // started anew.
@@ -61,11 +40,11 @@ func (b *box) Dial(ctx context.Context, address string) (net.Conn, error) {
 func (b *box) take() (int, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.sockets) == 0 {
+	if len(b.start.sockets) == 0 {
 		return 0, false
 	}
-	fd := b.sockets[0]
-	b.sockets = b.sockets[1:]
+	fd := b.start.sockets[0]
+	b.start.sockets = b.start.sockets[1:]
 	return fd, true
 }
 

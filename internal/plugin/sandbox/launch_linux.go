@@ -17,7 +17,8 @@ const (
 	fdControl = 3 // to the host
 	fdProgram = 4
 	fdRules   = 5 // of Landlock
-	fdNext    = 6 // the first one that the launcher opens itself
+	fdPeer    = 6 // to the other process of a launcher that clones itself
+	fdNext    = 7 // the first one that the launcher opens besides
 )
 
 // The user that a plugin of a server that runs as root becomes, and its number
@@ -34,7 +35,8 @@ const loopbackSockets = 16
 
 // recipe is everything that a launcher is made from.
 type recipe struct {
-	spaces   bool     // the process begins in new namespaces
+	spaces   bool     // the launcher clones itself into new namespaces
+	network  bool     // one of them is of the network
 	dropUser bool     // become inside
 	root     string   // where the new root is mounted, a folder
 	binds    []bind   // what is in it
@@ -77,7 +79,11 @@ const (
 // launcher writes the list.
 func (r recipe) launcher() *list {
 	l := &list{}
-	l.call("close other descriptors", unix.SYS_CLOSE_RANGE, fdNext, 1<<32-1, 0)
+	l.call("close other descriptors", unix.SYS_CLOSE_RANGE, fdPeer, 1<<32-1, 0)
+	gone := 0
+	if r.spaces {
+		gone = r.clone(l)
+	}
 	l.call("clear umask", unix.SYS_UMASK, 0)
 	if r.spaces {
 		l.call("set host name", unix.SYS_SETHOSTNAME, l.text("plugin"), 6)
@@ -94,10 +100,10 @@ func (r recipe) launcher() *list {
 	if r.rules {
 		l.call(stepRules, unix.SYS_LANDLOCK_RESTRICT_SELF, fdRules, 0)
 	}
-	// Whoever changes who it is forgets this: it comes after that. If the host
-	// ended before, nobody reads what is sent now.
-	l.call("end with the host", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL))
-	l.call("find the host alive", unix.SYS_SENDTO, fdControl, l.text("r"), 1, unix.MSG_NOSIGNAL, 0, 0)
+	if r.spaces {
+		r.endWithHost(l, gone)
+	}
+	l.call("tell the host", unix.SYS_SENDTO, fdControl, l.text("r"), 1, unix.MSG_NOSIGNAL, 0, 0)
 	l.call("keep descriptors from the plugin", unix.SYS_CLOSE_RANGE, fdControl, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
 	if r.filter != nil {
 		program := r.filter.program()
@@ -183,19 +189,12 @@ func loopback(l *list) {
 	l.call("open a socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM, 0)
 	l.call("raise loopback", unix.SYS_IOCTL, fdNext, unix.SIOCSIFFLAGS, l.put(request))
 	l.call("close socket", unix.SYS_CLOSE, fdNext)
-	var fds []byte
+	var fds []int
 	for n := range loopbackSockets {
 		l.call("open a socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP)
-		fds = binary.NativeEndian.AppendUint32(fds, uint32(fdNext+n))
+		fds = append(fds, fdNext+n)
 	}
-	control := binary.NativeEndian.AppendUint64(nil, uint64(unix.CmsgLen(len(fds)))) //nolint:gosec // small
-	control = binary.NativeEndian.AppendUint32(control, unix.SOL_SOCKET)
-	control = binary.NativeEndian.AppendUint32(control, unix.SCM_RIGHTS)
-	control = append(control, fds...)
-	// struct msghdr: name, its length, vector, its length, control, its length, flags.
-	vector := l.words(l.text("s"), 1)
-	message := l.words(0, 0, vector, 1, l.put(control), uint64(len(control)), 0)
-	l.call("pass sockets to the host", unix.SYS_SENDMSG, fdControl, message, unix.MSG_NOSIGNAL)
+	l.call("pass sockets to the host", unix.SYS_SENDMSG, fdControl, l.message(rights(fds...)), unix.MSG_NOSIGNAL)
 	l.call("close sockets", unix.SYS_CLOSE_RANGE, fdNext, 1<<32-1, 0)
 }
 

@@ -14,9 +14,11 @@ import (
 
 // A launcher is the small program that puts a plugin into its box: it makes the
 // system calls of a list, one after the other, and the last one executes the
-// plugin. It has no other code: runner (in assembly, some twenty instructions)
+// plugin. It has no other code: runner (in assembly, some thirty instructions)
 // takes a step from the list, makes the call, and goes on to the next, or
-// reports the step and the error on descriptor 3 and exits. The list and
+// reports the step and the error on descriptor 3 and exits. A step may name
+// another one to go on at when its result is zero: that is how a process learns
+// that it is the clone, and that nobody is at the other end any more. The list and
 // everything that it points to are made by the host and sealed with the code, so
 // that nothing of it can be influenced from outside; docs/decisions/0014 says
 // why there is no compiled shim.
@@ -35,7 +37,7 @@ const (
 	dataBase  = 0x700000
 	headers   = 64 + 3*56 // ELF header and program headers
 	alignment = 0x10000
-	stepSize  = 7 * 8
+	stepSize  = 8 * 8
 	maxSteps  = (dataBase - stepBase) / stepSize
 	maxData   = 1 << 20
 )
@@ -44,6 +46,7 @@ const (
 type step struct {
 	nr   uintptr
 	args [6]uint64
+	zero int    // the step at which it goes on if the result is zero; 0: at the next one
 	what string // for people, when it fails
 }
 
@@ -59,6 +62,12 @@ func (l *list) call(what string, nr uintptr, args ...uint64) {
 	copy(s.args[:], args)
 	l.steps = append(l.steps, s)
 }
+
+// next is the number of the step that is added next.
+func (l *list) next() int { return len(l.steps) }
+
+// ifZero lets a step go on at another one if its result is zero.
+func (l *list) ifZero(from, to int) { l.steps[from].zero = to }
 
 // put keeps bytes and returns the address that they will have.
 func (l *list) put(b []byte) uint64 {
@@ -137,11 +146,16 @@ func (l *list) image() (*os.File, error) {
 // segments are the parts of the image, the first with the header.
 func (l *list) segments(code []byte, machine uint16) []segment {
 	var steps []byte
-	for _, s := range l.steps {
+	for n, s := range l.steps {
 		steps = binary.NativeEndian.AppendUint64(steps, uint64(s.nr))
 		for _, a := range s.args {
 			steps = binary.NativeEndian.AppendUint64(steps, a)
 		}
+		on := 0
+		if s.zero != 0 {
+			on = (s.zero - n - 1) * stepSize
+		}
+		steps = binary.NativeEndian.AppendUint64(steps, uint64(on)) //nolint:gosec // two's complement, as the code adds it
 	}
 	parts := []segment{
 		{offset: 0, address: codeBase, bytes: append(make([]byte, headers), code...), flags: 5}, // read, execute

@@ -3,7 +3,8 @@
 // The runner; see loop_linux.go. It is never called here: its bytes are copied
 // into the image of a launcher.
 //
-//	R12  the step: number of the system call, six arguments
+//	R12  the step: number of the system call, six arguments, how far to go on if
+//	     the result is zero
 TEXT ·runner(SB), NOSPLIT|NOFRAME, $0
 	MOVQ $0x600000, R12
 next:
@@ -17,7 +18,11 @@ next:
 	SYSCALL
 	CMPQ AX, $-4095
 	JCC  failed
-	ADDQ $56, R12
+	TESTQ AX, AX
+	JNE  on
+	ADDQ 56(R12), R12
+on:
+	ADDQ $64, R12
 	JMP  next
 failed:
 	// write(3, {step, -errno}, 16), exit_group(1)

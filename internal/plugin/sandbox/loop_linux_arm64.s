@@ -3,7 +3,8 @@
 // The runner; see loop_linux.go. It is never called here: its bytes are copied
 // into the image of a launcher.
 //
-//	R19  the step: number of the system call, six arguments
+//	R19  the step: number of the system call, six arguments, how far to go on if
+//	     the result is zero
 TEXT ·runner(SB), NOSPLIT|NOFRAME, $0
 	MOVD $0x600000, R19
 next:
@@ -17,7 +18,11 @@ next:
 	SVC  $0
 	CMN  $4095, R0
 	BCS  failed
-	ADD  $56, R19
+	CBNZ R0, on
+	MOVD 56(R19), R1
+	ADD  R1, R19
+on:
+	ADD  $64, R19
 	B    next
 failed:
 	// write(3, {step, -errno}, 16), exit_group(1)

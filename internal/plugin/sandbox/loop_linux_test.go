@@ -61,6 +61,25 @@ func TestList_StopsAtTheFirstFailure(t *testing.T) {
 	}
 }
 
+// A result of zero leads elsewhere, forwards and backwards, and another one does
+// not.
+func TestList_BranchesIfZero(t *testing.T) {
+	l := &list{}
+	l.call("say one", unix.SYS_WRITE, 1, l.text("one "), 4)
+	l.ifZero(0, 1<<10)
+	l.call("say nothing", unix.SYS_WRITE, 1, 0, 0)
+	l.ifZero(1, 4)
+	l.call("say back", unix.SYS_WRITE, 1, l.text("back "), 5)
+	l.call("end", unix.SYS_EXIT_GROUP, 0)
+	l.call("say four", unix.SYS_WRITE, 1, l.text("four "), 5)
+	l.call("say nothing", unix.SYS_WRITE, 1, 0, 0)
+	l.ifZero(5, 2)
+	out, report, err := run(t, l)
+	if err != nil || out != "one four back " || len(report) != 0 {
+		t.Fatalf("%q, report %x, %v", out, report, err)
+	}
+}
+
 func TestList_CannotBeChanged(t *testing.T) {
 	l := &list{}
 	l.call("end", unix.SYS_EXIT_GROUP, 0)

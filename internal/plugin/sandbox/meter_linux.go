@@ -39,17 +39,17 @@ func memoryOf(c manifest.Capabilities) int64 {
 }
 
 // meter measures until the box is released.
-func (b *box) meter() {
+func (b *box) meter(running *os.Process) {
 	limit := memoryOf(b.plan.Capabilities) + meterExtra
 	for {
-		used := held(b.cmd.Process.Pid, roughly)
+		used := held(running.Pid, roughly)
 		if used > limit {
-			used = held(b.cmd.Process.Pid, exactly)
+			used = held(running.Pid, exactly)
 		}
 		if used > limit {
 			b.sandbox.log.Warn("plugin takes more memory than it may and is killed", slog.String("plugin", b.plan.Plugin),
 				slog.Int64("megabytes", used>>20), slog.Int64("limit", limit>>20))
-			_ = b.cmd.Process.Kill() // with its namespace; without one it has no children
+			_ = running.Kill() // with its namespace; without one it has no children
 			return
 		}
 		pause := time.Duration(max(limit-used, 0)) * time.Second / fillRate

@@ -81,7 +81,7 @@ func (b *box) recipe(cmd *exec.Cmd, program *os.File) (recipe, []grant, error) {
 		return recipe{}, nil, v.err
 	}
 	r := recipe{
-		spaces: can.spaces, dropUser: can.dropUser, root: b.sandbox.root.Dir(), binds: v.sorted(), links: v.symlinks(),
+		spaces: can.spaces, network: b.ownNetwork(), dropUser: can.dropUser, root: b.sandbox.root.Dir(), binds: v.sorted(), links: v.symlinks(),
 		dir: b.plan.SocketDir, loopback: b.Private(), lastCap: can.lastCap, rules: can.landlock.works(),
 		limits: can.limits(c), args: cmd.Args, env: cmd.Env,
 	}

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -84,7 +83,7 @@ func (a *abilities) probeCgroup(root string) {
 
 // probeSpaces tries namespaces, as another user if the server is root.
 func (a *abilities) probeSpaces(root string) {
-	r := recipe{spaces: true, loopback: true, root: root, dir: "/", dropUser: os.Geteuid() == 0}
+	r := recipe{spaces: true, network: true, loopback: true, root: root, dir: "/", dropUser: os.Geteuid() == 0}
 	err := a.try(r, root)
 	if err != nil && r.dropUser {
 		if r.dropUser = false; a.try(r, root) == nil {
@@ -109,55 +108,44 @@ func (a *abilities) try(r recipe, root string) error {
 	if a.seccomp {
 		r.filter = &filter{}
 	}
-	l := r.launcher()
-	image, err := l.image()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = image.Close() }()
-	ours, theirs, err := pair()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ours.Close() }()
-	files := []*os.File{theirs, theirs, theirs}
+	var rules *os.File
 	if r.rules {
-		rules, err := a.landlock.rules([]grant{{root, socketRights}}, []uint16{443}, false)
-		if err != nil {
-			return errors.Join(err, theirs.Close())
+		var err error
+		if rules, err = a.landlock.rules([]grant{{root, socketRights}}, []uint16{443}, false); err != nil {
+			return err
 		}
 		defer func() { _ = rules.Close() }()
-		files[fdRules-fdControl] = rules
 	}
-	cmd := &exec.Cmd{Path: procFD(image), Args: []string{"launcher"}, Env: []string{}, ExtraFiles: files}
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	if r.spaces {
-		spaces(cmd.SysProcAttr, r.dropUser, true)
+	s, err := newStart(r, &exec.Cmd{}, nil, rules)
+	if err != nil {
+		return err
 	}
+	defer s.close()
 	if r.group != "" {
-		f, err := enter(cmd.SysProcAttr, r.group)
+		f, err := enter(s.cmd.SysProcAttr, r.group)
 		if err != nil {
-			return errors.Join(err, theirs.Close())
+			return err
 		}
 		defer func() { _ = f.Close() }()
 	}
-	err = cmd.Run()
-	_ = theirs.Close()
-	if err == nil {
-		return nil
-	}
-	if _, ran := errors.AsType[*exec.ExitError](err); !ran {
+	if err := s.cmd.Start(); err != nil {
 		return errors.Unwrap(err) // of the start: the path in it says nothing
 	}
-	for buffer := make([]byte, 16); ; {
-		n, _, rerr := ours.ReadFromUnix(buffer)
-		if rerr != nil || n == 0 {
-			return err
-		}
-		if n == len(buffer) {
-			return l.failed(buffer)
-		}
+	s.letGo()
+	if err := s.listen(); err != nil {
+		s.end()
+		return err
 	}
+	running, err := s.process()
+	if err != nil {
+		s.end()
+		return err
+	}
+	state, err := running.Wait()
+	if err == nil && !state.Success() {
+		return errors.New("the launcher ended: " + state.String())
+	}
+	return err
 }
 
 func (a *abilities) miss(what, why string) { a.missing = append(a.missing, "no "+what+": "+why) }

@@ -3,7 +3,7 @@
 package sandbox_test
 
 import (
-	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,11 +63,14 @@ func TestSandbox_RunsAnInterpreter(t *testing.T) {
 		if err := os.Chmod(tree, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		var out bytes.Buffer
+		said, file, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		cmd := &exec.Cmd{
 			Path: python, Args: []string{python, "-I", "-B", "-c", "import sys; sys.path.insert(0, " +
 				"\"" + tree + "\"); import runpy; runpy.run_path(\"" + tree + "/main.py\", run_name=\"__main__\")"},
-			Dir: dir, Env: []string{}, Stdout: &out, Stderr: &out,
+			Dir: dir, Env: []string{}, Stdout: file, Stderr: file,
 		}
 		b, err := box.Prepare(t.Context(), plugin.SandboxPlan{
 			Plugin: "python", SocketDir: dir, Loopback: true, Tree: &plugin.SandboxTree{Dir: tree, Interpreter: python},
@@ -78,13 +81,20 @@ func TestSandbox_RunsAnInterpreter(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Confirm(t.Context()); err != nil {
+		running, err := b.Confirm(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("weak=%v: %v", weak, err)
+		if state, err := running.Wait(); err != nil || !state.Success() {
+			t.Errorf("weak=%v: %v, %v", weak, state, err)
 		}
 		b.Release()
+		_ = file.Close()
+		text, err := io.ReadAll(said)
+		if err != nil || said.Close() != nil {
+			t.Fatal(err)
+		}
+		out := string(text)
 		want := map[string]string{
 			"beside": "42", "bind": "done", "passwd": "failed", "home": "failed", "tree": "failed", "change": "failed",
 			"run": "failed", "call": "failed",
@@ -93,12 +103,12 @@ func TestSandbox_RunsAnInterpreter(t *testing.T) {
 			want["bind"], want["again"] = "failed", "failed"
 		}
 		for what, result := range want {
-			if !strings.Contains(out.String(), what+" "+result) {
+			if !strings.Contains(out, what+" "+result) {
 				t.Errorf("weak=%v: %s is not %s", weak, what, result)
 			}
 		}
 		if t.Failed() {
-			t.Log(out.String())
+			t.Log(out)
 		}
 	}
 }
