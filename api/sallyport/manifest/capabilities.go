@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -15,9 +14,9 @@ const (
 )
 
 var (
-	hostPattern     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
-	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
-	revisionPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	hostPattern     = expression{text: `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`}
+	variablePattern = expression{text: `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}
+	revisionPattern = expression{text: `^([0-9a-f]{40}|[0-9a-f]{64})$`}
 )
 
 func (c Capabilities) validate() error {

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -24,8 +23,8 @@ const (
 )
 
 var (
-	commandPattern = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
-	scopePattern   = regexp.MustCompile(`^(\*|[a-z][a-z0-9-]*):(([A-Za-z0-9._-]+\*?|\*)/)*([A-Za-z0-9._-]+\*?|\*\*?)$`)
+	commandPattern = expression{text: `^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`}
+	scopePattern   = expression{text: `^(\*|[a-z][a-z0-9-]*):(([A-Za-z0-9._-]+\*?|\*)/)*([A-Za-z0-9._-]+\*?|\*\*?)$`}
 )
 
 // ValidCommand reports whether s may name a command.

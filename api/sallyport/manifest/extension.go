@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -73,11 +72,11 @@ const (
 )
 
 var (
-	prefixPattern    = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,40}$`)
-	migrationPattern = regexp.MustCompile(`^[0-9]{4}_[a-z0-9_]{1,60}$`)
-	hookPattern      = regexp.MustCompile(`^(\*|[a-z][a-z0-9_-]{0,40}(\.[a-z0-9_-]{1,64}){0,4}\.(\*|[a-z0-9_-]{1,64}))$`)
-	literalPattern   = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
-	wildcardPattern  = regexp.MustCompile(`^\{[a-z][a-z0-9_]{0,31}(\.\.\.)?\}$`)
+	prefixPattern    = expression{text: `^[a-z][a-z0-9_-]{0,40}$`}
+	migrationPattern = expression{text: `^[0-9]{4}_[a-z0-9_]{1,60}$`}
+	hookPattern      = expression{text: `^(\*|[a-z][a-z0-9_-]{0,40}(\.[a-z0-9_-]{1,64}){0,4}\.(\*|[a-z0-9_-]{1,64}))$`}
+	literalPattern   = expression{text: `^[A-Za-z0-9._~-]{1,64}$`}
+	wildcardPattern  = expression{text: `^\{[a-z][a-z0-9_]{0,31}(\.\.\.)?\}$`}
 )
 
 // Text is the SQL for an engine, sqlite or postgres.

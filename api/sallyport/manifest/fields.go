@@ -3,7 +3,6 @@ package manifest
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"sort"
 	"unicode/utf8"
 )
@@ -41,7 +40,7 @@ const (
 	safeInteger     = 1 << 53
 )
 
-var fieldPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+var fieldPattern = expression{text: `^[a-z][a-z0-9_]{0,63}$`}
 
 func (f Fields) validate() error {
 	if len(f) > maxFields {

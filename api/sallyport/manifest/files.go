@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -46,9 +45,9 @@ const (
 )
 
 var (
-	segmentPattern     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]*$`)
-	interpreterPattern = regexp.MustCompile(`^[a-z][a-z0-9.+-]{0,31}$`)
-	digestPattern      = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	segmentPattern     = expression{text: `^[A-Za-z0-9_][A-Za-z0-9._+-]*$`}
+	interpreterPattern = expression{text: `^[a-z][a-z0-9.+-]{0,31}$`}
+	digestPattern      = expression{text: `^[0-9a-f]{64}$`}
 )
 
 // ValidPath reports whether s may be the path of a file in a package: names of

@@ -9,7 +9,6 @@ package manifest
 
 import (
 	"fmt"
-	"regexp"
 )
 
 // Schema names the format of the manifest. A reader refuses every other.
@@ -153,9 +152,9 @@ const (
 )
 
 var (
-	namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
-	kindPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
-	semver      = regexp.MustCompile(`^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
+	namePattern = expression{text: `^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`}
+	kindPattern = expression{text: `^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`}
+	semver      = expression{text: `^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`}
 )
 
 // ValidName reports whether s may name a package or a publisher: lower-case
