@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// settle is how long the end of a process is waited for after its connection
-// broke, which may be noticed first.
-const settle = 200 * time.Millisecond
+// settle is how long a process has to say that it lives, after a call was lost.
+const settle = 5 * time.Second
 
 // errUnsent says that nothing was sent, because the connection was gone, so the
 // call may be repeated whatever its effects.
@@ -107,16 +107,19 @@ func (e *downError) Error() string { return e.cause.Error() }
 // Unwrap keeps the fault visible.
 func (e *downError) Unwrap() error { return e.cause }
 
-// settled waits a moment for the end of a process whose connection broke, and
-// reports whether it came.
+// settled finds out what became of a process under a call that was lost, and
+// reports whether it is out of service. A killed process closes its connection first
+// and ends later, on a busy machine much later: what counts is whether it can be
+// reached again.
 func settled(ctx context.Context, i *instance) bool {
-	timer := time.NewTimer(settle)
-	defer timer.Stop()
-	select {
-	case <-i.done():
+	if ended(i) {
 		return true
-	case <-timer.C:
-	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	_, err := grpc_health_v1.NewHealthClient(i.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	if lost(ctx, err) {
+		i.fail()
 	}
 	return ended(i)
 }

@@ -329,6 +329,9 @@ func (i *instance) check(ctx context.Context) error {
 		_, err = own.NewPluginClient(i.conn).Info(ctx, &own.InfoRequest{})
 		return err
 	default:
+		if lost(ctx, err) {
+			settled(ctx, i) // one that ends is no one that hangs
+		}
 		return err
 	}
 }

@@ -175,6 +175,9 @@ func (l *life[W]) watch(ctx context.Context, w W) error {
 			return l.ending(ctx)
 		case err := <-result:
 			cancel()
+			if err != nil && ended(w) {
+				return l.ending(ctx)
+			}
 			if err == nil || ctx.Err() != nil {
 				missed = 0
 				tick.Reset(l.pace.healthEvery)

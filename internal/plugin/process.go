@@ -45,6 +45,7 @@ type process struct {
 	extra     int64 // bytes on standard output after the first line; read it after pipes
 	mu        sync.Mutex
 	alive     *os.Process // from start to reaping
+	unwanted  bool        // it was killed before that
 	address   net.Addr
 	waitError error
 }
@@ -88,6 +89,9 @@ func (p *process) begin(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	p.alive = p.running
+	if p.unwanted {
+		killGroup(p.alive)
+	}
 	p.mu.Unlock()
 	var w *io.PipeWriter
 	p.out, w = io.Pipe()
@@ -166,6 +170,9 @@ func (p *process) Wait(context.Context) error {
 
 // Kill ends the process and its group at once. It may be called at any time.
 func (p *process) Kill(context.Context) error {
+	p.mu.Lock()
+	p.unwanted = true
+	p.mu.Unlock()
 	p.signal(killGroup)
 	return nil
 }
