@@ -87,7 +87,7 @@ func (x *dialogue) send(ctx context.Context, frame *own.HostFrame) error {
 // nothing more may come is not kept.
 func (x *dialogue) take(data []byte) bool {
 	f := &own.PluginFrame{}
-	err := proto.Unmarshal(data, f)
+	err := decode(data, f)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if c := f.GetCredit(); c != nil && err == nil {

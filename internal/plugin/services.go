@@ -44,10 +44,11 @@ type Event struct {
 
 // The limits of what a plugin may ask of the house.
 const (
-	mostOutstanding = 64 // calls at a time; further ones are refused
-	mostRefused     = 1024
-	lineRate        = 20  // log lines a second, and as many at once
-	putRate         = 200 // changes of values, likewise
+	mostOutstanding = 64   // calls at a time, of mostWeight together; further ones are refused
+	mostQueries     = 4    // whose answers are being made or sent; further ones wait
+	mostRefused     = 1024 // refusals of those a second, and as many at once
+	lineRate        = 20   // log lines a second, and as many at once
+	putRate         = 200  // changes of values, likewise
 	mostFields      = 32
 	mostEventBytes  = 4 << 10
 )
@@ -64,13 +65,16 @@ type services struct {
 	stream grpc.BidiStreamingClient[own.HostAnswer, own.HostCall]
 	send   sync.Mutex
 	work   sync.WaitGroup
-	free   chan struct{} // one for each call that may be outstanding
+	rows   chan struct{} // one for each query
 
-	mu    sync.Mutex
-	last  uint64 // the highest id so far: ids grow, so that none comes twice
-	lines rate
-	asks  rate // events and reports: each is a record of the ledger
-	puts  rate // changes of values: each is a commit
+	mu      sync.Mutex
+	last    uint64 // the highest id so far: ids grow, so that none comes twice
+	calls   int    // that are outstanding
+	weight  int    // of these
+	refused rate
+	lines   rate
+	asks    rate // events and reports: each is a record of the ledger
+	puts    rate // changes of values: each is a commit
 }
 
 // rate is so many a second, and as many at once.
@@ -112,7 +116,7 @@ func (h *Host) serveServices(i *instance) error {
 	}
 	s := &services{
 		name: i.m.Name, asked: i.m.Capabilities.Services, host: h, house: h.cfg.House,
-		stream: stream, free: make(chan struct{}, mostOutstanding),
+		stream: stream, rows: make(chan struct{}, mostQueries),
 	}
 	go func() {
 		err := s.read(ctx)
@@ -130,9 +134,9 @@ var errServices = errors.New("the plugin asks for what no plugin may, again and 
 // read takes calls until the stream ends. Its error says that the plugin broke the
 // rules, or ended the stream while it runs.
 func (s *services) read(ctx context.Context) error {
-	refused := 0
 	for {
-		c, err := s.stream.Recv()
+		var raw own.Batch // not decoded before it is known what that takes
+		err := s.stream.RecvMsg(&raw)
 		switch {
 		case errors.Is(err, io.EOF):
 			return errors.New("the plugin has ended the stream")
@@ -141,26 +145,78 @@ func (s *services) read(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		s.mu.Lock()
-		known := c.GetId() <= s.last
-		s.last = max(s.last, c.GetId())
-		s.mu.Unlock()
-		if known {
-			return errors.New("the plugin uses a number twice")
-		}
-		select {
-		case s.free <- struct{}{}:
-			s.work.Go(func() {
-				defer func() { <-s.free }()
-				s.answer(c.GetId(), s.do(ctx, c))
-			})
-		default:
-			if refused++; refused > mostRefused {
-				return errServices
-			}
-			s.answer(c.GetId(), refusing(own.Code_CODE_EXHAUSTED, "too many calls are outstanding"))
+		if err := s.take(ctx, raw); err != nil {
+			return err
 		}
 	}
+}
+
+// take begins a call, or refuses it.
+func (s *services) take(ctx context.Context, raw []byte) error {
+	id, err := own.FrameID(raw)
+	if err != nil {
+		return err
+	}
+	c := &own.HostCall{}
+	weight, err := weigh(raw, c)
+	if err != nil {
+		return err
+	}
+	switch room, err := s.enter(id, weight); {
+	case err != nil:
+		return err
+	case !room:
+		s.answer(id, refusing(own.Code_CODE_EXHAUSTED, "too many calls are outstanding, or too large ones: 64 of 16 MiB together, decoded"))
+		return nil
+	}
+	if err := proto.Unmarshal(raw, c); err != nil {
+		s.leave(weight)
+		return err
+	}
+	s.work.Go(func() {
+		defer s.leave(weight)
+		s.serve(ctx, c)
+	})
+	return nil
+}
+
+// enter reports whether a call may be outstanding beside the others. Its error says
+// that the plugin broke the rules.
+func (s *services) enter(id uint64, weight int) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id <= s.last {
+		return false, errors.New("the plugin uses a number twice")
+	}
+	s.last = id
+	if s.calls < mostOutstanding && s.weight+weight <= mostWeight {
+		s.calls, s.weight = s.calls+1, s.weight+weight
+		return true, nil
+	}
+	if !s.refused.take(mostRefused, s.host.cfg.Now()) {
+		return false, errServices
+	}
+	return false, nil
+}
+
+func (s *services) leave(weight int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls, s.weight = s.calls-1, s.weight-weight
+}
+
+// serve does a call and answers it. The answers of queries are large, so that there
+// are few of them at a time, however many wait and however slowly the plugin reads.
+func (s *services) serve(ctx context.Context, c *own.HostCall) {
+	if c.GetQuery() != nil {
+		select {
+		case s.rows <- struct{}{}:
+			defer func() { <-s.rows }()
+		case <-ctx.Done():
+			return
+		}
+	}
+	s.answer(c.GetId(), s.do(ctx, c))
 }
 
 func (s *services) answer(id uint64, a *own.HostAnswer) {

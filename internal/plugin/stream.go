@@ -114,7 +114,7 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		s.idle.Put(p)
 	}
 	a := &own.PluginFrame{}
-	if err := proto.Unmarshal(answer, a); err != nil {
+	if err := decode(answer, a); err != nil {
 		l.end(err)
 		return nil, l.err
 	}
