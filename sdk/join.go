@@ -30,58 +30,89 @@ type JoinToken struct {
 	Expires  time.Time
 }
 
+// UploadToken is what the build of a publisher gets to bring packages into a
+// server's own repository (see [NewUploader]). Its text is that of a [JoinToken]
+// with the prefix "spupload1_" and the token's id in place of the role.
+type UploadToken struct {
+	Address  string // host:port
+	RootHash [sha256.Size]byte
+	ID       string // no secret
+	Expires  time.Time
+}
+
 const (
-	joinPrefix   = "spjoin1_"
-	maxJoinToken = 600
-	joinSecret   = 32
-	joinChecksum = 4
+	joinPrefix     = "spjoin1_"
+	uploadPrefix   = "spupload1_"
+	maxTicket      = 600
+	ticketSecret   = 32
+	ticketChecksum = 4
 )
+
+// ticket is what both kinds of token have in common.
+type ticket struct {
+	label, address string
+	rootHash       [sha256.Size]byte
+	secret         Secret
+	expires        time.Time
+}
 
 // ParseJoinToken reads the text of a join token, without white space around
 // it. Any other text is [Invalid]; the error never repeats it.
 func ParseJoinToken(text string) (JoinToken, error) {
-	damaged := invalid("the join token is damaged: copy it again as a whole")
-	if len(text) > maxJoinToken || !strings.HasPrefix(text, joinPrefix) {
-		return JoinToken{}, invalid("this is no join token: it begins with %s and has at most %d characters", joinPrefix, maxJoinToken)
+	t, err := parseTicket(text, joinPrefix, "join token")
+	return JoinToken{Address: t.address, RootHash: t.rootHash, Secret: t.secret, Role: t.label, Expires: t.expires}, err
+}
+
+// ParseUploadToken reads the text of an upload token, without white space around
+// it. Any other text is [Invalid]; the error never repeats it.
+func ParseUploadToken(text string) (UploadToken, error) {
+	t, err := parseTicket(text, uploadPrefix, "upload token")
+	return UploadToken{Address: t.address, RootHash: t.rootHash, ID: t.label, Expires: t.expires}, err
+}
+
+func parseTicket(text, prefix, what string) (ticket, error) {
+	damaged := invalid("the %s is damaged: copy it again as a whole", what)
+	if len(text) > maxTicket || !strings.HasPrefix(text, prefix) {
+		return ticket{}, invalid("this is no %s: it begins with %s and has at most %d characters", what, prefix, maxTicket)
 	}
-	encoded := text[len(joinPrefix):]
+	encoded := text[len(prefix):]
 	if strings.ContainsAny(encoded, "\r\n") { // which the decoder would skip
-		return JoinToken{}, damaged
+		return ticket{}, damaged
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil || len(b) < joinChecksum {
-		return JoinToken{}, damaged
+	if err != nil || len(b) < ticketChecksum {
+		return ticket{}, damaged
 	}
-	b, sum := b[:len(b)-joinChecksum], b[len(b)-joinChecksum:]
-	if want := sha256.Sum256(append([]byte(joinPrefix), b...)); !bytes.Equal(sum, want[:joinChecksum]) {
-		return JoinToken{}, damaged
+	b, sum := b[:len(b)-ticketChecksum], b[len(b)-ticketChecksum:]
+	if want := sha256.Sum256(append([]byte(prefix), b...)); !bytes.Equal(sum, want[:ticketChecksum]) {
+		return ticket{}, damaged
 	}
-	var t JoinToken
+	var t ticket
 	if !t.split(b) {
-		return JoinToken{}, invalid("the join token has an unknown form: it may come from another release")
+		return ticket{}, invalid("the %s has an unknown form: it may come from another release", what)
 	}
 	return t, nil
 }
 
 // split cuts the members apart.
-func (t *JoinToken) split(b []byte) bool {
-	for _, member := range []*string{&t.Role, &t.Address} {
+func (t *ticket) split(b []byte) bool {
+	for _, member := range []*string{&t.label, &t.address} {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return false
 		}
 		*member = string(b[1 : 1+int(b[0])])
 		b = b[1+int(b[0]):]
 	}
-	if len(b) != sha256.Size+joinSecret+8 {
+	if len(b) != sha256.Size+ticketSecret+8 {
 		return false
 	}
-	copy(t.RootHash[:], b)
-	t.Secret = NewSecret(encode(b[sha256.Size : sha256.Size+joinSecret]))
-	expires := binary.BigEndian.Uint64(b[sha256.Size+joinSecret:])
-	host, port, err := net.SplitHostPort(t.Address)
-	if err != nil || host == "" || port == "" || strings.ContainsAny(t.Address, "/?#@ \\") || expires == 0 || expires > 253402300799 { // the year 9999
+	copy(t.rootHash[:], b)
+	t.secret = NewSecret(encode(b[sha256.Size : sha256.Size+ticketSecret]))
+	expires := binary.BigEndian.Uint64(b[sha256.Size+ticketSecret:])
+	host, port, err := net.SplitHostPort(t.address)
+	if err != nil || host == "" || port == "" || strings.ContainsAny(t.address, "/?#@ \\") || expires == 0 || expires > 253402300799 { // the year 9999
 		return false
 	}
-	t.Expires = time.Unix(int64(expires), 0).UTC()
+	t.expires = time.Unix(int64(expires), 0).UTC()
 	return true
 }

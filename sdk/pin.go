@@ -48,7 +48,7 @@ func verifyPinned(chain []*x509.Certificate, hash [sha256.Size]byte, name string
 	if root == nil {
 		return nil, &Error{
 			Kind: Unauthenticated,
-			Detail: "the server's authority is not the expected one: ask the operator for a new join token, " +
+			Detail: "the server's authority is not the expected one: ask the operator for a new token, " +
 				"and make sure that nobody stands between you and the server",
 		}
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -20,7 +21,7 @@ func (a *App) restDoor() (http.Handler, error) {
 	return rest.New(rest.Config{
 		Gate: a.gate, Log: a.log, Metrics: a.metrics, Now: time.Now, Version: a.version,
 		Root:      func() []byte { return []byte(a.keys().authority.Bundle()) },
-		JoinToken: a.joinToken,
+		JoinToken: a.joinToken, UploadToken: a.uploadToken, ReadUploadToken: readUploadToken,
 		SSHAuthority: func(context.Context) ([]byte, error) {
 			return []byte(strings.Join(a.keys().sshTrust, "\n") + "\n"), nil
 		},
@@ -65,6 +66,30 @@ func (a *App) joinToken(value []byte, role string, expires time.Time) (string, e
 		return "", err
 	}
 	return string(text.Reveal()), nil
+}
+
+// uploadToken does the same for the secret of an upload token.
+func (a *App) uploadToken(value []byte, id, address string, expires time.Time) (string, error) {
+	text, err := ca.UploadToken{
+		Address: cmp.Or(address, a.bound["main"]), KeyHash: a.keys().authority.KeyHash(), Secret: secret.New(value), ID: id,
+		Expires: expires.UTC().Truncate(time.Second),
+	}.Text()
+	if err != nil {
+		return "", err
+	}
+	return string(text.Reveal()), nil
+}
+
+// readUploadToken takes the text of an upload token apart.
+func readUploadToken(text string) (id string, value secret.Bytes, ok bool) {
+	if !ca.IsUploadToken(text) {
+		return "", secret.Bytes{}, false
+	}
+	t, err := ca.ParseUploadToken(secret.FromString(text))
+	if err != nil {
+		return "", secret.Bytes{}, true
+	}
+	return t.ID, t.Secret, true
 }
 
 // status is what an operator sees of this server.

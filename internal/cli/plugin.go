@@ -24,7 +24,7 @@ bytes, and checks that again before every start.`,
   sallyport plugin install myplugin.spk`,
 		pluginInit(s), pluginKeygen(s), pluginBuild(s), pluginSign(s), pluginVerify(s), pluginInspect(s), pluginConformance(s),
 		pluginTrust(s), pluginFloor(s), pluginLock(s), pluginInstall(s), pluginList(s), pluginStatus(s), pluginRemove(s), pluginPurge(s),
-		pluginRepository(s), pluginPublish(s), pluginSearch(s), pluginUpgrade(s), pluginRollback(s), pluginBundle(s))
+		pluginRepository(s), pluginPublish(s), pluginUploadToken(s), pluginSearch(s), pluginUpgrade(s), pluginRollback(s), pluginBundle(s))
 }
 
 func pluginKeygen(s *shell) *cobra.Command {

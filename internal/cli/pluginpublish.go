@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"io/fs"
@@ -362,43 +363,64 @@ func repositoryStatus(s *shell) *cobra.Command {
 
 func pluginPublish(s *shell) *cobra.Command {
 	var h holding
-	var to string
+	var to, file string
 	c := &cobra.Command{
 		Use: "publish FILE --to FOLDER|URL", Short: "Put a package into a repository", Args: cobra.ExactArgs(1),
 		Long: `Put a signed package into a repository: a folder, with the keys of its roles at hand
 or waiting for them (see plugin repository status); or a Sallyport server that takes
-packages in, which verifies it and signs for it. A version never changes.`,
-		Example: "  sallyport plugin publish my.spk --to ./plugins --keys ./keys\n  sallyport plugin publish my.spk --to https://plugins.example:8443",
+packages in, which verifies it and signs for it. A version never changes.
+
+A build that has no identity at that server shows an upload token, which an operator
+there makes (plugin upload-token create): from --token-file, or from
+SALLYPORT_UPLOAD_TOKEN. It names the server, and is sent to that one alone. Where the
+server's certificate is of another authority than its own, name that with --ca.`,
+		Example: "  sallyport plugin publish my.spk --to ./plugins --keys ./keys\n  sallyport plugin publish my.spk --to https://plugins.example:8443\n" +
+			"  sallyport plugin publish my.spk --token-file upload.token",
 		RunE: func(c *cobra.Command, args []string) error {
-			if to == "" {
-				return fault.Invalidf("say where the package goes: --to FOLDER or --to URL")
-			}
-			if !strings.Contains(to, "://") {
+			token := hush{what: "upload token", file: file, variable: uploadVariable}
+			switch {
+			case to != "" && !strings.Contains(to, "://"):
+				if file != "" {
+					return fault.Invalidf("an upload token is for a server, and --to names a folder")
+				}
 				return s.withDir(to, &h, func(d *repository.Dir, keys repository.Keys) (repository.Status, error) {
 					status, _, err := d.Publish(c.Context(), args[0], repository.RoleTargets, keys)
 					return status, err
 				})
-			}
-			f, err := os.Open(args[0])
-			if err != nil {
-				return fileFault(args[0], err)
-			}
-			defer func() { _ = f.Close() }()
-			s.url = strings.TrimSuffix(to, "/")
-			return s.calling(c.Context(), func(client *sallyport.Client) error {
-				stop := s.busy("publishing " + args[0])
-				r, err := client.UploadPlugin(c.Context(), f)
-				stop()
+			case file != "" || s.Getenv(uploadVariable) != "":
+				client, at, err := s.uploader(token, to)
 				if err != nil {
 					return err
 				}
-				return s.print(r, func() error {
-					return s.facts("published", r.Name+" "+r.Version, "publisher", r.Publisher, "digest", r.Digest, "at", to)
-				})
-			})
+				defer client.Close()
+				return s.upload(c.Context(), client, args[0], at)
+			case to == "":
+				return fault.Invalidf("say where the package goes: --to FOLDER or --to URL, or show an upload token with --token-file")
+			}
+			s.url = strings.TrimSuffix(to, "/")
+			return s.calling(c.Context(), func(client *sallyport.Client) error { return s.upload(c.Context(), client, args[0], to) })
 		},
 	}
 	h.flags(c)
 	c.Flags().StringVar(&to, "to", "", "folder of the repository, or URL of a Sallyport server")
+	c.Flags().StringVar(&file, "token-file", "", "file with an upload token, - for standard input")
 	return c
+}
+
+// upload sends a package to a server that takes packages in.
+func (s *shell) upload(ctx context.Context, client *sallyport.Client, file, at string) error {
+	f, err := os.Open(file) //nolint:gosec // the user names it
+	if err != nil {
+		return fileFault(file, err)
+	}
+	defer func() { _ = f.Close() }()
+	stop := s.busy("publishing " + file)
+	r, err := client.UploadPlugin(ctx, f)
+	stop()
+	if err != nil {
+		return err
+	}
+	return s.print(r, func() error {
+		return s.facts("published", r.Name+" "+r.Version, "publisher", r.Publisher, "digest", r.Digest, "at", at)
+	})
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-// Caller is somebody who was recognised. Only [Gate.Authenticate], [Gate.Guest]
-// and [Gate.Deputy] make one.
+// Caller is somebody who was recognised. Only [Gate.Authenticate], [Gate.Guest],
+// [Gate.Deputy] and [Gate.Uploader] make one.
 type Caller struct {
 	Subject     subject.Subject
 	Session     token.Session     // ID is empty for who shows a certificate alone
@@ -27,6 +27,7 @@ type Caller struct {
 	call       *keyedCall     // what is done under the key
 	refreshing bool           // may show a session that was refreshed already
 	plugin     string         // the name of the plugin that calls; no subject acts
+	upload     *bringing      // the upload token that was shown in place of an identity; nil for none
 	deputy     bool           // acts as the subject, which has shown nothing itself
 	claims     map[string]any // of the attestation token of a workload that asks for a credential
 	asked      *asking        // what the resource policy has to allow it as well; nil for everybody else
@@ -105,6 +106,9 @@ func (c Caller) standing() error {
 // again recognises a caller once more by the rows as they are now, when a unit
 // that was decided for it has missed its check.
 func (g *Gate) again(ctx context.Context, c Caller) (Caller, error) {
+	if c.upload != nil {
+		return g.bearer(ctx, c)
+	}
 	if c.deputy || c.claims != nil {
 		holder, err := g.Store.Subject(ctx, c.Subject.ID)
 		if err != nil {

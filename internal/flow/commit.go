@@ -89,6 +89,9 @@ func (g *Gate) still(c Caller, p loaded) []unit.Write {
 	if c.plugin != "" {
 		return writes // no subject acts
 	}
+	if c.upload != nil {
+		writes = append(writes, unit.Check(c.upload.Table(), c.upload.ID, c.upload.Version))
+	}
 	return append(writes, unit.Check("subjects", c.Subject.ID, c.Subject.Version))
 }
 

@@ -12,6 +12,9 @@ import (
 
 // Depot is the repository that this server keeps itself.
 type Depot interface {
+	// ID names the repository for ever: the SHA-256 of its first root, in
+	// lower-case hex.
+	ID() string
 	// Receive takes a package onto the disk and judges it. The caller closes the
 	// parcel. Unavailable where another replica is the one that writes.
 	Receive(ctx context.Context, pack io.Reader, trust plugin.Trust) (Parcel, error)
@@ -32,7 +35,8 @@ type Parcel interface {
 // UploadPackage takes a package into the server's own repository, if a trusted
 // publisher signed it and policy lets the caller bring one of this name. A
 // certificate alone is not enough: the session's scopes say that it is for
-// uploads (administer:package, and administer:package/NAME).
+// uploads (administer:package, and administer:package/NAME), or an upload token
+// says whose packages it is for.
 //
 // The repository is a folder and cannot join the unit: the record comes first,
 // so that nothing is offered that is not recorded. After a crash in between the
@@ -42,14 +46,14 @@ func (g *Gate) UploadPackage(ctx context.Context, c Caller, pack io.Reader) (plu
 	if g.Depot == nil {
 		return plugin.Release{}, noDepot()
 	}
-	record := audit.Record{Type: "package.uploaded", Actor: c.actor(), Data: map[string]string{}}
-	if c.Session.ID == "" {
-		return plugin.Release{}, fault.Unauthenticatedf("send a session token with the upload: POST /v1/sessions makes one, with the scopes administer:package and administer:package/*")
+	record := audit.Record{Type: "package.uploaded", Actor: c.actor(), Data: c.upload.data()}
+	if c.Session.ID == "" && c.upload == nil {
+		return plugin.Release{}, fault.Unauthenticatedf("send a session token with the upload, or an upload token: POST /v1/sessions makes the first, with the scopes administer:package and administer:package/*")
 	}
 	if _, err := g.inspected(ctx, c, "upload", record, "package", ""); err != nil {
 		return plugin.Release{}, err
 	}
-	if err := g.Clock.CheckClock(ctx); err != nil { // keys expire
+	if err := g.Clock.CheckClock(ctx); err != nil { // keys and tokens expire
 		return plugin.Release{}, err
 	}
 	trusted, err := g.Store.Generation(ctx, "trust")
@@ -67,9 +71,31 @@ func (g *Gate) UploadPackage(ctx context.Context, c Caller, pack io.Reader) (plu
 		return plugin.Release{}, g.refusedUpload(ctx, record, err)
 	}
 	defer p.Close()
-	m := p.Entry().Manifest
-	err = g.decide(ctx, &c, func() (unit.Unit, error) {
-		record.Target, record.Data = m.Name, map[string]string{"version": m.Version, "digest": p.Entry().Digest, "publisher": m.Publisher}
+	if err := c.upload.covers(p.Entry()); err != nil {
+		record.Target = p.Entry().Manifest.Name
+		return plugin.Release{}, g.refusedUpload(ctx, record, err)
+	}
+	if err := g.recordUpload(ctx, c, p.Entry(), record, trusted); err != nil {
+		return plugin.Release{}, err
+	}
+	r, err := p.Publish(context.WithoutCancel(ctx)) // who goes away stops nothing that is recorded
+	if err != nil {
+		record.Target = p.Entry().Manifest.Name
+		return plugin.Release{}, g.refusedUpload(ctx, record, err)
+	}
+	return r, nil
+}
+
+// recordUpload commits that a package comes, if policy allows it, and the caller
+// and the trusted publishers are still what they were.
+func (g *Gate) recordUpload(ctx context.Context, c Caller, e plugin.Entry, record audit.Record, trusted int64) error {
+	m := e.Manifest
+	return g.decide(ctx, &c, func() (unit.Unit, error) {
+		if c.upload.lapsed(g.Now()) {
+			return unit.Unit{}, notAdmitted()
+		}
+		record.Target, record.Data = m.Name, c.upload.data()
+		record.Data["version"], record.Data["digest"], record.Data["publisher"] = m.Version, e.Digest, m.Publisher
 		d, err := g.administered(ctx, c, "upload", record, "package", m.Name)
 		if err != nil {
 			return unit.Unit{}, err
@@ -78,14 +104,6 @@ func (g *Gate) UploadPackage(ctx context.Context, c Caller, pack io.Reader) (plu
 		return unit.Unit{Record: record, Writes: append(g.still(c, d.under),
 			unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", trusted))}, nil
 	})
-	if err != nil {
-		return plugin.Release{}, err
-	}
-	r, err := p.Publish(context.WithoutCancel(ctx)) // who goes away stops nothing that is recorded
-	if err != nil {
-		return plugin.Release{}, g.refusedUpload(ctx, record, err)
-	}
-	return r, nil
 }
 
 // refusedUpload records that a package was not taken in, and returns why.

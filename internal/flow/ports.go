@@ -94,6 +94,8 @@ type Inventory interface {
 	Plugins(ctx context.Context) ([]plugin.Installed, error)
 	Installations(ctx context.Context) ([]plugin.Installation, error)
 	Repositories(ctx context.Context) ([]plugin.Repository, error)
+	UploadToken(ctx context.Context, id string) (plugin.UploadToken, error)
+	UploadTokens(ctx context.Context) ([]plugin.UploadToken, error)
 }
 
 // Records reads the ledger.

@@ -296,8 +296,8 @@ func (g *Gate) notify(ctx context.Context, channel notify.Channel, n notify.Noti
 // mostAttempts gives a receiver about a day before a notification is dropped.
 const mostAttempts = 100
 
-// keepExpired is how long sessions, attestation results, invitations and
-// notifications stay readable after they have ended.
+// keepExpired is how long sessions, attestation results, invitations, upload
+// tokens and notifications stay readable after they have ended.
 const keepExpired = 7 * 24 * time.Hour
 
 // Housekeep removes what has expired and decides nothing any more. It changes
@@ -311,6 +311,7 @@ func (g *Gate) Housekeep(ctx context.Context) error {
 		unit.Do("sessions.expire", unit.AnyRows, "", old),
 		unit.Do("passports.expire", unit.AnyRows, "", old),
 		unit.Do("invitations.expire", unit.AnyRows, "", old),
+		unit.Do("upload_tokens.expire", unit.AnyRows, "", old),
 		unit.Do("deliveries.expire", unit.AnyRows, "", old),
 	}})
 }

@@ -69,18 +69,26 @@ func NewKey(pub ed25519.PublicKey, publisher string, names []string, author stri
 	if len(names) == 0 {
 		names = []string{"*"}
 	}
-	if len(names) > maxPatterns {
-		return Key{}, fault.Invalidf("at most %d name patterns", maxPatterns)
-	}
-	for _, n := range names {
-		if _, err := path.Match(n, "x"); err != nil || n == "" || len(n) > 64 || strings.ContainsAny(n, " \t\r\n") {
-			return Key{}, fault.Invalidf("the name pattern %q is not well-formed; use for example aws-*", clip(n, 64))
-		}
+	if err := validPatterns(names); err != nil {
+		return Key{}, err
 	}
 	return Key{
 		ID: KeyID(pub), Version: 1, Publisher: publisher, Use: UsePackage, Public: pub,
 		Names: append([]string(nil), names...), State: Active, At: now, Author: author,
 	}, nil
+}
+
+// validPatterns refuses patterns of package names that are not well-formed.
+func validPatterns(names []string) error {
+	if len(names) > maxPatterns {
+		return fault.Invalidf("at most %d name patterns", maxPatterns)
+	}
+	for _, n := range names {
+		if _, err := path.Match(n, "x"); err != nil || n == "" || len(n) > 64 || strings.ContainsAny(n, " \t\r\n") {
+			return fault.Invalidf("the name pattern %q is not well-formed; use for example aws-*", clip(n, 64))
+		}
+	}
+	return nil
 }
 
 // Limited is the key with a use and a time: it counts from notBefore until just

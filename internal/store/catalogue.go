@@ -49,6 +49,7 @@ var rowTables = []string{
 	"plugins* id version# package_version digest publisher key_ids purpose offer asks state at# author",
 	"installations* id version# name package_version repository at# author",
 	"repositories* id version# url root timestamp snapshot state at# author",
+	"upload_tokens* id version# digest publisher names audience expires# revoked# reason author created#",
 	"endorsements* id version# kind about data! issued# expires# source author at# state",
 	"reference_values* id version# value expires# source author at# state",
 	"plugin_values*~ id version# value! changed#",

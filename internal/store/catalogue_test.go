@@ -36,6 +36,7 @@ func TestCatalogue_AgreesWithRows(t *testing.T) {
 		plugin.Installed{},
 		plugin.Installation{},
 		plugin.Repository{},
+		plugin.UploadToken{},
 		plugin.Value{},
 		reference.Endorsement{},
 		reference.Value{},

@@ -159,6 +159,17 @@ func (s *Store) Repositories(ctx context.Context) ([]plugin.Repository, error) {
 	return many[plugin.Repository](ctx, s, "repositories", "ORDER BY id")
 }
 
+// UploadToken reads an upload token by its id.
+func (s *Store) UploadToken(ctx context.Context, id string) (plugin.UploadToken, error) {
+	return one[plugin.UploadToken](ctx, s, "upload token", "upload_tokens", "WHERE id = $1", id)
+}
+
+// UploadTokens lists the upload tokens, revoked ones included, and those that
+// have expired for a while.
+func (s *Store) UploadTokens(ctx context.Context) ([]plugin.UploadToken, error) {
+	return many[plugin.UploadToken](ctx, s, "upload_tokens", "ORDER BY id")
+}
+
 // Endorsements lists what is stored of makers' words on their devices, removed
 // ones included.
 func (s *Store) Endorsements(ctx context.Context) ([]reference.Endorsement, error) {

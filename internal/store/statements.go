@@ -21,6 +21,7 @@ var written = []statementText{
 	{name: "sessions.expire", args: 1, quiet: true, sql: "DELETE FROM sessions WHERE expires <= $1"},
 	{name: "passports.expire", args: 1, quiet: true, sql: "DELETE FROM passports WHERE expires <= $1"},
 	{name: "invitations.expire", args: 1, quiet: true, sql: "DELETE FROM invitations WHERE expires <= $1"},
+	{name: "upload_tokens.expire", args: 1, quiet: true, sql: "DELETE FROM upload_tokens WHERE expires <= $1"},
 	{name: "deliveries.expire", args: 1, quiet: true, sql: "DELETE FROM deliveries WHERE due = 0 AND done > 0 AND done <= $1"},
 
 	{

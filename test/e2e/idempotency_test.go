@@ -83,6 +83,8 @@ func (s *stage) keyedRows() []keyedRow {
 	plugins, err := s.admin.Plugins(t.Context())
 	must(t, err)
 	installed := plugins.Items[0].Version
+	bring, err := s.admin.CreateUploadToken(t.Context(), sallyport.UploadTokenRequest{Publisher: s.House.Publisher, Names: []string{"*"}, TTL: time.Hour})
+	must(t, err)
 	return []keyedRow{
 		{"enrol", "POST", "/v1/enrol", func() string {
 			return object("secret", join.Secret.Reveal(), "csr", enrolling(), "name", "newcomer")
@@ -115,6 +117,8 @@ func (s *stage) keyedRows() []keyedRow {
 		{"install-agentkms-plugin", "POST", bare, always("no program"), 201, operator, ""},
 		{"add-repository", "POST", "/v1/repositories", always(object("name", "some", "url", "https://plugins.example", "root", repositoryRoot(t))), 201, operator, ""},
 		{"remove-repository", "DELETE", "/v1/repositories/some", always(""), 204, operator, ""},
+		{"create-upload-token", "POST", "/v1/upload-tokens", always(object("publisher", "someone", "names", []string{"*"}, "ttl_seconds", 3600)), 201, operator, ""},
+		{"revoke-upload-token", "DELETE", "/v1/upload-tokens/" + bring.ID, always(""), 204, operator, ""},
 		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},
 		{"rollback-plugin", "POST", "/v1/plugins/sshcert/rollback", always(object("version", installed)), 200, operator, ""},
 		{"remove-plugin", "DELETE", "/v1/plugins/sshcert", always(""), 204, operator, ""},

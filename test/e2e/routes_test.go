@@ -37,7 +37,8 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	w := equipped(t, Options{})
+	_, own := newRepository(t)
+	w := equipped(t, Options{Config: map[string]any{"plugins": map[string]any{"repository": own}}})
 	s := &stage{world: w}
 	s.agent, s.victim = w.enrol("agent", "deployer", "build-7"), w.enrol("agent", "deployer", "victim")
 	s.auditor = w.enrol("operator", "auditor", "audrey")
@@ -133,7 +134,10 @@ func (s *stage) rows() []row {
 		{"list-installations", "GET", "/v1/installations", "", 401, 403, 403, 403, 200},
 		{"rollback-plugin", "POST", "/v1/plugins/nothing/rollback", "{}", 401, 403, 403, 403, 404},
 		{"upload-package", "POST", "/plugins/upload", "", 401, 400, 400, 400, 400},
-		{"read-repository", "GET", "/plugins/repository/metadata/timestamp.json", "", 404, 404, 404, 404, 404},
+		{"read-repository", "GET", "/plugins/repository/metadata/timestamp.json", "", 200, 200, 200, 200, 200},
+		{"create-upload-token", "POST", "/v1/upload-tokens", object("publisher", s.House.Publisher, "names", []string{"ssh*"}, "ttl_seconds", 60), 401, 403, 403, 403, 201},
+		{"list-upload-tokens", "GET", "/v1/upload-tokens", "", 401, 403, 403, 403, 200},
+		{"revoke-upload-token", "DELETE", "/v1/upload-tokens/nothing", "", 401, 403, 403, 403, 404},
 		{"list-publishers", "GET", "/v1/publishers", "", 401, 403, 403, 403, 200},
 		{"trust-publisher", "POST", "/v1/publishers", object("publisher", "someone", "public_key", key), 401, 403, 403, 403, 409},
 		{"distrust-publisher", "DELETE", "/v1/publishers/nothing", "", 401, 403, 403, 403, 404},

@@ -23,9 +23,9 @@ func (d *Door) depot() []route {
 	return []route{
 		endpoint(route{
 			id: "upload-package", method: http.MethodPost, path: "/plugins/upload", tag: "plugins", limit: packageBody + smallBody,
-			status: http.StatusCreated, summary: "Take a package into this server's own repository",
+			status: http.StatusCreated, summary: "Take a package into this server's own repository", uploads: true,
 			about: "A form with the package in the field plugin. It needs a session whose scopes are administer:package and administer:package/NAME, " +
-				"a signature of a trusted publisher, and a repository in the server's configuration. The same package again changes nothing.",
+				"or an upload token; a signature of a trusted publisher; and a repository in the server's configuration. The same package again changes nothing.",
 		}, d.uploadPackage),
 		endpoint(route{
 			id: "read-repository", method: http.MethodGet, path: "/plugins/repository/{path...}", tag: "plugins", open: true, kind: binaryKind,

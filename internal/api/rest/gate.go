@@ -129,4 +129,9 @@ type Repositories interface {
 	DeliverBundle(ctx context.Context, c flow.Caller, name string, bundle io.Reader, downgrade bool) (flow.Delivery, error)
 	UploadPackage(ctx context.Context, c flow.Caller, pack io.Reader) (plugin.Release, error)
 	RepositoryFile(name string) (io.ReadCloser, int64, error)
+	CreateUploadToken(ctx context.Context, c flow.Caller, r flow.UploadTokenRequest) (flow.NewUploadToken, error)
+	UploadTokens(ctx context.Context, c flow.Caller) ([]plugin.UploadToken, error)
+	RevokeUploadToken(ctx context.Context, c flow.Caller, id, reason string) error
+	// Uploader recognises the bearer of an upload token.
+	Uploader(ctx context.Context, id string, s secret.Bytes, p flow.Presented) (flow.Caller, error)
 }

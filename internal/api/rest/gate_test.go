@@ -458,6 +458,30 @@ func (g *gate) UploadPackage(_ context.Context, _ flow.Caller, pack io.Reader) (
 	return plugin.Release{Name: "sshcert", Version: "1.0.0"}, g.called("UploadPackage", string(data))
 }
 
+func (g *gate) CreateUploadToken(_ context.Context, c flow.Caller, r flow.UploadTokenRequest) (flow.NewUploadToken, error) {
+	value := secret.New([]byte(strings.Repeat("u", 32)))
+	row, err := plugin.NewUploadToken(value, r.Publisher, r.Names, strings.Repeat("ab", 32), c.Subject.ID, time.Now().Add(r.Life), time.Now())
+	if err != nil {
+		return flow.NewUploadToken{}, err
+	}
+	return flow.NewUploadToken{UploadToken: row, Secret: value}, g.called("CreateUploadToken", r)
+}
+
+func (g *gate) UploadTokens(context.Context, flow.Caller) ([]plugin.UploadToken, error) {
+	return []plugin.UploadToken{{ID: "gone", Publisher: "acme", Names: []string{"acme-*"}, Expires: time.Now()}}, g.called("UploadTokens", nil)
+}
+
+func (g *gate) RevokeUploadToken(_ context.Context, _ flow.Caller, id, reason string) error {
+	return g.called("RevokeUploadToken", id+" "+reason)
+}
+
+func (g *gate) Uploader(_ context.Context, id string, s secret.Bytes, p flow.Presented) (flow.Caller, error) {
+	if string(s.Reveal()) != strings.Repeat("u", 32) {
+		return flow.Caller{}, fault.Unauthenticatedf("the upload token is not valid")
+	}
+	return flow.Caller{Via: p.Via, Address: p.Address}, g.called("Uploader", id)
+}
+
 func (g *gate) RepositoryFile(name string) (io.ReadCloser, int64, error) {
 	if err := g.called("RepositoryFile", name); err != nil {
 		return nil, 0, err

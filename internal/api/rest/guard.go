@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/flow"
 	"github.com/sallyport-project/sallyport/internal/obs"
 )
 
@@ -135,14 +136,30 @@ func (d *Door) through(ctx context.Context, r route, x *exchange) error {
 			return err
 		}
 		p.Key, p.Refreshing = x.key, r.refreshes
-		if x.caller, err = d.cfg.Gate.Authenticate(ctx, p); err != nil {
+		done, err := d.recognise(ctx, r, x, p)
+		if err != nil {
 			return err
 		}
+		defer done()
 	}
 	if x.query, err = readQuery(x.r, r.query); err != nil {
 		return err
 	}
 	return r.handle(ctx, x)
+}
+
+// recognise finds out who calls. The returned function ends what was taken for
+// the request.
+func (d *Door) recognise(ctx context.Context, r route, x *exchange, p flow.Presented) (done func(), err error) {
+	done = func() {}
+	if r.uploads && p.Token != "" && p.Proof == "" {
+		if token, value, ok := d.cfg.ReadUploadToken(p.Token); ok {
+			x.caller, done, err = d.uploader(ctx, token, value, p)
+			return done, err
+		}
+	}
+	x.caller, err = d.cfg.Gate.Authenticate(ctx, p)
+	return done, err
 }
 
 // writer remembers what was answered.

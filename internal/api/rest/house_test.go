@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -110,6 +111,16 @@ func newHouse(t testing.TB, change func(*Config)) *house {
 				Expires: expires.UTC().Truncate(time.Second),
 			}.Text()
 			return string(text.Reveal()), err
+		},
+		UploadToken: func(value []byte, id, address string, expires time.Time) (string, error) {
+			text, err := ca.UploadToken{
+				Address: cmp.Or(address, h.server.Listener.Addr().String()), KeyHash: a.KeyHash(), Secret: secret.New(bytes.Clone(value)), ID: id, Expires: expires,
+			}.Text()
+			return string(text.Reveal()), err
+		},
+		ReadUploadToken: func(text string) (string, secret.Bytes, bool) {
+			t, _ := ca.ParseUploadToken(secret.FromString(text))
+			return t.ID, t.Secret, ca.IsUploadToken(text)
 		},
 		SSHAuthority:   func(context.Context) ([]byte, error) { return []byte("ssh-ed25519 AAAA\n"), nil },
 		SSHRevocations: func(context.Context) ([]byte, error) { return []byte("SSHKRL\n\x00"), nil },

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/obs"
+	"github.com/sallyport-project/sallyport/internal/secret"
 )
 
 // Config is what a [Door] is made of. Every member is required but those that
@@ -40,6 +41,12 @@ type Config struct {
 	// JoinToken composes the text of a join token around an invitation's secret,
 	// which is wiped afterwards.
 	JoinToken func(value []byte, role string, expires time.Time) (string, error)
+	// UploadToken composes the text of an upload token, as JoinToken does; the
+	// address is where its bearer finds the server, empty for the main listener's.
+	// ReadUploadToken takes one apart; ok is false for a text that does not claim
+	// to be one, and the id is empty for one that is damaged.
+	UploadToken     func(value []byte, id, address string, expires time.Time) (string, error)
+	ReadUploadToken func(text string) (id string, value secret.Bytes, ok bool)
 	// SSHAuthority gives authorized_keys lines, SSHRevocations the binary KRL.
 	SSHAuthority   func(ctx context.Context) ([]byte, error)
 	SSHRevocations func(ctx context.Context) ([]byte, error)
@@ -64,6 +71,7 @@ type Door struct {
 	mux      *http.ServeMux
 	origin   *http.CrossOriginProtection
 	limits   *limits
+	uploads  *uploads
 	metrics  metrics
 	document []byte
 }
@@ -73,7 +81,7 @@ var _ http.Handler = (*Door)(nil)
 // New makes the door. It declares metrics, so it is called once per registry;
 // several listeners share one door. A gap in the configuration is Internal.
 func New(c Config) (*Door, error) {
-	if c.Gate == nil || c.Log == nil || c.Metrics == nil || c.Now == nil || c.Version == "" || c.Root == nil || c.JoinToken == nil ||
+	if c.Gate == nil || c.Log == nil || c.Metrics == nil || c.Now == nil || c.Version == "" || c.Root == nil || c.JoinToken == nil || c.UploadToken == nil || c.ReadUploadToken == nil ||
 		c.SSHAuthority == nil || c.SSHRevocations == nil || c.LedgerKeys == nil || c.Status == nil {
 		return nil, fault.Internalf("the REST door is not wired completely")
 	}
@@ -91,7 +99,7 @@ func New(c Config) (*Door, error) {
 	}
 	d := &Door{
 		cfg: c, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
-		limits: newLimits(c.Rate, c.Burst, c.Now),
+		limits: newLimits(c.Rate, c.Burst, c.Now), uploads: newUploads(c.Now),
 	}
 	d.routes = d.table()
 	templates := make([]string, 0, len(d.routes))
@@ -126,7 +134,7 @@ func rootHash(roots []byte) (string, error) {
 func (d *Door) table() []route {
 	var all []route
 	for _, part := range [][]route{
-		d.admission(), d.subjects(), d.credentials(), d.policies(), d.resources(), d.references(), d.publishers(), d.plugins(), d.repositories(), d.depot(), d.keys(), d.ledger(), d.public(),
+		d.admission(), d.subjects(), d.credentials(), d.policies(), d.resources(), d.references(), d.publishers(), d.plugins(), d.repositories(), d.depot(), d.uploadTokens(), d.keys(), d.ledger(), d.public(),
 	} {
 		all = append(all, part...)
 	}

@@ -42,6 +42,7 @@ type route struct {
 	tag              string
 	query            []param
 	open             bool   // needs no authentication, is limited by address
+	uploads          bool   // an upload token stands for an identity, here alone
 	keyed            bool   // takes an Idempotency-Key
 	refreshes        bool   // may be shown, under its key, the session that it has ended
 	limit            int64  // of the body; smallBody if zero

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/keys/ca"
 	"github.com/sallyport-project/sallyport/internal/secret"
 )
@@ -150,6 +151,62 @@ func FuzzParseJoinToken(f *testing.F) {
 		again, err := j.Text()
 		if err != nil || !bytes.Equal(again.Reveal(), b) {
 			t.Fatalf("another text for the same token: %v", err)
+		}
+	})
+}
+
+func newUploadToken(t testing.TB) (ca.UploadToken, []byte) {
+	t.Helper()
+	u := ca.UploadToken{Address: "plugins.example:8443", KeyHash: [32]byte{1}, Secret: secret.New(bytes.Repeat([]byte{7}, 32)), ID: id.New(), Expires: start}
+	text, err := u.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u, text.Reveal()
+}
+
+func TestParseUploadToken(t *testing.T) {
+	u, text := newUploadToken(t)
+	got, err := ca.ParseUploadToken(secret.New(text))
+	if err != nil || got.Address != u.Address || got.KeyHash != u.KeyHash || !got.Secret.Equal(u.Secret) || got.ID != u.ID || !got.Expires.Equal(u.Expires) {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	if !ca.IsUploadToken(string(text)) || strings.Contains(fmt.Sprintf("%v %+v %#v", u, u, u), string(u.Secret.Reveal())) {
+		t.Error("is not known for one, or shows its secret")
+	}
+	_, join := newJoinToken(t)
+	for _, other := range []string{string(join), strings.Replace(string(join), "spjoin1_", "spupload1_", 1), strings.Replace(string(text), "spupload1_", "spjoin1_", 1), "spupload1_"} {
+		if _, err := ca.ParseUploadToken(secret.FromString(other)); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%.12s...: %v", other, err)
+		}
+	}
+	if _, err := ca.ParseJoinToken(secret.New(text)); !fault.Is(err, fault.Invalid) {
+		t.Errorf("as a join token: %v", err)
+	}
+	for _, id := range []string{"", "x", strings.ToLower(u.ID)} {
+		bad := u
+		bad.ID = id
+		if _, err := bad.Text(); !fault.Is(err, fault.Invalid) {
+			t.Errorf("id %q: %v", id, err)
+		}
+	}
+}
+
+func FuzzParseUploadToken(f *testing.F) {
+	_, text := newUploadToken(f)
+	f.Add(text)
+	f.Add([]byte("spupload1_AAAA"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		u, err := ca.ParseUploadToken(secret.New(b))
+		if err != nil {
+			if !fault.Is(err, fault.Invalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := u.Text()
+		if err != nil || !bytes.Equal(again.Reveal(), b) {
+			t.Fatalf("another text: %v", err)
 		}
 	})
 }

@@ -2,6 +2,8 @@ package repository
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,6 +24,7 @@ const incomingDir = "incoming"
 // online keys. What the offline keys sign it cannot change. It writes only while
 // it leads: see [Depot.Lead].
 type Depot struct {
+	id     string
 	dir    *Dir
 	keys   Keys
 	leads  atomic.Bool
@@ -49,8 +52,17 @@ func OpenDepot(ctx context.Context, folder string, keys Keys, now func() time.Ti
 		return nil, fault.Invalidf("the keys of %s for the repository %s are not at hand: the server needs snapshot.key, timestamp.key and uploads.key, "+
 			"and the repository names for uploads (plugin repository key --role uploads)", without, folder)
 	}
-	return &Depot{dir: d, keys: keys, within: 30 * time.Second}, ctx.Err()
+	first, err := d.read(metadataName(RoleRoot, 1), maxRoot)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(first)
+	return &Depot{id: hex.EncodeToString(sum[:]), dir: d, keys: keys, within: 30 * time.Second}, ctx.Err()
 }
+
+// ID names the repository for ever: the SHA-256 of its first root, in lower-case
+// hex. Later roots do not change it.
+func (d *Depot) ID() string { return d.id }
 
 // Lead keeps the repository fresh, and lets uploads in, until ctx ends. One
 // replica at a time leads; the folder's lock keeps writers on one machine apart

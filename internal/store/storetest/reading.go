@@ -25,6 +25,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/reference"
 	"github.com/sallyport-project/sallyport/internal/resource"
+	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/unit"
@@ -104,6 +105,8 @@ func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
 	must(t, err)
 	repo = repo.See(plugin.Seen{Root: []byte("{}"), Timestamp: []byte(`{"a": 1}`)}, now)
 	repo.Version = 1
+	bring, err := plugin.NewUploadToken(secret.FromString("a secret"), "acme", []string{"acme-*"}, strings.Repeat("ab", 32), author, now.Add(time.Hour), now)
+	must(t, err)
 	kept := plugin.Value{Plugin: "sshcert", Key: "a/key", Version: 1, Data: []byte{0, 1}, Changed: now}
 	return []sample{
 		{acme, func(ctx context.Context, s *store.Store) (any, error) {
@@ -121,6 +124,7 @@ func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
 		{inst, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Plugins(ctx)) }},
 		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},
 		{kept, func(ctx context.Context, s *store.Store) (any, error) { return s.PluginValue(ctx, "sshcert", "a/key") }},
+		{bring, func(ctx context.Context, s *store.Store) (any, error) { return first(s.UploadTokens(ctx)) }},
 		{repo, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Repositories(ctx)) }},
 	}
 }
@@ -174,7 +178,7 @@ func rows(t *testing.T, e Engine) {
 
 // guarded are the tables whose rows carry a MAC.
 var guarded = "subjects certificates sessions passports invitations grants policies policy_versions publishers trust floors plugins installations " +
-	"repositories endorsements reference_values plugin_values keys"
+	"repositories upload_tokens endorsements reference_values plugin_values keys"
 
 // everyColumn changes each column of each guarded table behind the store's
 // back, and the MAC itself. The row must not be served.

@@ -215,6 +215,21 @@ CREATE TABLE repositories (
     mac BYTEA NOT NULL
 );
 
+CREATE TABLE upload_tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    digest TEXT NOT NULL,
+    publisher TEXT NOT NULL,
+    names TEXT NOT NULL,
+    audience TEXT NOT NULL,
+    expires BIGINT NOT NULL,
+    revoked BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    author TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    mac BYTEA NOT NULL
+);
+
 CREATE TABLE endorsements (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,

@@ -215,6 +215,21 @@ CREATE TABLE repositories (
     mac BLOB NOT NULL
 );
 
+CREATE TABLE upload_tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    publisher TEXT NOT NULL,
+    names TEXT NOT NULL,
+    audience TEXT NOT NULL,
+    expires INTEGER NOT NULL,
+    revoked INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    author TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    mac BLOB NOT NULL
+);
+
 CREATE TABLE endorsements (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
