@@ -155,7 +155,30 @@ func TestTPM_QuotesLogsOfRealMachines(t *testing.T) {
 		if _, checks, err := judge(t, p.Evidence("ak", c.hash, bytes.Repeat([]byte{1}, 32), nil), b); err == nil || !slices.Equal(evidencetest.Failed(checks), []string{"report-data"}) {
 			t.Errorf("another nonce: %v", evidencetest.Failed(checks))
 		}
+		p.Tool("clear")
+		p.EK("rsa")
+		p.AK("rsa", "ak", c.algorithm, c.hash, c.scheme)
+		first, second, cleared := clockOf(t, body), clockOf(t, after), clockOf(t, p.Evidence("ak", c.hash, digest[:32], nil))
+		if failed := since(second, first); len(failed) > 0 {
+			t.Errorf("a later quote fails %v: %+v after %+v", failed, second, first)
+		}
+		if failed := since(cleared, second); !slices.Contains(failed, "clock") {
+			t.Errorf("a TPM that was cleared: %+v after %+v", cleared, second)
+		}
 	}
+}
+
+func clockOf(t *testing.T, body []byte) Clock {
+	t.Helper()
+	s, _, _, err := parse(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := ParseQuote(s.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q.Clock
 }
 
 // extensions are the events of a log for tpm2_pcrextend, in the TPM's banks.
