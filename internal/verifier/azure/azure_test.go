@@ -225,17 +225,24 @@ func TestVerifier_AcceptsNoMutant(t *testing.T) {
 	const text = hclHeader + snp.ReportSize + hclNumber
 	end := len(bytes.TrimRight(known, "\x00"))
 	evidencetest.Mutants(known[:end], n, func(i int, m []byte) {
+		// Most mutants are of the text, and the processor's report is of another one
+		// then. To find that out by judging the report's signature, too, takes a minute
+		// of them all: each hundredth does.
+		if untied(m) && i%100 > 0 {
+			return
+		}
 		// The header says nothing that anybody signs or reads, and zeros may follow.
 		if with(m, message, signature) && (len(m) < text || !bytes.Equal(bytes.TrimRight(m[hclHeader:], "\x00"), known[hclHeader:end])) {
 			t.Fatalf("mutant %d of the HCL report was accepted", i)
 		}
 	})
-	evidencetest.Mutants(message, n/2, func(i int, m []byte) {
+	// The quote and its signature have their 10,000 mutants in the package of TPMs.
+	evidencetest.Mutants(message, n/20, func(i int, m []byte) {
 		if with(known, m, signature) {
 			t.Fatalf("mutant %d of the quote was accepted", i)
 		}
 	})
-	evidencetest.Mutants(signature, n/2, func(i int, m []byte) {
+	evidencetest.Mutants(signature, n/20, func(i int, m []byte) {
 		if with(known, message, m) {
 			t.Fatalf("mutant %d of the signature was accepted", i)
 		}
@@ -251,6 +258,18 @@ func TestVerifier_AcceptsNoMutant(t *testing.T) {
 			t.Fatalf("evidence cut at %d was accepted", i)
 		}
 	}
+}
+
+// untied reports whether an HCL report is none, or one whose processor's report is
+// of another text: the check attestation-key refuses it.
+func untied(raw []byte) bool {
+	h, err := parseHCL(raw)
+	if err != nil {
+		return true
+	}
+	r, err := snp.ParseReport(h.report)
+	sum := sha256.Sum256(h.text)
+	return err != nil || !evidence.Matches(r.ReportData(), sum[:])
 }
 
 // onTDX makes evidence of a made-up guest: a TPM's key, the text that names it,
