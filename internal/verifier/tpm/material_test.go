@@ -54,8 +54,8 @@ func (m *manufacturer) sign(c, parent *x509.Certificate) *x509.Certificate {
 	return cert
 }
 
-// ek is the certificate of an endorsement key, with the TPM's names in it.
-func (m *manufacturer) ek(serial int64) *EK {
+// template is the certificate of an endorsement key, with the TPM's names in it.
+func (m *manufacturer) template(serial int64) *x509.Certificate {
 	m.t.Helper()
 	names := pkix.RDNSequence{{{Type: oidManufacturer, Value: "id:4D414445"}, {Type: oidModel, Value: "made up"}, {Type: oidFirmware, Value: "id:1"}}}
 	rdn, err := asn1.Marshal(names)
@@ -66,11 +66,15 @@ func (m *manufacturer) ek(serial int64) *EK {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	cert := m.sign(&x509.Certificate{
+	return &x509.Certificate{
 		SerialNumber: big.NewInt(serial), KeyUsage: x509.KeyUsageKeyAgreement, NotBefore: m.cert.NotBefore, NotAfter: m.cert.NotAfter,
 		ExtraExtensions: []pkix.Extension{{Id: oidAltName, Critical: true, Value: san}},
-	}, m.cert)
-	ek, err := ParseEK(cert.Raw)
+	}
+}
+
+func (m *manufacturer) ek(serial int64) *EK {
+	m.t.Helper()
+	ek, err := ParseEK(m.sign(m.template(serial), m.cert).Raw)
 	if err != nil {
 		m.t.Fatal(err)
 	}
