@@ -88,11 +88,13 @@ func (f foreign) text(name string) string {
 
 func (f foreign) yes(name string) bool { return f.text(name) == "true" }
 
+// table takes a table. What is none stays, for the rest.
 func (f foreign) table(name string) foreign {
-	m, _ := f.take(name).(map[string]any)
-	if m == nil {
-		m = map[string]any{}
+	m, ok := f.members[name].(map[string]any)
+	if !ok || m == nil {
+		return foreign{map[string]any{}}
 	}
+	delete(f.members, name)
 	return foreign{m}
 }
 
@@ -109,13 +111,24 @@ func (f foreign) texts(name string) []string {
 	return out
 }
 
+// tables takes a list of tables. What is none stays, for the rest.
 func (f foreign) tables(name string) []foreign {
-	list, _ := f.take(name).([]any)
+	list, ok := f.members[name].([]any)
+	if !ok {
+		return nil
+	}
 	var out []foreign
+	var others []any
 	for _, one := range list {
 		if m, ok := one.(map[string]any); ok {
 			out = append(out, foreign{m})
+		} else {
+			others = append(others, one)
 		}
+	}
+	delete(f.members, name)
+	if len(others) > 0 {
+		f.members[name] = others
 	}
 	return out
 }

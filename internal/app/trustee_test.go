@@ -154,6 +154,66 @@ func TestImportTrustee_CarriesOlderKeys(t *testing.T) {
 	}
 }
 
+// What is closed by its present key stays closed, whatever older keys say beside it.
+func TestImportTrustee_OpensNothing(t *testing.T) {
+	for text, want := range map[string]any{
+		`{"admin":{"authorization_mode":"AuthenticatedAuthorization","insecure_api":true}}`:          adminJWT,
+		`{"insecure_api":true,"admin":{"authorization_mode":"DenyAll"}}`:                             adminNobody,
+		`{"admin":{"authorization_mode":"AuthenticatedAuthorization","type":"InsecureAllowAll"}}`:    adminJWT,
+		`{"admin":{"authorization_mode":"Other","insecure_api":true,"auth_public_key":"file:///x"}}`: nil,
+		`{"insecure_api":true,"admin":{"type":"Simple","auth_public_key":"file:///x"}}`:              adminJWT,
+		`{"insecure_api":true}`: adminAnybody,
+	} {
+		got, err := ImportTrustee([]byte(text), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		kbs, _ := got.Config["kbs"].(map[string]any)
+		admin, _ := kbs["admin"].(map[string]any)
+		if admin["mode"] != want {
+			t.Errorf("%s: mode %v, want %v", text, admin["mode"], want)
+		}
+	}
+}
+
+// A section that is no section is named, and not dropped.
+func TestImportTrustee_NamesWhatHasAnotherForm(t *testing.T) {
+	for _, at := range []string{
+		"http_server", "attestation_token", "attestation_service", "storage_backend", "policy_engine", "admin", "plugins", "repository_config",
+		"attestation_service.rvps_config", "admin.authentication", "admin.authorization", "admin.authentication.bearer_jwt",
+	} {
+		for _, value := range []any{"x", []any{"x", 1.0}, true} {
+			doc, inner := map[string]any{}, map[string]any{}
+			last := at
+			if from, to, nested := strings.Cut(at, "."); nested {
+				inner, last = map[string]any{"authorization_mode": "AuthenticatedAuthorization"}, to
+				if from != "admin" {
+					inner = map[string]any{}
+				}
+				doc[from] = inner
+				if a, b, deeper := strings.Cut(to, "."); deeper {
+					inner[a], last = map[string]any{b: value}, b
+				} else {
+					inner[to] = value
+				}
+			} else {
+				doc[at] = value
+			}
+			text, err := json.Marshal(doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := ImportTrustee(text, "alice")
+			if err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			if !strings.Contains(strings.Join(got.Notes, "\n"), last+": this member is not known") {
+				t.Errorf("%s is dropped: %q", text, got.Notes)
+			}
+		}
+	}
+}
+
 func FuzzImportTrustee(f *testing.F) {
 	f.Add([]byte(trusteeTOML))
 	f.Add([]byte(`{"admin":{"type":"Simple"}}`))

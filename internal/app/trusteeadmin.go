@@ -51,22 +51,28 @@ func (i *importer) admin(operator string) {
 		key = top
 	}
 	out := map[string]any{}
+	// The younger key says what counts: an old switch that was left behind opens
+	// nothing that is closed since.
+	said := mode
+	if said == "" {
+		said = older
+	}
 	switch {
-	case mode == "DenyAll" || older == "DenyAll":
+	case said == "DenyAll":
 		out["mode"] = adminNobody
-	case mode == "InsecureAllowAll" || older == "InsecureAllowAll" || open:
+	case said == "InsecureAllowAll" || said == "" && open:
 		out["mode"], out["as"] = adminAnybody, operator
 		i.note("admin: everybody who reaches the door administers it, as operator %s. Better leave kbs.admin out: operators administer with their certificates", operator)
-	case mode == "AuthenticatedAuthorization":
+	case said == "AuthenticatedAuthorization":
 		out["mode"], out["as"] = adminJWT, operator
 		i.providers(a, out)
-	case older == "Simple" || key != "":
+	case said == "Simple" || said == "" && key != "":
 		out["mode"], out["as"] = adminJWT, operator
 		out["identity_providers"] = []any{map[string]any{"public_key": unfile([]string{key})[0]}}
 		out["access"] = []any{map[string]any{"role": "admin", "endpoints": []any{"^/kbs/.+$"}}}
 		i.note("admin: tokens of the older kind have no role: make new ones, with the claims role = admin and exp")
-	case mode != "" || older != "":
-		i.note("admin.authorization_mode %s%s is not known: operators administer with their certificates", mode, older)
+	case said != "":
+		i.note("admin.authorization_mode %s is not known: operators administer with their certificates", said)
 	case !there:
 		i.note("admin: without this section everybody administers Trustee. Here operators do, with their certificates (kbs.admin)")
 	}
