@@ -3,8 +3,10 @@ package arch
 import (
 	"bytes"
 	"flag"
+	"go/ast"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -163,6 +165,42 @@ func TestDependencies_AreExplained(t *testing.T) {
 		if _, ok := libraries[d[1]]; !ok {
 			t.Errorf("internal/arch/library.go does not say who may import %s", d[1])
 		}
+	}
+}
+
+// TestGuides_NameTestsThatExist wants each test that a guide calls a proof to be
+// there under its name.
+func TestGuides_NameTestsThatExist(t *testing.T) {
+	there := map[string]bool{"TestNoun_Verb": true} // the pattern in CONTRIBUTING.md
+	for _, f := range whole(t) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test {
+				there[fn.Name.Name] = true
+			}
+		}
+	}
+	guides, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugins, err := filepath.Glob("../../docs/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, found := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9_]*)`"), 0
+	for _, path := range append(append(guides, plugins...), "../../README.md", "../../CONTRIBUTING.md", "../../ARCHITECTURE.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range name.FindAllSubmatch(text, -1) {
+			if found++; !there[string(m[1])] {
+				t.Errorf("%s names the test %s, which does not exist", filepath.Base(path), m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no guide names a test: is the pattern right?")
 	}
 }
 
