@@ -102,8 +102,14 @@ func (c Checks) Malformed(tee TEE, section, format string, args ...any) error {
 }
 
 // Missing is a *RefusedError of kind Unavailable for evidence that cannot be
-// judged, because reference material for it is not here.
+// judged, because reference material for it is not here. If a check has failed
+// already it is [Checks.Err]: nothing is looked for, let alone fetched, for evidence
+// that is refused whatever would be found.
 func (c Checks) Missing(tee TEE, w Want, k Check) error {
+	if _, failed := c.Refused(); failed {
+		c.Skip(k)
+		return c.Err(tee)
+	}
 	c.That(false, k)
 	return &RefusedError{TEE: tee, Checks: c, Want: w, cause: fault.Unavailablef("the %s evidence cannot be judged: %s", tee, k.Reason)}
 }

@@ -29,8 +29,14 @@ func TestChecks_FirstFailureRefuses(t *testing.T) {
 	if err := c.Malformed(Tdx, "", "too %s", "short"); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Public(err), "too short") {
 		t.Fatalf("got %v", err)
 	}
-	if err := c.Missing(Tdx, Want{}, Check{Name: "x", Reason: "no collateral"}); !fault.Is(err, fault.Unavailable) {
-		t.Fatalf("got %v", err)
+	want := Want{Kind: "k"}
+	r, ok = c.Missing(Tdx, want, Check{Name: "x", Reason: "no collateral"}).(*RefusedError) //nolint:errorlint // exactly this
+	if !ok || !fault.Is(r, fault.Denied) || r.Want != (Want{}) || r.Checks[len(r.Checks)-1].Result != Skipped {
+		t.Fatalf("what is refused already wants something: %+v", r)
+	}
+	r, ok = Checks{}.Missing(Tdx, want, Check{Name: "x", Reason: "no collateral"}).(*RefusedError) //nolint:errorlint // exactly this
+	if !ok || !fault.Is(r, fault.Unavailable) || r.Want != want {
+		t.Fatalf("got %+v", r)
 	}
 }
 

@@ -103,10 +103,13 @@ func TestEvidence_OfAnotherHandshakeIsRefused(t *testing.T) {
 			t.Errorf("explained: %s", out)
 		}
 	}
-	// Without collateral a quote is not judged, and the guest may come again.
+	// For a quote of another handshake no collateral is looked for, or fetched.
 	quote := base64.StdEncoding.EncodeToString(evidencetest.Vector(t, "tdx/quote-v4.dat"))
-	if err := show(t, url, replayed{evidence.Tdx, json.RawMessage(`{"cc_eventlog":null,"quote":"` + quote + `"}`)}); err == nil || !strings.Contains(err.Error(), "50806f000000") {
-		t.Errorf("a TDX quote without collateral: %v", err)
+	if err := show(t, url, replayed{evidence.Tdx, json.RawMessage(`{"cc_eventlog":null,"quote":"` + quote + `"}`)}); err == nil || !strings.Contains(err.Error(), "report-data") {
+		t.Errorf("a TDX quote, replayed: %v", err)
+	}
+	if _, checks := w.refusal(t, evidence.Tdx, "report-data"); evidencetest.Result(checks, "collateral") != evidence.Skipped {
+		t.Errorf("collateral is %q", evidencetest.Result(checks, "collateral"))
 	}
 	if err := show(t, url, replayed{evidence.AzTdxVtpm, json.RawMessage("{}")}); err == nil || !strings.Contains(err.Error(), "not switched on") {
 		t.Errorf("a kind that is not switched on: %v", err)

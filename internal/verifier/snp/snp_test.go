@@ -241,6 +241,11 @@ func TestVerifier_LooksForTheVCEK(t *testing.T) {
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "https://kdsintf.amd.com/vcek/v1/Turin/0102030405060708?fmcSPL=03&blSPL=10&teeSPL=00&snpSPL=23&ucodeSPL=200") {
 		t.Errorf("%v %v", err, checks)
 	}
+	lower := c.report(leafKey, func(r *Report) { r[atVMPL] = 1 })
+	_, checks, err = judge(t, verifierOf(t, a, Turin, nil), must(Wrap(lower[:], nil, false)), b, evidencetest.Now)
+	if !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"vmpl"}) { // whatever the VCEK would say
+		t.Errorf("of VMPL 1: %v %v", err, evidencetest.Failed(checks))
+	}
 	key := wantedBy(r, Turin)
 	shelf := evidence.Shelf{}
 	shelf.Put(evidence.Endorsement{Kind: KindVCEK, Key: key, Data: c.endorse(a, leafKey)})

@@ -138,22 +138,23 @@ func (v *Verifier) Verify(_ context.Context, e evidence.Evidence, b evidence.Bin
 	if err != nil {
 		return evidence.Claims{}, c.Malformed(evidence.Tdx, form, "%s", fault.Public(err))
 	}
+	claims := evidence.Claims{Class: evidence.CPU, ReportData: hexOf(q.ReportData())}
+	c.Bound(b, evidence.Matches(q.ReportData(), b.ReportData), evidence.Check{
+		Name: "report-data", Expected: hexOf(evidence.Fit(b.ReportData, 64)), Seen: claims.ReportData,
+		Reason: "it is not bound to this nonce and key", Section: "KBS protocol, report data",
+	})
+	if b.InitData != nil {
+		claims.InitData = hexOf(q.ConfigID())
+		c.Bound(b, evidence.Matches(q.ConfigID(), b.InitData), evidence.Check{
+			Name: "init-data", Expected: hexOf(evidence.Fit(b.InitData, 48)), Seen: claims.InitData,
+			Reason: "it is not bound to this init-data", Section: "KBS protocol, init-data",
+		})
+	}
 	values, err := v.Judge(&c, evidence.Tdx, q, at)
 	if err != nil {
 		return evidence.Claims{}, err
 	}
-	c.Bound(b, evidence.Matches(q.ReportData(), b.ReportData), evidence.Check{
-		Name: "report-data", Expected: hexOf(evidence.Fit(b.ReportData, 64)), Seen: hexOf(q.ReportData()),
-		Reason: "it is not bound to this nonce and key", Section: "KBS protocol, report data",
-	})
-	claims := evidence.Claims{Class: evidence.CPU, Values: values, ReportData: hexOf(q.ReportData())}
-	if b.InitData != nil {
-		c.Bound(b, evidence.Matches(q.ConfigID(), b.InitData), evidence.Check{
-			Name: "init-data", Expected: hexOf(evidence.Fit(b.InitData, 48)), Seen: hexOf(q.ConfigID()),
-			Reason: "it is not bound to this init-data", Section: "KBS protocol, init-data",
-		})
-		claims.InitData = hexOf(q.ConfigID())
-	}
+	claims.Values = values
 	if len(log) > 0 {
 		if l := judgeLog(&c, log, q); l != nil {
 			values["uefi_event_logs"] = l.Claims()

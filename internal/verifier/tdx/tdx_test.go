@@ -9,6 +9,7 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -264,6 +265,24 @@ func TestVerifier_NeedsCollateralOfIntel(t *testing.T) {
 		delete(shelf, kind)
 		if _, _, err := judge(t, must(New(Config{Endorsements: shelf, Root: n.Root})), body, b, evidencetest.Now); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("without %s: %v", kind, err)
+		}
+	}
+	// Forged evidence, or that of another handshake, asks for nothing.
+	forged := tdxtest.New()
+	quote := forged.Quote()
+	quote[100]++
+	for name, refused := range map[string]struct {
+		body  json.RawMessage
+		bound []byte
+		check string
+	}{
+		"forged":            {wrap(quote, nil), bound, "quote-signature"},
+		"another handshake": {wrap(forged.Quote(), nil), make([]byte, 48), "report-data"},
+	} {
+		_, checks, err := judge(t, must(New(Config{Root: forged.Root})), refused.body, evidence.Binding{ReportData: refused.bound}, evidencetest.Now)
+		r, _ := errors.AsType[*evidence.RefusedError](err)
+		if !fault.Is(err, fault.Denied) || r.Want.Kind != "" || !slices.Contains(evidencetest.Failed(checks), refused.check) || evidencetest.Result(checks, "collateral") != evidence.Skipped {
+			t.Errorf("%s, without collateral: %v, failed %v", name, err, evidencetest.Failed(checks))
 		}
 	}
 	other := tdxtest.New()
