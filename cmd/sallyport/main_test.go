@@ -129,7 +129,7 @@ func buildPlugins(t *testing.T) (string, error) {
 	dir := t.TempDir()
 	for name, source := range map[string]string{
 		"sshcert": "../../plugins/sshcert", "bait": "../../plugins/bait", "opaque": "./testdata/opaque", "tags": "./testdata/tags",
-		"hello": "../../sdk/plugin/kbs/testdata/hello", "labels": "../../plugins/labels", "aide": "./testdata/aide",
+		"hello": "../../sdk/plugin/kbs/testdata/hello", "labels": "../../plugins/labels", "aide": "./testdata/aide", "desk": "./testdata/desk",
 	} {
 		at := filepath.Join(dir, name)
 		if err := os.Mkdir(at, 0o700); err != nil {

@@ -313,6 +313,15 @@ func (h house) Raise(ctx context.Context, name string, s signal.Signal, key stri
 	return h.a.gate.Raise(ctx, name, s, key)
 }
 
+func (h house) Vend(ctx context.Context, name string, s grant.Scope, key string) (plugin.Vended, error) {
+	out, err := h.a.gate.VendToPlugin(ctx, name, flow.VendRequest{Kind: s.Kind, Params: s.Params, TTL: s.TTL}, key)
+	if err != nil {
+		return plugin.Vended{}, err
+	}
+	scope := grant.Scope{Kind: out.Kind, Params: out.Params, TTL: out.ExpiresAt.Sub(out.IssuedAt), IssuedAt: out.IssuedAt, ExpiresAt: out.ExpiresAt}
+	return plugin.Vended{Grant: out.Grant, Scope: scope, Value: out.Value, Private: out.Private}, nil
+}
+
 // wireGate lists every built-in part.
 func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow.Gate, error) {
 	var err error

@@ -160,7 +160,7 @@ func agentList(s *shell) *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&q.Kind, "kind", "agent", "agent, operator, machine, workload or all")
+	c.Flags().StringVar(&q.Kind, "kind", "agent", "agent, operator, machine, workload, plugin or all")
 	c.Flags().StringVar(&q.State, "state", "", "pending, registered, attested, locked, rejected or revoked")
 	return c
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Caller is somebody who was recognised. Only [Gate.Authenticate], [Gate.Guest],
-// [Gate.Deputy] and [Gate.Uploader] make one.
+// [Gate.Deputy], [Gate.Uploader] and the services of plugins make one.
 type Caller struct {
 	Subject     subject.Subject
 	Session     token.Session     // ID is empty for who shows a certificate alone
@@ -36,6 +36,11 @@ type Caller struct {
 func (c Caller) actor() audit.Actor {
 	if c.plugin != "" {
 		return audit.Plugin(c.plugin)
+	}
+	if c.Subject.Kind == subject.Plugin {
+		a := audit.Plugin(c.Subject.Name)
+		a.Subject = c.Subject.ID
+		return a
 	}
 	return audit.Actor{
 		Subject: c.Subject.ID, Kind: string(c.Subject.Kind), Session: c.Session.ID, Via: c.Via, Address: c.Address,
@@ -109,7 +114,7 @@ func (g *Gate) again(ctx context.Context, c Caller) (Caller, error) {
 	if c.upload != nil {
 		return g.bearer(ctx, c)
 	}
-	if c.deputy || c.claims != nil {
+	if c.deputy || c.claims != nil || c.Subject.Kind == subject.Plugin {
 		holder, err := g.Store.Subject(ctx, c.Subject.ID)
 		if err != nil {
 			return c, unknown(err, "read caller")

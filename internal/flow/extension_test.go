@@ -46,7 +46,7 @@ func (x *extensions) Extension(prefix string) (plugin.Extension, error) {
 
 func (x *extensions) Extensions() []plugin.Extension {
 	return []plugin.Extension{{Plugin: "tags", Version: "1.0.0", Reason: plugin.ReasonOK, Extension: manifest.Extension{
-		Prefix: "myext", Hooks: []string{"subject.*"}, Gates: []string{"release"},
+		Prefix: "myext", Hooks: []string{"subject.*", "plugin.event"}, Gates: []string{"release"},
 		Routes: []plugin.Route{{Path: "/machines/{id}/tags", Methods: []string{"GET", "POST"}}},
 	}}}
 }
@@ -220,10 +220,17 @@ func TestHooks_TellAndSetAside(t *testing.T) {
 	tell(2, "subject.locked", audit.Denied) // did not happen
 	tell(3, "grant.issued", audit.Done)     // not asked for
 	tell(4, "key.rotated", audit.Done)      // nobody's business
+	by := func(position uint64, name string) {
+		must(t, x.relay(ctx, "hook/tags", position, audit.Record{ID: "r", Type: "plugin.event", Outcome: audit.Done, Actor: audit.Plugin(name)}))
+	}
+	by(8, "tags") // its own word, to which it would answer for ever
 	count(t, len(x.events), 1, "events")
 	if e := x.events[0]; e.Position != 1 || e.Subject != "s" || e.Facts["target"] != "t" || e.Facts["reason"] != "x" || e.Facts["actor_kind"] != "system" {
 		t.Errorf("%+v", e)
 	}
+	by(9, "another")
+	count(t, len(x.events), 2, "events with one of another plugin")
+	x.events = x.events[:1]
 	x.fails["subject.revoked"] = fault.Unavailablef("no")
 	tell(5, "subject.revoked", audit.Done)
 	tell(6, "subject.locked", audit.Done)

@@ -70,11 +70,22 @@ func eventOf(position uint64, r audit.Record) (event.Event, bool) {
 	return event.Event{ID: r.ID, Position: position, Type: r.Type, Subject: r.Subject, At: r.At, Facts: facts}, true
 }
 
+// asked reports whether a record is of what an extension has asked for itself. It
+// knows that, and would answer to it for ever. What followed, a revocation for
+// example, it is told.
+func asked(name string, r audit.Record) bool {
+	switch r.Type {
+	case "plugin.event", "leak.reported", "grant.issued", "grant.replayed":
+		return r.Actor.Via == audit.Plugin(name).Via
+	}
+	return false
+}
+
 // hook tells one extension of one record, until it has taken it or it is set aside.
 // It ends early, with an error, only with its context.
 func (g *Gate) hook(ctx context.Context, name string, position uint64, r audit.Record) error {
 	e, ok := eventOf(position, r)
-	if !ok {
+	if !ok || asked(name, r) {
 		return nil
 	}
 	for attempt := 1; ; {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -151,7 +152,13 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 		return plugin.Installed{}, unit.Unit{}, fault.Wrap(err, "read installed plugins")
 	}
 	old := installedAs(all, m.Name)
-	if old != nil && old.State == plugin.Active && old.Digest == v.entry.Digest {
+	u := unit.Unit{Record: audit.Record{Type: "plugin.installed", Target: m.Name}}
+	own, err := g.embodied(ctx, v.entry, &u.Record)
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
+	// Installing it by hand once more gives it the subject again that it has lost.
+	if old != nil && old.State == plugin.Active && old.Digest == v.entry.Digest && (len(own) == 0 || author == configured) {
 		return *old, unit.Unit{}, errInstalled
 	}
 	if old != nil && old.State == plugin.Removed && old.Digest == v.entry.Digest && author == configured {
@@ -168,7 +175,9 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 	if err := plugin.CheckRoles(all, next.Name, next.Offer); err != nil {
 		return plugin.Installed{}, unit.Unit{}, err
 	}
-	u := unit.Unit{Record: audit.Record{Type: "plugin.installed", Target: next.Name, Data: describe(next)}}
+	credentials := u.Record.Data
+	u.Record.Data = describe(next)
+	maps.Copy(u.Record.Data, credentials)
 	write := unit.Insert
 	if old != nil {
 		write, u.Record.Data["before"] = unit.Update, old.Package
@@ -187,7 +196,7 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 	if err != nil {
 		return plugin.Installed{}, unit.Unit{}, err
 	}
-	u.Writes = append(u.Writes, hooks...)
+	u.Writes = append(append(u.Writes, hooks...), own...)
 	floor, err := g.raised(ctx, m.Name, m.MinSecureVersion, v.entry.Digest, author)
 	if err != nil {
 		return plugin.Installed{}, unit.Unit{}, err

@@ -10,7 +10,8 @@ import (
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-// RemovePlugin stops a plugin. Grants that it made live on until they end.
+// RemovePlugin stops a plugin. Grants that it made live on until they end; those
+// that were made for it are revoked.
 func (g *Gate) RemovePlugin(ctx context.Context, c Caller, name string) error {
 	c.keyed("plugin.removed", happened(), name)
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
@@ -32,7 +33,12 @@ func (g *Gate) RemovePlugin(ctx context.Context, c Caller, name string) error {
 				return unit.Unit{}, err
 			}
 			record.Policy, record.Data = d.Documents, map[string]string{"version": row.Package, "digest": row.Digest}
-			return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Update(next), unplaced(name), g.bumped("plugins"))}, nil
+			ended, err := g.disembodied(ctx, name, "its plugin was removed", &record)
+			if err != nil {
+				return unit.Unit{}, err
+			}
+			writes := append(g.still(c, d.under), unit.Update(next), unplaced(name), g.bumped("plugins"))
+			return unit.Unit{Record: record, Writes: append(writes, ended...)}, nil
 		}
 		return unit.Unit{}, fault.NotFoundf("plugin %s is not installed; see: sallyport plugin list", name)
 	})
@@ -75,6 +81,7 @@ func (g *Gate) ApplyPlugins(ctx context.Context) error {
 	if err := g.Packages.Apply(ctx, activeOnly(all, func(i plugin.Installed) bool { return i.State == plugin.Active }), trust); err != nil {
 		return err
 	}
+	g.disown(ctx)
 	g.followHooks()
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/signal"
+	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -333,9 +334,9 @@ func (v *vending) facts() map[string]any {
 
 // needSession demands a session of agents: a certificate alone opens sessions
 // and nothing else. Operators act with their certificate, workloads with what was
-// found out about them.
+// found out about them, plugins by the process that the host has started.
 func needSession(c Caller) error {
-	if c.Session.ID == "" && c.Subject.Kind != "operator" && c.claims == nil {
+	if c.Session.ID == "" && c.Subject.Kind != subject.Operator && c.Subject.Kind != subject.Plugin && c.claims == nil {
 		return fault.Unauthenticatedf("open a session with this certificate and send its token along")
 	}
 	return nil

@@ -75,9 +75,6 @@ func Supported(m manifest.Manifest) error {
 			return refuse(ReasonIncompatible, "package %s has role %s, which this version does not serve", m.Name, r)
 		}
 	}
-	if s := m.Capabilities.Services; s != nil && len(s.Vend) > 0 {
-		return refuse(ReasonIncompatible, "package %s asks for the service vend, which this version does not have", m.Name)
-	}
 	if m.Run != nil && m.Run.Command == "" {
 		return refuse(ReasonIncompatible, "package %s has entry points and nothing that starts them: add sallyport-sdk to the dependencies of its project, and build it again", m.Name)
 	}

@@ -92,6 +92,7 @@ type Host struct {
 	pace   pace
 	told   told
 	keeper *keeper
+	depths depths
 
 	scratch *Scratch // nil if the run folder was given
 

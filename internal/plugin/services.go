@@ -20,6 +20,7 @@ import (
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	signals "github.com/sallyport-project/sallyport/internal/signal"
 )
@@ -34,6 +35,9 @@ type House interface {
 	// Raise reports a leaked credential, and returns the record and how many grants
 	// matched. The same report under the same key is one report.
 	Raise(ctx context.Context, plugin string, s signals.Signal, key string) (record string, matches int, err error)
+	// Vend makes a credential for the plugin, as policy allows. The same request under
+	// the same key has the same answer; an empty key is none.
+	Vend(ctx context.Context, plugin string, s grant.Scope, key string) (Vended, error)
 }
 
 // Event is what a plugin records.
@@ -75,6 +79,7 @@ type services struct {
 	lines   rate
 	asks    rate // events and reports: each is a record of the ledger
 	puts    rate // changes of values: each is a commit
+	vends   rate // credentials
 }
 
 // rate is so many a second, and as many at once.
@@ -272,6 +277,10 @@ func (s *services) do(ctx context.Context, c *own.HostCall) (a *own.HostAnswer) 
 	case *own.HostCall_Log:
 		s.line(ctx, b.Log)
 		return &own.HostAnswer{Body: done}
+	case *own.HostCall_Vend:
+		if s.house != nil {
+			return s.vend(ctx, b.Vend)
+		}
 	case *own.HostCall_Emit:
 		if s.house != nil {
 			return s.emit(ctx, b.Emit)

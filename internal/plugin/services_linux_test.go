@@ -9,7 +9,9 @@ import (
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/notify"
+	"github.com/sallyport-project/sallyport/internal/secret"
 	signals "github.com/sallyport-project/sallyport/internal/signal"
 )
 
@@ -18,6 +20,9 @@ type ledger struct {
 	mu     sync.Mutex
 	events []Event
 	leaks  []signals.Signal
+	vends  []grant.Scope
+	keys   []string
+	vend   func(plugin string, s grant.Scope) (Vended, error) // in place of an answer of its own
 	by     map[string]bool
 }
 
@@ -36,6 +41,18 @@ func (l *ledger) Raise(_ context.Context, plugin string, s signals.Signal, key s
 	}
 	l.leaks, l.by[plugin] = append(l.leaks, s), true
 	return "R1", 2, nil
+}
+
+func (l *ledger) Vend(_ context.Context, plugin string, s grant.Scope, key string) (Vended, error) {
+	l.mu.Lock()
+	l.vends, l.keys, l.by[plugin] = append(l.vends, s), append(l.keys, key), true
+	vend := l.vend
+	l.mu.Unlock()
+	if vend != nil {
+		return vend(plugin, s)
+	}
+	s.TTL, s.ExpiresAt = 30*time.Second, time.Unix(1_700_000_000, 0)
+	return Vended{Grant: "G1", Scope: s, Value: secret.FromString("value"), Private: secret.FromString("private")}, nil
 }
 
 // asking is a plugin that calls the host when it is told something, and the house.
@@ -122,15 +139,11 @@ func TestServices_BoundFloods(t *testing.T) {
 	}
 }
 
-func TestSupported_RefusesServicesOfLaterVersions(t *testing.T) {
+func TestSupported_ServesAllServices(t *testing.T) {
 	m := withFile(allRoles("rolesx", manifest.NeedsHandle))
-	m.Capabilities.Services = &manifest.Services{Vend: []string{"other"}}
-	if err := Supported(m); ReasonOf(err) != ReasonIncompatible {
-		t.Errorf("vend: %v", err)
-	}
-	m.Capabilities.Services = &manifest.Services{Log: true, KV: true, Database: true, Events: true, Signals: true}
+	m.Capabilities.Services = &manifest.Services{Log: true, KV: true, Database: true, Events: true, Signals: true, Vend: []string{"other"}}
 	if err := Supported(m); err != nil {
-		t.Errorf("all others: %v", err)
+		t.Errorf("%v", err)
 	}
 }
 

@@ -54,6 +54,7 @@ var Births = map[Kind][]State{
 	Machine:  {Pending},
 	Agent:    {Pending, Registered},
 	Operator: {Registered},
+	Plugin:   {Registered},
 }
 
 // Step returns the subject after the act, one version later. An act that the

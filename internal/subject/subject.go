@@ -1,5 +1,5 @@
-// Package subject is about who is calling: workloads, machines, agents and
-// operators, their life, their certificates and their sessions.
+// Package subject is about who is calling: workloads, machines, agents, operators
+// and plugins, their life, their certificates and their sessions.
 //
 // A subject's role lives in its row and nowhere else, so that a change acts on
 // the next request. Every act that takes something away from a subject (a lock,
@@ -25,12 +25,13 @@ const (
 	Machine  Kind = "machine"  // known by its TPM
 	Agent    Kind = "agent"    // an AI agent, known by its certificate
 	Operator Kind = "operator" // a person or their tool
+	Plugin   Kind = "plugin"   // known by the stream on which it calls the host
 )
 
 // Valid reports whether k is one of the kinds.
 func (k Kind) Valid() bool {
 	switch k {
-	case Workload, Machine, Agent, Operator:
+	case Workload, Machine, Agent, Operator, Plugin:
 		return true
 	}
 	return false
@@ -72,7 +73,7 @@ func ValidName(name string) bool { return nameGrammar.MatchString(name) }
 func (s Subject) Validate() error {
 	switch {
 	case !s.Kind.Valid():
-		return fault.Invalidf("kind %q is unknown: use workload, machine, agent or operator", s.Kind)
+		return fault.Invalidf("kind %q is unknown: use workload, machine, agent, operator or plugin", s.Kind)
 	case !ValidRole(s.Role):
 		return fault.Invalidf("role %q is not well-formed: 1 to 63 of a-z, 0-9 and dash, a letter first", s.Role)
 	case !ValidName(s.Name):

@@ -100,16 +100,17 @@ func (h *Host) Raise(ctx context.Context, l Leak) (matches int, err error) {
 
 // Vended is a credential that the host gave.
 type Vended struct {
-	Grant     string
-	Scope     Scope
-	Value     []byte
-	ExpiresAt time.Time // zero if not known
+	Grant      string // its id: it belongs to the plugin's own subject
+	Scope      Scope  // what was granted, which may be less than was asked for
+	Value      []byte
+	PrivateKey []byte // of a key pair that the host made for it, else nil
+	ExpiresAt  time.Time
 }
 
-// Vend asks for a credential of another kind, as a subject of the plugin's own:
-// policy decides. Service vend, which no host has yet: a package that asks for it
-// is not installed. The same request under the same idempotency key gives the same
-// answer; the key may be empty.
+// Vend asks for a credential of a kind that the manifest names under
+// capabilities.services.vend, as a subject of the plugin's own: policy decides, and
+// the ledger has it. It is revoked when the plugin is removed. The same request
+// under the same idempotency key gives the same answer; the key may be empty.
 func (h *Host) Vend(ctx context.Context, s Scope, idempotency string) (Vended, error) {
 	params, err := own.EncodeParams(s.Params)
 	if err != nil {
@@ -126,7 +127,7 @@ func (h *Host) Vend(ctx context.Context, s Scope, idempotency string) (Vended, e
 	if err != nil {
 		return Vended{}, err
 	}
-	out := Vended{Grant: v.GetGrant(), Scope: scope, Value: v.GetValue()}
+	out := Vended{Grant: v.GetGrant(), Scope: scope, Value: v.GetValue(), PrivateKey: v.GetPrivateKey()}
 	if t := v.GetExpiresAtUnix(); t > 0 {
 		out.ExpiresAt = time.Unix(t, 0).UTC()
 	}

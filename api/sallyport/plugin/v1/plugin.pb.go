@@ -3369,7 +3369,7 @@ type HostCall_Raise struct {
 }
 
 type HostCall_Vend struct {
-	Vend *Vend `protobuf:"bytes,11,opt,name=vend,proto3,oneof"` // service vend, which no host has yet
+	Vend *Vend `protobuf:"bytes,11,opt,name=vend,proto3,oneof"` // service vend
 }
 
 func (*HostCall_Log) isHostCall_Body() {}
@@ -4515,15 +4515,18 @@ func (x *Raised) GetMatches() uint32 {
 	return 0
 }
 
-// Vend asks for a credential, as a subject of the plugin's own; policy decides.
-// It is described for hosts to come: those of today refuse to install a package
-// that asks for it.
+// Vend asks for a credential, as a subject of the plugin's own; policy decides. The
+// lease is the subject's: it is revoked when the plugin is removed, or its package
+// is not trusted any more. The kind is one of the manifest's.
 type Vend struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Kind           string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Params         []byte                 `protobuf:"bytes,2,opt,name=params,proto3" json:"params,omitempty"` // a JSON object in UTF-8; empty means {}
-	TtlSeconds     int64                  `protobuf:"varint,3,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
-	IdempotencyKey string                 `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Kind       string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Params     []byte                 `protobuf:"bytes,2,opt,name=params,proto3" json:"params,omitempty"`                            // a JSON object in UTF-8; empty means {}
+	TtlSeconds int64                  `protobuf:"varint,3,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"` // 1 to a year; policy may shorten it
+	// idempotency_key: the same request under the same key has the same answer, for
+	// as long as that is kept, another one is a conflict. At most 128 visible ASCII
+	// characters. Empty: each request makes a credential.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -4589,9 +4592,10 @@ func (x *Vend) GetIdempotencyKey() string {
 type Vended struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Grant         string                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
-	Scope         *Scope                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	Scope         *Scope                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"` // as narrowed
 	Value         []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	ExpiresAtUnix int64                  `protobuf:"varint,4,opt,name=expires_at_unix,json=expiresAtUnix,proto3" json:"expires_at_unix,omitempty"`
+	PrivateKey    []byte                 `protobuf:"bytes,5,opt,name=private_key,json=privateKey,proto3" json:"private_key,omitempty"` // of a key pair that was made for it, else empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4652,6 +4656,13 @@ func (x *Vended) GetExpiresAtUnix() int64 {
 		return x.ExpiresAtUnix
 	}
 	return 0
+}
+
+func (x *Vended) GetPrivateKey() []byte {
+	if x != nil {
+		return x.PrivateKey
+	}
+	return nil
 }
 
 var File_api_sallyport_plugin_v1_plugin_proto protoreflect.FileDescriptor
@@ -4948,12 +4959,14 @@ const file_api_sallyport_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06params\x18\x02 \x01(\fR\x06params\x12\x1f\n" +
 	"\vttl_seconds\x18\x03 \x01(\x03R\n" +
 	"ttlSeconds\x12'\n" +
-	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"\x8e\x01\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"\xaf\x01\n" +
 	"\x06Vended\x12\x14\n" +
 	"\x05grant\x18\x01 \x01(\tR\x05grant\x120\n" +
 	"\x05scope\x18\x02 \x01(\v2\x1a.sallyport.plugin.v1.ScopeR\x05scope\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12&\n" +
-	"\x0fexpires_at_unix\x18\x04 \x01(\x03R\rexpiresAtUnix*\xa8\x01\n" +
+	"\x0fexpires_at_unix\x18\x04 \x01(\x03R\rexpiresAtUnix\x12\x1f\n" +
+	"\vprivate_key\x18\x05 \x01(\fR\n" +
+	"privateKey*\xa8\x01\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fCODE_INVALID\x10\x01\x12\x0f\n" +

@@ -43,6 +43,7 @@ class Vended:
     scope: Scope
     value: bytes
     expires_at: int
+    private_key: bytes = b""  # of a key pair that the host made for it
 
 
 class AsyncHost:
@@ -107,12 +108,13 @@ class AsyncHost:
         return answer.raised.record, answer.raised.matches
 
     async def vend(self, kind: str, params: Mapping[str, Any], ttl: int, key: str = "") -> Vended:
-        """Asks for a credential of another kind; no host has this service yet, and packages that ask for it are refused."""
+        """Asks for a credential of a kind that the manifest names under capabilities.services.vend; policy decides."""
         answer = await self._call(
             vend=pb.Vend(kind=kind, params=encode_object(params), ttl_seconds=ttl, idempotency_key=key)
         )
         scope, _ = read_scope(answer.vended.scope)
-        return Vended(answer.vended.grant, scope, answer.vended.value, answer.vended.expires_at_unix)
+        v = answer.vended
+        return Vended(v.grant, scope, v.value, v.expires_at_unix, v.private_key)
 
 
 class Host:

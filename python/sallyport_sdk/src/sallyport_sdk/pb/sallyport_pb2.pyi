@@ -650,16 +650,18 @@ class Vend(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., params: _Optional[bytes] = ..., ttl_seconds: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class Vended(_message.Message):
-    __slots__ = ["expires_at_unix", "grant", "scope", "value"]
+    __slots__ = ["expires_at_unix", "grant", "private_key", "scope", "value"]
     EXPIRES_AT_UNIX_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
+    PRIVATE_KEY_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     expires_at_unix: int
     grant: str
+    private_key: bytes
     scope: Scope
     value: bytes
-    def __init__(self, grant: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., value: _Optional[bytes] = ..., expires_at_unix: _Optional[int] = ...) -> None: ...
+    def __init__(self, grant: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., value: _Optional[bytes] = ..., expires_at_unix: _Optional[int] = ..., private_key: _Optional[bytes] = ...) -> None: ...
 
 class VetRequest(_message.Message):
     __slots__ = ["scope"]
