@@ -29,7 +29,7 @@ var libraries = map[string]library{
 	"github.com/transparency-dev/merkle":                {doors: []string{"internal/audit"}},
 	"charm.land/lipgloss/v2":                            {doors: []string{"internal/cli"}},
 	"golang.org/x/mod":                                  {doors: []string{"internal/audit"}, tests: []string{"internal/plugin"}}, // the oracle of our order of versions
-	"modernc.org/sqlite":                                {doors: []string{"internal/store", "internal/store/annex"}},
+	"modernc.org/sqlite":                                {doors: []string{"internal/store", "internal/store/annex", "sdk/plugintest/sqlite"}},
 
 	// Tokens are JOSE; the sealer is our own and is checked against it.
 	"github.com/go-jose/go-jose/v4": {doors: []string{"internal/token"}, tests: []string{"internal/seal"}},
@@ -38,8 +38,8 @@ var libraries = map[string]library{
 	// test/load measures beside a bare client.
 	"github.com/hashicorp/go-plugin": {doors: []string{"internal/plugin/...", "sdk/plugin/...", "test/load"}},
 	"github.com/hashicorp/go-hclog":  {doors: []string{"internal/plugin/...", "sdk/plugin/...", "test/load"}},
-	"google.golang.org/grpc":         {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "internal/api/admin", "test/load"}},
-	"google.golang.org/protobuf":     {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "internal/api/admin", "test/load"}},
+	"google.golang.org/grpc":         {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "sdk/plugintest", "internal/api/admin", "test/load"}},
+	"google.golang.org/protobuf":     {doors: []string{"api/...", "internal/plugin/...", "sdk/plugin/...", "sdk/plugintest", "internal/api/admin", "test/load"}},
 
 	// Extensions of the standard library, where it ends.
 	"golang.org/x/crypto": {

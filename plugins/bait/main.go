@@ -19,8 +19,10 @@ import (
 const prefix = "hny_live_"
 
 func main() {
-	plugin.ServeAgentKMS(plugin.AgentKMS{Kind: "honeytoken", Vend: vend})
+	plugin.ServeAgentKMS(bait)
 }
+
+var bait = plugin.AgentKMS{Kind: "honeytoken", Vend: vend}
 
 func vend(_ context.Context, s plugin.Scope) (plugin.Issued, error) {
 	if s.TTL <= 0 {

@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/sdk/plugin"
+	"github.com/sallyport-project/sallyport/sdk/plugintest"
 )
 
 func TestBait_IsNeverTheSame(t *testing.T) {
+	p := plugintest.StartAgentKMS(t, bait)
 	seen := map[string]bool{}
 	for range 100 {
-		c, err := vend(t.Context(), plugin.Scope{Kind: "honeytoken", TTL: time.Minute})
+		c, err := p.Vend(t.Context(), plugin.Scope{Kind: "honeytoken", TTL: time.Minute})
 		if err != nil || !strings.HasPrefix(string(c.Value), prefix) || len(c.Value) != len(prefix)+32 || seen[string(c.Value)] {
 			t.Fatalf("%q, %v", c.Value, err)
 		}
 		seen[string(c.Value)] = true
 	}
-	if _, err := vend(t.Context(), plugin.Scope{}); err == nil {
+	if _, err := p.Vend(t.Context(), plugin.Scope{}); err == nil {
 		t.Error("a token without a life was made")
 	}
 }

@@ -41,30 +41,14 @@ type AgentKMS struct {
 // ServeAgentKMS runs the plugin until the host ends it. It does not return. The
 // same binary works under AgentKMS itself.
 func ServeAgentKMS(a AgentKMS) {
-	if a.Kind == "" || (a.Validate == nil) != (a.Narrow == nil) {
-		fmt.Fprintln(os.Stderr, "a plugin needs a Kind, and Validate and Narrow together")
+	services, err := a.services()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
 	set := goplugin.PluginSet{}
-	if a.Validate != nil {
-		set[akms.SetScopeValidator] = registrar{register: func(g *grpc.Server) {
-			akms.RegisterScopeValidatorServiceServer(g, validator{a: a})
-		}}
-	}
-	if a.Analyze != nil {
-		set[akms.SetScopeAnalyzer] = registrar{register: func(g *grpc.Server) {
-			akms.RegisterScopeAnalyzerServiceServer(g, analyzer{a: a})
-		}}
-	}
-	if a.Serialize != nil {
-		set[akms.SetScopeSerializer] = registrar{register: func(g *grpc.Server) {
-			akms.RegisterScopeSerializerServiceServer(g, serializer{a: a})
-		}}
-	}
-	if a.Vend != nil {
-		set[akms.SetCredentialVender] = registrar{register: func(g *grpc.Server) {
-			akms.RegisterCredentialVenderServiceServer(g, vender{a: a})
-		}}
+	for name, register := range services {
+		set[name] = registrar{register: register}
 	}
 	serve(&goplugin.ServeConfig{
 		HandshakeConfig: goplugin.HandshakeConfig{
@@ -74,6 +58,41 @@ func ServeAgentKMS(a AgentKMS) {
 		GRPCServer: newGRPC,
 		Logger:     hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr}),
 	})
+}
+
+// NewAgentKMSServer is what [ServeAgentKMS] serves, for who calls it otherwise than a
+// host does: the tests of sdk/plugintest.
+func NewAgentKMSServer(a AgentKMS) (*grpc.Server, error) {
+	services, err := a.services()
+	if err != nil {
+		return nil, err
+	}
+	g := newGRPC(nil)
+	for _, register := range services {
+		register(g)
+	}
+	return g, nil
+}
+
+// services are those that there are functions for, by go-plugin's names.
+func (a AgentKMS) services() (map[string]func(*grpc.Server), error) {
+	if a.Kind == "" || (a.Validate == nil) != (a.Narrow == nil) {
+		return nil, errors.New("a plugin needs a Kind, and Validate and Narrow together")
+	}
+	set := map[string]func(*grpc.Server){}
+	if a.Validate != nil {
+		set[akms.SetScopeValidator] = func(g *grpc.Server) { akms.RegisterScopeValidatorServiceServer(g, validator{a: a}) }
+	}
+	if a.Analyze != nil {
+		set[akms.SetScopeAnalyzer] = func(g *grpc.Server) { akms.RegisterScopeAnalyzerServiceServer(g, analyzer{a: a}) }
+	}
+	if a.Serialize != nil {
+		set[akms.SetScopeSerializer] = func(g *grpc.Server) { akms.RegisterScopeSerializerServiceServer(g, serializer{a: a}) }
+	}
+	if a.Vend != nil {
+		set[akms.SetCredentialVender] = func(g *grpc.Server) { akms.RegisterCredentialVenderServiceServer(g, vender{a: a}) }
+	}
+	return set, nil
 }
 
 type validator struct {

@@ -41,6 +41,18 @@ func newServer(about About, roles ...Role) (*server, error) {
 	return s, nil
 }
 
+// NewServer is what [Serve] serves, for who calls it otherwise than a host does: the
+// tests of sdk/plugintest.
+func NewServer(about About, roles ...Role) (*grpc.Server, error) {
+	s, err := newServer(about, roles...)
+	if err != nil {
+		return nil, err
+	}
+	g := s.grpc(nil)
+	s.register(g)
+	return g, nil
+}
+
 func (s *server) register(g *grpc.Server) {
 	own.RegisterPluginServer(g, s)
 	if s.revoker != nil {

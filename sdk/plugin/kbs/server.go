@@ -132,12 +132,18 @@ func (s *Server) Serve(ctx context.Context) error {
 	return s.serve(ctx, listener, options...)
 }
 
+// Register adds the plugin's service to a server, for who serves it otherwise: the
+// tests of sdk/plugintest.
+func (s *Server) Register(g grpc.ServiceRegistrar) {
+	pluginv1.RegisterKbsPluginServer(g, service{handler: s.handler, log: s.log})
+}
+
 // serve serves one listener.
 func (s *Server) serve(ctx context.Context, listener net.Listener, options ...grpc.ServerOption) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	g := newGRPC(s.log, options)
-	pluginv1.RegisterKbsPluginServer(g, service{handler: s.handler, log: s.log})
+	s.Register(g)
 	state := health.NewServer()
 	if s.health {
 		state.SetServingStatus(pluginv1.Service, grpc_health_v1.HealthCheckResponse_SERVING)
