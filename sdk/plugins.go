@@ -58,6 +58,9 @@ type PluginStatus struct {
 	// Interpreter ran its last process; nil if that is an executable of the
 	// package.
 	Interpreter *PluginInterpreter `json:"interpreter,omitempty"`
+	// Announced is what a plugin of agentkms.plugin.v1 says that it can do; nil if it
+	// says nothing.
+	Announced *PluginAnnounced `json:"announced,omitempty"`
 	// Instances are its processes; none for a plugin that must not run.
 	Instances []PluginInstance `json:"instances"`
 }
@@ -67,6 +70,12 @@ type PluginInterpreter struct {
 	Name   string `json:"name"` // as the manifest names it
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
+}
+
+// PluginAnnounced is what a plugin says of itself. Nothing follows from it.
+type PluginAnnounced struct {
+	Capabilities []string `json:"capabilities"`
+	APIVersion   uint32   `json:"api_version"` // of its contract; 0 if it does not say
 }
 
 // PluginInstance is one process of a plugin, or its place while there is none.

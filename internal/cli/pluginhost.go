@@ -77,7 +77,7 @@ calls. With --for cli each is verified as before a start, and not started.`,
 				for _, p := range picked {
 					rows = append(rows, []string{
 						p.Name, p.Version, p.State, counted(p), processes(p), strconv.Itoa(p.Starts), strconv.Itoa(p.Crashes),
-						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), strings.TrimSpace(signedFor(p.SignedFor) + " " + first(p.Detail, interpreted(p))),
+						strconv.FormatUint(p.Calls, 10), strconv.FormatUint(p.Failures, 10), first(p.Sandbox, "-"), strings.TrimSpace(signedFor(p.SignedFor) + " " + first(p.Detail, strings.TrimSpace(interpreted(p)+" "+announced(p)))),
 					})
 				}
 				return s.rows([]string{"NAME", "VERSION", "STATE", "REASON", "READY", "STARTS", "CRASHES", "CALLS", "FAILURES", "SANDBOX", "DETAIL"}, rows)
@@ -93,6 +93,14 @@ func interpreted(p sallyport.PluginStatus) string {
 		return ""
 	}
 	return "by " + i.Path + ", sha256:" + i.SHA256[:min(len(i.SHA256), 16)]
+}
+
+// announced says what a plugin says that it can do.
+func announced(p sallyport.PluginStatus) string {
+	if p.Announced == nil || len(p.Announced.Capabilities) == 0 {
+		return ""
+	}
+	return "can " + strings.Join(p.Announced.Capabilities, ", ")
 }
 
 // counted is the reason as people read it: a crash says how many there were.

@@ -40,6 +40,7 @@ type instance struct {
 	over   chan struct{}
 	failed sync.Once
 	once   sync.Once
+	announced *Announced // nil if it says nothing; not changed after the start
 }
 
 var _ worker = (*instance)(nil)
@@ -124,6 +125,7 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 	if err := how.introduce(ctx, i); err != nil {
 		return nil, err
 	}
+	h.announce(ctx, i)
 	if err := h.serveServices(i); err != nil {
 		return nil, err
 	}

@@ -27,6 +27,9 @@ type Status struct {
 	// Interpreter ran its last process; nil for what needs none, and before the
 	// first start.
 	Interpreter *Interpreter `json:"interpreter,omitempty"`
+	// Announced is what a plugin of agentkms.plugin.v1 says that it can do; nil if it
+	// says nothing.
+	Announced *Announced `json:"announced,omitempty"`
 	// Instances are its processes; none for a plugin that must not run.
 	Instances []Instance `json:"instances,omitempty"`
 }
@@ -69,6 +72,7 @@ func (r *route) status(box Sandbox) Status {
 			if i.proc.box != nil {
 				s.Sandbox = i.proc.box.Report()
 			}
+			s.Announced = i.announced
 			return i.proc.pid()
 		})
 	}

@@ -58,6 +58,7 @@ type PluginStatus struct {
 	Failures  uint64    `json:"failures"`
 
 	Interpreter *PluginInterpreter `json:"interpreter,omitempty" doc:"What ran its last process, if that is no executable of the package."`
+	Announced   *PluginAnnounced   `json:"announced,omitempty" doc:"What a plugin of agentkms.plugin.v1 says that it can do, if it says so."`
 	Instances   []PluginInstance   `json:"instances" nullable:"false" doc:"Its processes; none for a plugin that must not run."`
 }
 
@@ -66,6 +67,12 @@ type PluginInterpreter struct {
 	Name   string `json:"name" doc:"As the manifest names it."`
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
+}
+
+// PluginAnnounced is what a plugin says of itself. Nothing follows from it.
+type PluginAnnounced struct {
+	Capabilities []string `json:"capabilities" nullable:"false"`
+	APIVersion   uint32   `json:"api_version" doc:"Of its contract; 0 if it does not say."`
 }
 
 // PluginInstance is one process of a plugin, or its place while there is none.
@@ -88,7 +95,7 @@ func viewPlugin(s plugin.Status) PluginStatus {
 		})
 	}
 	return PluginStatus{
-		Interpreter: (*PluginInterpreter)(s.Interpreter), Name: s.Name, Version: s.Version, Publisher: s.Publisher, Digest: s.Digest, SignedFor: string(s.SignedFor), Contract: s.Contract,
+		Interpreter: (*PluginInterpreter)(s.Interpreter), Announced: (*PluginAnnounced)(s.Announced), Name: s.Name, Version: s.Version, Publisher: s.Publisher, Digest: s.Digest, SignedFor: string(s.SignedFor), Contract: s.Contract,
 		Roles: filled(s.Roles), Kinds: filled(s.Kinds), State: string(s.State), Reason: string(s.Reason), Detail: s.Detail, Sandbox: s.Sandbox,
 		PID: s.PID, Since: s.Since.UTC(), Starts: s.Starts, Crashes: s.Crashes, InFlight: s.InFlight, Waiting: s.Waiting,
 		Calls: s.Calls, Failures: s.Failures, Instances: instances,

@@ -25,6 +25,14 @@ const (
 	SetCredentialVender = "credential_vender"
 )
 
+// CapabilitiesMethod is the full name of the optional RPC Capabilities of a service:
+// that of its other methods with another end.
+func CapabilitiesMethod(service string) string { return "/" + service + "/Capabilities" }
+
+// APIVersion is the version of the contract that is described here, as
+// CapabilitiesResponse has it.
+const APIVersion = 1
+
 //go:embed plugin.proto
 var source string
 
