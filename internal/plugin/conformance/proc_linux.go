@@ -1,10 +1,12 @@
 package conformance
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // resting is the anonymous memory of a process, in MB, rounded up.
@@ -22,6 +24,31 @@ func resting(pid int) (int, bool) {
 		return (kb + 1023) / 1024, err == nil
 	}
 	return 0, false
+}
+
+// unhurried is how long a process has existed, without the time in which its first
+// thread could have run and others had the processors: what a start takes by
+// itself, on a machine that may be busy.
+func unhurried(pid int) (time.Duration, bool) {
+	var begun uint64
+	for _, s := range processes() {
+		if s.pid == pid {
+			begun, _ = strconv.ParseUint(s.begun, 10, 64) // in hundredths of a second after the machine's start
+		}
+	}
+	var up float64
+	var ran, waited time.Duration
+	for file, into := range map[string][]any{"uptime": {&up}, strconv.Itoa(pid) + "/schedstat": {&ran, &waited}} {
+		text, err := os.ReadFile(filepath.Join("/proc", file)) //nolint:gosec // of the kernel
+		if err != nil {
+			return 0, false
+		}
+		if _, err := fmt.Sscan(string(text), into...); err != nil {
+			return 0, false
+		}
+	}
+	took := time.Duration(up*float64(time.Second)) - time.Duration(begun)*10*time.Millisecond - waited //nolint:gosec // years
+	return took, begun > 0 && took > 0
 }
 
 // stat is what identifies a process: a number may be given away, its start not.

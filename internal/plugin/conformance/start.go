@@ -168,6 +168,9 @@ func (p *process) startChecks(ctx context.Context) {
 		return
 	}
 	took := time.Since(begun)
+	if alone, ok := unhurried(p.probe.PID()); ok {
+		took = min(took, alone)
+	}
 	address := p.probe.Address()
 	p.add(startsUp, Pass, fmt.Sprintf("%s %s for %v, at a %s socket", p.m.Name, p.m.Version, p.m.Kinds, address.Network()))
 	p.sandboxCheck()
