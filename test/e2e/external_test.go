@@ -199,38 +199,46 @@ func comesAndGoes(t *testing.T, site string, bearer map[string]string, late stri
 	eventually("one whose statuses are shown", 503, "rich/x")
 }
 
-// A plugin that knows nothing but grpcio runs unchanged.
+// A plugin that knows nothing but grpcio runs unchanged, and so does one of kbs_plugin_sdk.
 func TestExternal_RunsAForeignPythonPlugin(t *testing.T) {
 	python := "/usr/bin/python3"
 	need(t, exec.CommandContext(t.Context(), python, "-c", "import grpc, google.protobuf").Run() == nil, "python3-grpcio")
-	at := freeAddress(t)
+	at, sdkAt := freeAddress(t), freeAddress(t)
 	h := found(t, Options{
 		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
 		Config: map[string]any{
 			"verifiers": map[string]any{"sample": map[string]any{"insecure": true}},
-			"kbs":       map[string]any{"external": map[string]any{"backends": []any{map[string]any{"name": "issuer", "endpoint": "http://" + at}}}},
+			"kbs": map[string]any{"external": map[string]any{"backends": []any{
+				map[string]any{"name": "issuer", "endpoint": "http://" + at}, map[string]any{"name": "greeter", "endpoint": "http://" + sdkAt},
+			}}},
 		},
 	})
 	w := start(t, h)
 	must(t, done(w.admin.SetPolicy(t.Context(), policy.ResourceName, string(policy.KBSResource), policy.ResourceAllowAll()+"\nallow if data.plugin == \"external\"\n")))
-	cmd := exec.CommandContext(t.Context(), python, "-B", filepath.Join("testdata", "foreign", "plugin.py"), at,
-		filepath.Join("..", "..", "python", "kbs_plugin_sdk", "src", "kbs_plugin_sdk", "plugin"))
-	cmd.Stderr = os.Stderr
-	must(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	sdk := filepath.Join("..", "..", "python", "kbs_plugin_sdk", "src")
+	for _, arguments := range [][]string{{"plugin.py", at, filepath.Join(sdk, "kbs_plugin_sdk", "plugin")}, {"withsdk.py", sdkAt}} {
+		arguments[0] = filepath.Join("testdata", "foreign", arguments[0])
+		cmd := exec.CommandContext(t.Context(), python, append([]string{"-B"}, arguments...)...)
+		cmd.Env = append(os.Environ(), "PYTHONPATH="+sdk)
+		cmd.Stderr = os.Stderr
+		must(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	}
 	g, _ := newGuest(t, "http://"+w.Bound["guests"], nil)
 	token, err := g.Attest(t.Context())
 	must(t, err)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		plain, sealed, err := g.External(t.Context(), "issuer/issue", url.Values{"identity": {"vm-1"}})
-		if err == nil {
-			if string(plain.Reveal()) != "certificate of vm-1" || sealed == (seal.JWE{}) {
-				t.Errorf("the guest got %q", plain.Reveal())
+	for _, a := range []struct{ path, name, want string }{{"issuer/issue", "identity", "certificate of vm-1"}, {"greeter/x", "name", "hello, vm-1"}} {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			plain, sealed, err := g.External(t.Context(), a.path, url.Values{a.name: {"vm-1"}})
+			if err == nil {
+				if string(plain.Reveal()) != a.want || sealed == (seal.JWE{}) {
+					t.Errorf("the guest got %q", plain.Reveal())
+				}
+				break
 			}
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
+			if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
 		}
 	}
 	bearer := map[string]string{"Authorization": "Bearer " + token}
@@ -238,6 +246,10 @@ func TestExternal_RunsAForeignPythonPlugin(t *testing.T) {
 	asked{status: 200, answer: "certificate of x"}.check(t, "raw", plainly(t, "GET", site+"issue?identity=x&raw=", "", bearer))
 	asked{status: 401, variant: "PluginInternalError"}.check(t, "refused", plainly(t, "GET", site+"else", "", bearer))
 	asked{status: 401, variant: "AdminAuthInitialization"}.check(t, "administrators'", plainly(t, "DELETE", site+"issue", "", bearer))
+	site = "http://" + w.Bound["guests"] + "/kbs/v0/external/greeter/"
+	asked{status: 200, answer: "hello, x"}.check(t, "raw, with the SDK", plainly(t, "GET", site+"x?name=x&raw=", "", bearer))
+	asked{status: 401, variant: "PluginInternalError"}.check(t, "an exception", plainly(t, "GET", site+"fail", "", bearer))
+	asked{status: 401, variant: "AdminAuthInitialization"}.check(t, "administrators', with the SDK", plainly(t, "DELETE", site+"x", "", bearer))
 }
 
 // What a configuration cannot mean refuses the start.

@@ -31,11 +31,11 @@ class MyPlugin(PluginHandler):
 class Plain(PluginHandler):
     """Plain functions in place of coroutines."""
 
-    def handle(self, request: PluginRequest) -> PluginResponse:  # type: ignore[override]
+    def handle(self, request: PluginRequest) -> PluginResponse:
         said = f"{request.method} {'/'.join(request.path)} {request.query['q']} ".encode() + request.body
         return PluginResponse(body=said)
 
-    def needs_encryption(self, request: NeedsEncryptionRequest) -> bool:  # type: ignore[override]
+    def needs_encryption(self, request: NeedsEncryptionRequest) -> bool:
         return False
 
 

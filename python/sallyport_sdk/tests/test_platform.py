@@ -5,11 +5,13 @@ Debian has neither; the suite runs with the packages of PyPI too, and these test
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import unittest
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,9 +38,6 @@ class Bare(AttestationExtension):
 
     def get_router(self) -> None:
         return None
-
-    def get_models(self) -> list[type]:
-        return []
 
     async def on_startup(self) -> None:
         self.said.append("started")
@@ -81,11 +80,24 @@ class Hooks(unittest.TestCase):
         async def both(payload: NodeEventPayload) -> None:
             seen.append(payload.event.value)
 
-        import asyncio
-
         for event in NodeEvent:
             asyncio.run(bus.emit(NodeEventPayload(event)))
         self.assertEqual(seen, ["node.registered", "node.online"])
+
+    def test_nobody_waits(self) -> None:
+        bus, told = EventBus(), threading.Event()
+        bus.loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=bus.loop.run_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(bus.loop.call_soon_threadsafe, bus.loop.stop)
+
+        @bus.on_any()
+        async def every(payload: NodeEventPayload) -> None:
+            told.set()
+
+        bus.emit_nowait(NodeEventPayload(NodeEvent.NODE_ONLINE))
+        self.assertTrue(told.wait(60))
 
 
 if importlib.util.find_spec("fastapi") and importlib.util.find_spec("sqlmodel"):

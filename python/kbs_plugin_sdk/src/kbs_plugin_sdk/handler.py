@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from .plugin.plugin_pb2 import NeedsEncryptionRequest, PluginRequest, PluginResponse, ValidateAuthRequest
 
@@ -19,18 +21,28 @@ class PluginHandler(abc.ABC):
     """
 
     @abc.abstractmethod
-    async def handle(self, request: PluginRequest) -> PluginResponse:
+    def handle(self, request: PluginRequest) -> PluginResponse | Awaitable[PluginResponse]:
         """Answer a request whose sender the broker has let pass.
 
         ``request`` has ``method``, ``path`` (segments after the plugin's name), ``query``
         and ``body``. Status 0 is sent as 200; brokers take 200 to 299 for success.
         """
 
-    async def validate_auth(self, request: ValidateAuthRequest) -> bool:
-        """Whether a request is for the broker's administrators, whatever its method."""
-        return False
+    if TYPE_CHECKING:  # both forms of an override have the right type
 
-    async def needs_encryption(self, request: NeedsEncryptionRequest) -> bool:
-        """Whether a guest's answer is sealed to the guest's key. An administrator's never
-        is, and the broker does not ask."""
-        return True
+        def validate_auth(self, request: ValidateAuthRequest) -> bool | Awaitable[bool]:
+            """See below."""
+
+        def needs_encryption(self, request: NeedsEncryptionRequest) -> bool | Awaitable[bool]:
+            """See below."""
+
+    else:
+
+        async def validate_auth(self, request: ValidateAuthRequest) -> bool:
+            """Whether a request is for the broker's administrators, whatever its method."""
+            return False
+
+        async def needs_encryption(self, request: NeedsEncryptionRequest) -> bool:
+            """Whether a guest's answer is sealed to the guest's key. An administrator's never
+            is, and the broker does not ask."""
+            return True

@@ -40,6 +40,7 @@ class Platform(Extension):
         from .core import database
 
         database.use(self.host)
+        bus.loop = self._loop
         await over(self._loop, _either(self.extension.on_startup))
 
     async def stop(self) -> None:

@@ -57,9 +57,9 @@ class AttestationExtension(ABC):
     def get_router(self) -> Any:
         """FastAPI's APIRouter with the routes, or None."""
 
-    @abstractmethod
     def get_models(self) -> list[type]:
-        """Every SQLModel class that is a table."""
+        """Every SQLModel class that is a table. The migrations of the package make them."""
+        return []
 
     async def on_startup(self) -> None:
         """Called once per process, after the tables are there. Repeating it must do no harm."""

@@ -18,6 +18,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._handlers: list[tuple[frozenset[NodeEvent], Handler]] = []
+        self.loop: asyncio.AbstractEventLoop | None = None  # where handlers run that nobody waits for
 
     def on(self, *events: NodeEvent) -> Callable[[Handler], Handler]:
         """Subscribes a function to events."""
@@ -36,6 +37,10 @@ class EventBus:
         """Runs all handlers, and gives how many failed. None of them harms another, or the caller."""
         waiting = [self._run(h, payload) for events, h in self._handlers if payload.event in events]
         return (await asyncio.gather(*waiting)).count(False)
+
+    def emit_nowait(self, payload: NodeEventPayload) -> None:
+        """Has all handlers run, and waits for none; from any thread once the extension has started."""
+        asyncio.run_coroutine_threadsafe(self.emit(payload), self.loop or asyncio.get_running_loop())
 
     async def _run(self, handler: Handler, payload: NodeEventPayload) -> bool:
         try:
