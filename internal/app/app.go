@@ -56,7 +56,8 @@ type App struct {
 	files    map[string]*ca.Files // by listener name
 	rest     http.Handler
 	kbs      http.Handler
-	ext      http.Handler   // routes of extensions
+	ext      http.Handler // routes of extensions
+	before   func(plugin.Extensions) plugin.Extensions
 	annexes  *annex.Annexes // databases of extensions
 	weak     []string       // switches that weaken, for status and start-up
 	lock     *plugin.Lock   // nil for none
@@ -96,6 +97,9 @@ func (p pepper) Candidates(digest [32]byte) []string { return p.a.keys().peppers
 type Options struct {
 	Version string
 	Output  io.Writer // log and console notifications; standard error if nil
+	// Extensions stands before the host of extensions if it is set: for measuring
+	// what the way to a plugin costs.
+	Extensions func(plugin.Extensions) plugin.Extensions
 }
 
 // New opens everything that a server needs and starts nothing. On an error
@@ -113,7 +117,7 @@ func New(ctx context.Context, c Config, o Options) (*App, error) {
 		return nil, err
 	}
 	a := &App{
-		cfg: c, version: o.Version, log: log, metrics: obs.NewMetrics(), files: map[string]*ca.Files{},
+		cfg: c, version: o.Version, before: o.Extensions, log: log, metrics: obs.NewMetrics(), files: map[string]*ca.Files{},
 		bound: map[string]string{}, ready: make(chan struct{}),
 	}
 	if err := a.open(ctx, o.Output); err != nil {
@@ -349,6 +353,10 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 	if err != nil {
 		return nil, err
 	}
+	extensions := plugin.Extensions(a.host)
+	if a.before != nil {
+		extensions = a.before(extensions)
+	}
 	var locked map[string]string
 	if a.lock != nil {
 		locked = a.lock.Digests()
@@ -357,7 +365,7 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 		Development: a.cfg.Plugins.Development, Locked: locked,
 		Ledger: a.store, Store: a.store, Clock: a.store,
 		Envelope: a.keys().vault, Pepper: pepper{a}, Authority: a.authority, Keyring: keeper{a}, KeyPeriods: a.cfg.Keys.periods(),
-		Sessions: sessions, Providers: a.host, Packages: p, Extensions: a.host, Databases: a.annexes, Relay: a.store, Gates: a.cfg.Plugins.gates(),
+		Sessions: sessions, Providers: a.host, Packages: p, Extensions: extensions, Databases: a.annexes, Relay: a.store, Gates: a.cfg.Plugins.gates(),
 		Repositories: repositories{}, Depot: own,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
 		Channels: channels, Notifiers: a.host.Notifiers, Guests: guests, Backends: a.external, Log: a.log, Now: time.Now,

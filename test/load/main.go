@@ -23,6 +23,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sallyport-project/sallyport/internal/app"
 )
 
 // options are the command line.
@@ -66,6 +68,7 @@ var scenarios = map[string]scenario{
 	"kbs-handshake-new": {
 		"guests per second, each with a TLS connection of its own", 32, true, kbsHandshakeNew, newHandshakeBudgets,
 	},
+	"route":          {"requests of an extension's route, beside the same handler in the server", 32, true, routed, routeBudgets},
 	"plugin-call":    {"one call of a plugin through the host, beside the same call by go-plugin alone", 16, false, pluginCall, callBudgets},
 	"plugin-stream":  {"the smallest call on a plugin's stream, beside a bare stream that echoes", 64, false, pluginStream, streamBudgets},
 	"plugin-start":   {"time of a plugin's first start, and of a restart from its sealed image", 1, false, pluginStart, pluginStartBudgets},
@@ -104,7 +107,9 @@ func part(args []string) (inner bool, err error) {
 	case len(args) == 2 && args[0] == echoStreamCommand:
 		return true, echoStreamServer(args[1], os.Stdin, os.Stdout)
 	case len(args) > 1 && args[0] == serveCommand:
-		return true, serveProfiled(args[1:])
+		return true, serveHere(args[1:], app.Options{Version: "0.0.0-profiled"})
+	case len(args) > 1 && args[0] == floorCommand:
+		return true, serveHere(append(args[1:], ""), app.Options{Version: "0.0.0-floor", Extensions: answersInside})
 	}
 	return false, nil
 }

@@ -18,9 +18,9 @@ import (
 // figures.
 const serveCommand = "serve"
 
-// serveProfiled takes the arguments of `sallyport serve`, and the profile's file
-// after them.
-func serveProfiled(args []string) error {
+// serveHere takes the arguments of `sallyport serve`, and the profile's file after
+// them, which may be empty.
+func serveHere(args []string, o app.Options) error {
 	if len(args) != 5 || args[0] != "--config" || args[2] != "--ready-file" {
 		return errors.New("use: serve --config FILE --ready-file FILE PROFILE")
 	}
@@ -30,7 +30,7 @@ func serveProfiled(args []string) error {
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	a, err := app.New(ctx, config, app.Options{Version: "0.0.0-profiled"})
+	a, err := app.New(ctx, config, o)
 	if err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}

@@ -37,8 +37,8 @@ func build(ctx context.Context, dir, pkg string) (string, error) {
 type installation struct {
 	dir      string
 	binary   string
-	profile  string // if set, this program serves, and writes it
-	config   string // path
+	command  []string // if set, this program serves, by this command and what follows the arguments
+	config   string   // path
 	operator tls.Certificate
 	root     string // PEM
 }
@@ -49,7 +49,10 @@ const operatorName = "load"
 // found builds the server and sets up an installation in a directory, as an
 // operator does: a configuration, then init.
 func found(ctx context.Context, o options, dir string) (*installation, error) {
-	in := &installation{dir: dir, binary: o.server, profile: o.profile, config: filepath.Join(dir, "sallyport.yaml")}
+	in := &installation{dir: dir, binary: o.server, config: filepath.Join(dir, "sallyport.yaml")}
+	if o.profile != "" {
+		in.command = []string{serveCommand, o.profile}
+	}
 	var err error
 	if in.binary == "" {
 		if in.binary, err = build(ctx, o.dir, "cmd/sallyport"); err != nil {
@@ -113,13 +116,14 @@ func (in *installation) start(ctx context.Context) (*server, error) {
 		return nil, fmt.Errorf("remove ready file: %w", err)
 	}
 	s := &server{in: in, log: &tail{}, ended: make(chan error, 1)}
-	binary, args := in.binary, []string{serveCommand, "--config", in.config, "--ready-file", ready}
-	if in.profile != "" {
+	binary, args := in.binary, []string{"serve", "--config", in.config, "--ready-file", ready}
+	if len(in.command) > 0 {
 		self, err := os.Executable()
 		if err != nil {
 			return nil, fmt.Errorf("find this program: %w", err)
 		}
-		binary, args = self, append(args, in.profile)
+		binary, args[0] = self, in.command[0]
+		args = append(args, in.command[1:]...)
 	}
 	s.cmd = exec.CommandContext(ctx, binary, args...) //nolint:gosec // ours
 	s.cmd.Stderr, s.cmd.Stdout = s.log, s.log

@@ -136,10 +136,21 @@ func enrol(ctx context.Context, admin *sallyport.Client, roots *x509.CertPool, n
 
 // running founds and starts a server, prepares it as its operator, and gives it
 // to do.
-func running(ctx context.Context, o options, prepare func(*server, *sallyport.Client) error, do func(*server) error) (err error) {
-	in, err := found(ctx, o, filepath.Join(o.dir, "server"))
+func running(ctx context.Context, o options, prepare func(*server, *sallyport.Client) error, do func(*server) error) error {
+	return runningAs(ctx, o, "server", "", prepare, do)
+}
+
+// runningAs is running in a folder, with this program as the server if it is given a
+// command.
+func runningAs(
+	ctx context.Context, o options, folder, command string, prepare func(*server, *sallyport.Client) error, do func(*server) error,
+) (err error) {
+	in, err := found(ctx, o, filepath.Join(o.dir, folder))
 	if err != nil {
 		return err
+	}
+	if command != "" {
+		in.command = []string{command}
 	}
 	s, err := in.start(ctx)
 	if err != nil {
