@@ -77,6 +77,11 @@ func (c *Counter) Add(n float64, values ...string) {
 	c.vec.WithLabelValues(c.bounds.clamp(values)...).Add(n)
 }
 
+// Bind is Inc for values that are counted often: they are looked up once.
+func (c *Counter) Bind(values ...string) func() {
+	return c.vec.WithLabelValues(c.bounds.clamp(values)...).Inc
+}
+
 // Histogram counts observations by size.
 type Histogram struct {
 	vec    *prometheus.HistogramVec
@@ -97,6 +102,11 @@ func (m *Metrics) Histogram(name, help string, buckets []float64, labels ...Labe
 // Observe adds an observation.
 func (h *Histogram) Observe(v float64, values ...string) {
 	h.vec.WithLabelValues(h.bounds.clamp(values)...).Observe(v)
+}
+
+// Bind is Observe for values that are observed often: they are looked up once.
+func (h *Histogram) Bind(values ...string) func(v float64) {
+	return h.vec.WithLabelValues(h.bounds.clamp(values)...).Observe
 }
 
 // Since adds the seconds that passed between the two times.

@@ -33,8 +33,8 @@ func callWithin[T any](
 ) (T, error) {
 	var none T
 	began := h.cfg.Now()
-	limited, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
+	limited := limited(ctx, within)
+	defer limited.end()
 	for repeated := false; ; {
 		r, err := find()
 		if err != nil {

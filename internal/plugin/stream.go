@@ -49,21 +49,24 @@ type lane struct {
 	out    chan *pending
 	broken chan struct{}
 
-	mu      sync.Mutex
-	next    uint64
-	strays  uint64 // answers that nobody waited for
-	waiting map[uint64]*pending
-	open    map[uint64]*dialogue // calls of routes
-	err     error                // set before broken is closed
-	ended   sync.Once
-	threads sync.WaitGroup
+	mu       sync.Mutex
+	next     uint64
+	strays   uint64 // answers that nobody waited for
+	waiting  map[uint64]*pending
+	watcher  *time.Timer // runs watch while watching
+	watching bool
+	open     map[uint64]*dialogue // calls of routes
+	err      error                // set before broken is closed
+	ended    sync.Once
+	threads  sync.WaitGroup
 }
 
 // pending is a frame on its way, and the place for its answer. Both are encoded.
 type pending struct {
-	frame  []byte
-	answer chan []byte
-	state  atomic.Int32
+	frame    []byte
+	deadline time.Time   // zero if the caller sees to it
+	answer   chan []byte // nil: the time is over
+	state    atomic.Int32
 }
 
 // The states of a pending frame.
@@ -88,10 +91,12 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 		return nil, errors.Join(errUnsent, err)
 	}
 	frame.TimeoutMs = left(ctx)
+	done, deadline := waker(ctx)
 	p, ok := s.idle.Get().(*pending)
 	if !ok {
 		p = &pending{answer: make(chan []byte, 1)}
 	}
+	p.deadline = deadline
 	frame.Id = l.register(p)
 	if p.frame, err = (proto.MarshalOptions{}).MarshalAppend(p.frame[:0], frame); err != nil {
 		l.forget(frame.Id)
@@ -99,13 +104,18 @@ func (s *stream) call(ctx context.Context, frame *own.HostFrame) (*own.PluginFra
 	}
 	select {
 	case l.out <- p:
-	case <-l.broken:
-		return nil, errors.Join(errUnsent, l.err)
-	case <-ctx.Done():
-		l.forget(frame.Id)
-		return nil, ctx.Err()
+	default:
+		select {
+		case l.out <- p:
+		case <-l.broken:
+			l.forget(frame.Id)
+			return nil, errors.Join(errUnsent, l.err)
+		case <-ctx.Done():
+			l.forget(frame.Id)
+			return nil, ctx.Err()
+		}
 	}
-	answer, err := l.await(ctx, frame.Id, p)
+	answer, err := l.await(ctx, done, frame.Id, p)
 	if err != nil {
 		l.forget(frame.Id)
 		return nil, err
@@ -131,34 +141,72 @@ func left(ctx context.Context) uint32 {
 	return uint32(min(max(time.Until(deadline).Milliseconds(), 1), math.MaxUint32))
 }
 
-// await waits for the answer to a frame that was given to the writer.
-func (l *lane) await(ctx context.Context, id uint64, p *pending) ([]byte, error) {
+// await waits for the answer to a frame that was given to the writer, until done: the
+// end of ctx but for a deadline that watch sees.
+func (l *lane) await(ctx context.Context, done <-chan struct{}, id uint64, p *pending) ([]byte, error) {
 	select {
 	case a := <-p.answer:
-		return a, nil
+		if a != nil {
+			return a, nil
+		}
 	case <-l.broken:
 		select { // the answer may have come first
 		case a := <-p.answer:
-			return a, nil
+			if a != nil {
+				return a, nil
+			}
 		default:
 		}
 		if p.take() {
 			return nil, errors.Join(errUnsent, l.err)
 		}
 		return nil, l.err
-	case <-ctx.Done():
-		if p.take() {
-			return nil, ctx.Err()
+	case <-done:
+	}
+	err := ctx.Err()
+	if err == nil { // the watch may be ahead of the clock that ctx reads
+		err = context.DeadlineExceeded
+	}
+	if !p.take() {
+		l.cancelled(id)
+	}
+	return nil, err
+}
+
+// cancelled tells the plugin that nobody waits for an answer.
+func (l *lane) cancelled(id uint64) {
+	cancel, err := proto.Marshal(&own.HostFrame{Id: id, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}})
+	if err != nil {
+		return
+	}
+	select {
+	case l.out <- &pending{frame: cancel}:
+	default: // a plugin that reads nothing does not read this either
+	}
+}
+
+// watchEvery is how late the end of a call's time may be noticed.
+const watchEvery = 10 * time.Millisecond
+
+// watch ends the calls whose time is over, for as long as calls wait. One timer for all
+// of them costs less than one for each.
+func (l *lane) watch() {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	timed := false
+	for id, p := range l.waiting {
+		switch {
+		case p.deadline.IsZero():
+		case now.Before(p.deadline):
+			timed = true
+		default:
+			delete(l.waiting, id)
+			p.answer <- nil
 		}
-		cancel, err := proto.Marshal(&own.HostFrame{Id: id, Body: &own.HostFrame_Cancel{Cancel: &own.Cancel{}}})
-		if err != nil {
-			return nil, ctx.Err()
-		}
-		select {
-		case l.out <- &pending{frame: cancel}:
-		default: // a plugin that reads nothing does not read this either
-		}
-		return nil, ctx.Err()
+	}
+	if l.watching = timed; timed {
+		l.watcher.Reset(watchEvery)
 	}
 }
 
@@ -192,6 +240,7 @@ func (s *stream) lane(caller context.Context) (*lane, error) {
 		calls: calls, cancel: cancel, fail: s.fail, out: make(chan *pending, queued),
 		broken: make(chan struct{}), waiting: map[uint64]*pending{}, open: map[uint64]*dialogue{},
 	}
+	l.watcher = time.AfterFunc(watchEvery, l.watch)
 	l.threads.Add(2)
 	go l.write(ctx)
 	go l.read()
@@ -204,6 +253,10 @@ func (l *lane) register(p *pending) uint64 {
 	defer l.mu.Unlock()
 	l.next++
 	l.waiting[l.next] = p
+	if !l.watching && !p.deadline.IsZero() {
+		l.watching = true
+		l.watcher.Reset(watchEvery)
+	}
 	return l.next
 }
 

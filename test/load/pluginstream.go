@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -90,8 +91,12 @@ func twoTimes(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	other, err := processTime(pid)
-	return mine + other, err
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat") // it has no children, and a look at all processes takes milliseconds
+	if err != nil {
+		return 0, fmt.Errorf("read processor time: %w", err)
+	}
+	other, err := parseStat(string(text))
+	return mine + other.cpu, err
 }
 
 // echoStreamCommand makes this program the bare stream's other end.
