@@ -25,11 +25,12 @@ PLUGIN = "/sallyport.plugin.v1.Plugin/"
 
 
 class Process(unittest.TestCase):
-    def start(self, *code: str, cookie: tuple[str, str] = ("SALLYPORT_PLUGIN", "sallyport.plugin.v1")) -> str:
+    def start(self, *code: str, cookie: tuple[str, str] = ("SALLYPORT_PLUGIN", "sallyport.plugin.v1"), **more: str) -> str:
         """Starts a plugin as a host does, and gives the line of its handshake."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         env = {
+            **more,
             cookie[0]: cookie[1],
             "PLUGIN_UNIX_SOCKET_DIR": folder.name,
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]),
@@ -63,6 +64,17 @@ class Process(unittest.TestCase):
     def test_without_a_host(self) -> None:
         self.assertEqual(self.start("-m", "tests.everything", cookie=("X", "y")), "")
         self.assertEqual(self.process.wait(20), 1)
+
+    @unittest.skipUnless(sys.platform == "linux", "elsewhere the certificate is needed")
+    def test_agentkms_needs_no_certificate(self) -> None:
+        code = (
+            "from sallyport_sdk.agentkms import ScopeAnalyzer, serve_agentkms\n"
+            "class Quiet(ScopeAnalyzer):\n"
+            "    def analyze(self, scope): return []\n"
+            "serve_agentkms(Quiet(), kind='quiet')"
+        )
+        line = self.start("-c", code, cookie=("PLUGIN_MAGIC_COOKIE", "agentkms_plugin_v1"), PLUGIN_CLIENT_CERT="a host offers one")
+        self.assertRegex(line, r"^1\|1\|unix\|/.*/plugin.sock\|grpc$")
 
     def test_info_health_end(self) -> None:
         self.everything()

@@ -105,8 +105,10 @@ def _signals(ended: asyncio.Event) -> None:
 
 def _listen(server: Any) -> str:
     """Binds, and gives the line of the handshake."""
-    credentials, certificate = _mutual_tls(os.environ.get("PLUGIN_CLIENT_CERT", ""))
-    folder = os.environ.get("PLUGIN_UNIX_SOCKET_DIR", "")
+    folder, client = os.environ.get("PLUGIN_UNIX_SOCKET_DIR", ""), os.environ.get("PLUGIN_CLIENT_CERT", "")
+    if folder and sys.platform == "linux":
+        client = ""  # the kernel tells the host who serves a socket in its folder; plugins of AgentKMS are asked all the same
+    credentials, certificate = _mutual_tls(client)
     address = f"unix:{folder}/plugin.sock" if folder else "127.0.0.1:0"
     if credentials is None:
         port = server.add_insecure_port(address)
