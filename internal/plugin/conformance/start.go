@@ -43,7 +43,7 @@ var (
 const (
 	ready         = 5 * time.Second
 	comesUp       = 10 * time.Second // a third of what a server gives it, which may be busy
-	restingMemory = 128 // MB, where the manifest declares nothing
+	restingMemory = 128              // MB, where the manifest declares nothing
 )
 
 // now is the clock of checks about times of plugins, which run on this machine.
