@@ -47,7 +47,7 @@ func unhurried(pid int) (time.Duration, bool) {
 			return 0, false
 		}
 	}
-	took := time.Duration(up*float64(time.Second)) - time.Duration(begun)*10*time.Millisecond - waited //nolint:gosec // years
+	took := time.Duration(up*float64(time.Second)) - time.Duration(begun)*10*time.Millisecond - waited
 	return took, begun > 0 && took > 0
 }
 
