@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
+	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 )
 
@@ -47,4 +49,37 @@ func announcing(t *testing.T, name string) (*rig, Status) {
 		t.Fatal(err)
 	}
 	return r, r.Status()[0]
+}
+
+// Whatever a vender of agentkms.plugin.v1 answers with that is no credential ends
+// that call alone: with Unavailable, and no word of what it said.
+func TestAgentKMS_TakesRightAnswersOnly(t *testing.T) {
+	const name, kind = "akmsraw", "fixture-akmsraw"
+	m := testManifest(name)
+	m.Roles = []string{manifest.RoleValidator, manifest.RoleAnalyzer, manifest.RoleVender}
+	r := newRig(t, func(c *Config) { c.CallTimeout = 20 * time.Second }, m)
+	issue := func(do string) (grant.Issued, error) {
+		ctx := t.Context()
+		if do == "late" {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Second)
+			defer cancel()
+		}
+		scope := grant.Scope{Kind: kind, TTL: time.Minute, Params: map[string]any{"do": do}}
+		return r.provider(t, kind).Issue(ctx, scope, grant.Bounds{Kind: kind, MaxTTL: time.Hour})
+	}
+	for _, do := range []string{"wrong", "late", "much", "more", "nothing", "twice", "status"} {
+		if _, err := issue(do); !fault.Is(err, fault.Unavailable) || strings.Contains(fault.Public(err), "canary") {
+			t.Errorf("%s: %v", do, err)
+		}
+		out, err := issue("right")
+		if err != nil || string(out.Value.Reveal()) != "token" {
+			t.Fatalf("after %s: %v", do, err)
+		}
+		for _, a := range out.Anomalies { // of levels that there are not
+			if a.Level != grant.Unspecified {
+				t.Errorf("level %d", a.Level)
+			}
+		}
+	}
 }

@@ -23,6 +23,9 @@ import (
 // rude is a plugin that answers as a function says, with whatever bytes.
 type rude func(ctx context.Context, method string) ([]byte, error)
 
+// twice is the answer that is given two times.
+const twice = "twice"
+
 // raw hands bytes on as they are.
 type raw struct{}
 
@@ -46,6 +49,12 @@ func (r rude) serve(t *testing.T, address string) (at string, stop func()) {
 		a, err := r(s.Context(), method[strings.LastIndexByte(method, '/')+1:])
 		if err != nil {
 			return err
+		}
+		if string(a) == twice {
+			if err := s.SendMsg([]byte{}); err != nil {
+				return err
+			}
+			a = nil
 		}
 		return s.SendMsg(a)
 	}))
@@ -89,6 +98,7 @@ func TestAddress_BearsWhatPluginsDo(t *testing.T) {
 		"another message": func(context.Context, string) ([]byte, error) { return text(1, "canary"), nil },
 		"no message":      func(context.Context, string) ([]byte, error) { return []byte{0xff}, nil },
 		"an error":        func(context.Context, string) ([]byte, error) { return nil, status.Error(codes.Unknown, "canary") },
+		"twice":           func(context.Context, string) ([]byte, error) { return []byte(twice), nil },
 		"never":           func(ctx context.Context, _ string) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() },
 		"too much":        func(context.Context, string) ([]byte, error) { return text(9, strings.Repeat("c", 5<<20)), nil },
 		"no such method":  func(context.Context, string) ([]byte, error) { return nil, status.Error(codes.Unimplemented, "canary") },
