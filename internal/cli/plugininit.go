@@ -18,8 +18,10 @@ func pluginInit(s *shell) *cobra.Command {
 		Long: `Make the project of a small plugin that builds, tests and runs at once, with a
 README that says how. It uses the SDK of its language; for agentkms.plugin.v1 in
 Python it needs grpcio and the proto file, which lies beside it. Several roles
-make one package that has them all. Nothing is overwritten.`,
+make one package that has them all, as far as one program can. Nothing is
+overwritten.`,
 		Example: `  sallyport plugin init mytoken --role credential-vender --lang go --publisher acme
+  sallyport plugin init pager --role notifier --publisher acme
   sallyport plugin init tags --role extension,cli --lang python --publisher acme
   sallyport plugin init honeytoken --role scope-validator,credential-vender --lang python --publisher acme`,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -49,7 +51,7 @@ make one package that has them all. Nothing is overwritten.`,
 	f.StringVar(&p.Name, "name", "", "name of the package (default: that of the folder)")
 	f.StringVar(&p.Publisher, "publisher", "me", "who signs it")
 	f.StringVar(&p.Kind, "kind", "", "credential kind that it serves (default: the name)")
-	f.StringVar(&p.Contract, "contract", "", "wire contract, sallyport.plugin.v1 or agentkms.plugin.v1 (default: the former where it has the roles)")
+	f.StringVar(&p.Contract, "contract", "", "wire contract, sallyport.plugin.v1 or agentkms.plugin.v1 (default: the former where it has the roles; for kbs its own)")
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(template.Roles(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("lang", cobra.FixedCompletions([]string{template.Go, template.Python}, cobra.ShellCompDirectiveNoFileComp))
 	return c

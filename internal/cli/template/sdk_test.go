@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 )
 
@@ -17,7 +18,7 @@ func TestProject_BySDK(t *testing.T) {
 	if err != nil {
 		t.Skip("needs python3")
 	}
-	sets := [][]string{sdkRoles, sdkRoles[:2]}
+	sets := [][]string{sdkRoles, sdkRoles[:2], {manifest.RoleKBS}}
 	for _, r := range sdkRoles {
 		sets = append(sets, []string{r})
 	}

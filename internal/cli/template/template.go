@@ -21,7 +21,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-//go:embed *.tmpl go/*.tmpl python sdk
+//go:embed *.tmpl go/*.tmpl gosdk kbs python sdk
 var source embed.FS
 
 // The languages.
@@ -38,7 +38,8 @@ type Project struct {
 	Language  string
 	Roles     []string
 	// Contract is the wire contract; empty chooses agentkms.plugin.v1 where a role
-	// is one of its own, or a vender in Go has others beside it, else sallyport.plugin.v1.
+	// is one of its own, or a vender in Go has others beside it, kbs.plugin.v1 for role
+	// kbs, else sallyport.plugin.v1.
 	Contract string
 }
 
@@ -54,7 +55,7 @@ var served = []string{manifest.RoleVender, manifest.RoleValidator, manifest.Role
 // Roles lists the roles that have a template.
 func Roles() []string {
 	out := slices.Clone(served)
-	for _, r := range sdkRoles {
+	for _, r := range append(slices.Clone(sdkRoles), manifest.RoleKBS) {
 		if !slices.Contains(out, r) {
 			out = append(out, r)
 		}
@@ -69,7 +70,11 @@ func (p Project) Files() ([]File, error) {
 		return nil, err
 	}
 	if p.bySDK() {
-		out, err := p.sdkFiles()
+		make := p.sdkFiles
+		if p.Language == Go {
+			make = p.goFiles
+		}
+		out, err := make()
 		slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 		return out, err
 	}
@@ -111,8 +116,6 @@ func (p *Project) check() error {
 			return fault.Invalidf("there is no template for role %q; there are %s", r, strings.Join(Roles(), ", "))
 		case slices.Contains(p.Roles[:i], r):
 			return fault.Invalidf("role %s is given twice", r)
-		case p.Language == Go && !slices.Contains(served, r):
-			return fault.Invalidf("role %s has a template for --lang python; docs/plugins has a page about it with Go", r)
 		}
 	}
 	return p.choose()
@@ -123,20 +126,28 @@ func (p *Project) choose() error {
 	only := func(list []string) bool {
 		return !slices.ContainsFunc(p.Roles, func(r string) bool { return !slices.Contains(list, r) })
 	}
-	own := only(sdkRoles) && (p.Language == Python || len(p.Roles) == 1)
+	own := only(sdkRoles) && (p.Language == Python || len(p.Roles) == 1 || only(goRoles))
+	kbs := only([]string{manifest.RoleKBS})
 	if p.Contract == "" {
 		p.Contract = manifest.ContractAgentKMS
-		if own {
+		switch {
+		case own:
 			p.Contract = manifest.ContractSallyport
+		case kbs:
+			p.Contract = manifest.ContractKBS
 		}
 	}
 	switch {
+	case p.Contract == manifest.ContractKBS && kbs:
 	case p.Contract == manifest.ContractAgentKMS && only(served):
 	case p.Contract == manifest.ContractSallyport && own:
-	case p.Contract != manifest.ContractAgentKMS && p.Contract != manifest.ContractSallyport:
-		return fault.Invalidf("the contract is %s or %s", manifest.ContractSallyport, manifest.ContractAgentKMS)
+	case p.Contract != manifest.ContractAgentKMS && p.Contract != manifest.ContractSallyport && p.Contract != manifest.ContractKBS:
+		return fault.Invalidf("the contract is %s, %s or %s", manifest.ContractSallyport, manifest.ContractAgentKMS, manifest.ContractKBS)
+	case p.Language == Go && only(sdkRoles):
+		return fault.Invalidf("one template in Go has %s, each of the others stands alone: make several projects, or join them by hand", strings.Join(goRoles, ", "))
 	default:
-		return fault.Invalidf("roles %s are not of one contract that has a template; %s has %s", strings.Join(p.Roles, ", "), manifest.ContractAgentKMS, strings.Join(served, ", "))
+		return fault.Invalidf("roles %s are not of one contract that has a template; %s has %s, and %s stands alone",
+			strings.Join(p.Roles, ", "), manifest.ContractAgentKMS, strings.Join(served, ", "), manifest.RoleKBS)
 	}
 	return nil
 }

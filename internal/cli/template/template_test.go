@@ -64,16 +64,17 @@ func TestProject_FilesRefusesWhatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, change := range map[string]func(*Project){
-		"name":              func(p *Project) { p.Name = "../a" },
-		"name quotes":       func(p *Project) { p.Name = `a"b` },
-		"publisher":         func(p *Project) { p.Publisher = "B" },
-		"kind":              func(p *Project) { p.Kind = "a\nb" },
-		"language":          func(p *Project) { p.Language = "../python" },
-		"no role":           func(p *Project) { p.Roles = nil },
-		"later role":        func(p *Project) { p.Roles = []string{"kbs"} },
-		"role twice":        func(p *Project) { p.Roles = []string{manifest.RoleAnalyzer, manifest.RoleAnalyzer} },
-		"contract":          func(p *Project) { p.Contract = "kbs.plugin.v1" },
-		"a role for Python": func(p *Project) { p.Roles = []string{manifest.RoleExtension} },
+		"name":            func(p *Project) { p.Name = "../a" },
+		"name quotes":     func(p *Project) { p.Name = `a"b` },
+		"publisher":       func(p *Project) { p.Publisher = "B" },
+		"kind":            func(p *Project) { p.Kind = "a\nb" },
+		"language":        func(p *Project) { p.Language = "../python" },
+		"no role":         func(p *Project) { p.Roles = nil },
+		"later role":      func(p *Project) { p.Roles = []string{"observer"} },
+		"kbs and another": func(p *Project) { p.Roles = []string{"kbs", "notifier"} },
+		"a vender in Go":  func(p *Project) { p.Roles = []string{"credential-vender", "notifier"} },
+		"role twice":      func(p *Project) { p.Roles = []string{manifest.RoleAnalyzer, manifest.RoleAnalyzer} },
+		"contract":        func(p *Project) { p.Contract = "kbs.plugin.v1" },
 		"roles of two contracts": func(p *Project) {
 			p.Language, p.Roles = Python, []string{manifest.RoleAnalyzer, manifest.RoleExtension}
 		},
