@@ -15,6 +15,7 @@ func TestPlugins_AreMeasured(t *testing.T) {
 		"plugin-start":   {"restart_p50_ms", "mtls_first_p50_ms", "mtls_restart_p50_ms", "floor_p50_ms"},
 		"plugin-crash":   {"noticed_p99_ms", "idle20_anonymous_mb", "idle20_sealed_images"},
 		"plugin-upgrade": {"upgrades"},
+		"route":          {"lowest_ratio", "floor_cpu_us_per_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, log bytes.Buffer

@@ -91,6 +91,7 @@ func (r *result) compare(ctx context.Context, o options, sides *[2]routeSide) er
 	r.Ratio = ratios[len(ratios)/2]
 	r.figure("lowest_ratio", ratios[0])
 	r.figure("highest_ratio", ratios[len(ratios)-1])
+	r.figure("cpu_ratio", got[1].cpuEach()/max(got[0].cpuEach(), 1))
 	r.figure("pairs", float64(len(ratios)))
 	r.figure("floor_p50_ms", milliseconds(quantile(got[1].times, 0.5)))
 	r.figure("floor_p99_ms", milliseconds(quantile(got[1].times, 0.99)))
