@@ -188,6 +188,16 @@ func TestVerifier_RefusesSpoiltEvidence(t *testing.T) {
 			t.Errorf("%s: %v, failed %v", name, err, evidencetest.Failed(checks))
 		}
 	}
+	trimmed := string(bytes.TrimSpace(body))
+	for name, text := range map[string]string{
+		"empty": "", "array": "[]", "null": "null", "deep": strings.Repeat("[", 99), "followed": trimmed + "{}",
+		"twice": strings.Replace(trimmed, "{", `{"version":"2",`, 1), "too long": trimmed + strings.Repeat(" ", maxEvidence),
+		"a deep member": strings.Replace(trimmed, "{", `{"x":`+strings.Repeat("[", 20)+strings.Repeat("]", 20)+",", 1),
+	} {
+		if _, checks, err := judge(t, onSNP(), json.RawMessage(text), evidence.Binding{ReportData: digest}, evidencetest.Now); !fault.Is(err, fault.Invalid) || !slices.Equal(evidencetest.Failed(checks), []string{"form"}) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	// Version 2 without its data in the processor's report is of another handshake.
 	v1 := change(t, other, func(w *madeEvidence) { w.Version = "2" })
 	if _, checks, err := judge(t, onSNP(), v1, evidence.Binding{ReportData: []byte("challenge")}, evidencetest.Now); !fault.Is(err, fault.Denied) || !slices.Equal(evidencetest.Failed(checks), []string{"user-data"}) {
