@@ -379,3 +379,9 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// What is built of evidence is bounded by the evidence.
+func TestVerifier_AllocatesNoMoreThanTwiceTheEvidence(t *testing.T) {
+	body, v := evidencetest.Vector(t, "az-vtpm/snp-evidence-v2.json"), onSNP()
+	evidencetest.AtMost(t, 2*len(body), func() { _, _, _ = judge(t, v, body, evidence.Binding{ReportData: digest}, evidencetest.Now) })
+}

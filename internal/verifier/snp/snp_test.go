@@ -413,3 +413,9 @@ func FuzzRecognise(f *testing.F) {
 	f.Add(evidencetest.Vector(f, "snp/milan-ask-ark-asvk.pem"))
 	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = Recognise(data) })
 }
+
+// What is built of evidence is bounded by the evidence.
+func TestVerifier_AllocatesNoMoreThanTwiceTheEvidence(t *testing.T) {
+	body, v := evidencetest.Vector(t, "snp/genoa-v3-evidence.json"), genuine(t)
+	evidencetest.AtMost(t, 2*len(body), func() { _, _, _ = judge(t, v, body, evidence.Binding{Unknown: true}, evidencetest.Now) })
+}

@@ -471,3 +471,9 @@ func TestRecognise_TakesIntelsFiles(t *testing.T) {
 		}
 	}
 }
+
+// What is built of evidence is bounded by the evidence.
+func TestVerifier_AllocatesNoMoreThanTwiceTheEvidence(t *testing.T) {
+	body, v := wrap(evidencetest.Vector(t, "tdx/quote-v4.dat"), nil), must(New(Config{Endorsements: collateral(t)}))
+	evidencetest.AtMost(t, 2*len(body), func() { _, _, _ = judge(t, v, body, evidence.Binding{Unknown: true}, then) })
+}

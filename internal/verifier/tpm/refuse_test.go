@@ -208,3 +208,16 @@ func TestEK_Judge_RefusesWhatIsNoEndorsementKey(t *testing.T) {
 		t.Errorf("of a maker of the same name: failed %v", got)
 	}
 }
+
+// What is built of evidence is bounded by the evidence.
+func TestVerifier_AllocatesNoMoreThanTwiceTheEvidence(t *testing.T) {
+	body, q := vector(t)
+	for name, body := range map[string]json.RawMessage{
+		"evidence":       body,
+		"many registers": spoil(t, body, func(w *madeEvidence) { w.Quote.PCRs = json.RawMessage("[" + strings.Repeat(`"",`, 1000) + `""]`) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			evidencetest.AtMost(t, 2*len(body), func() { _, _, _ = judge(t, body, evidence.Binding{ReportData: q.Nonce}) })
+		})
+	}
+}

@@ -1,0 +1,43 @@
+package evidencetest
+
+import (
+	"math"
+	"runtime/metrics"
+	"testing"
+)
+
+// AtMost fails if something allocates more than so many bytes at once, at the
+// fifth time as at the first. It counts whole size classes of the runtime, the
+// largest of which ends at 32 kB, and all of the process: the test must not be
+// parallel, and what others allocate meanwhile is left out by taking the best of
+// five.
+func AtMost(t *testing.T, bytes int, do func()) {
+	t.Helper()
+	do() // fills caches
+	least := math.Inf(1)
+	for range 5 {
+		before := bySize()
+		do()
+		least = min(least, largest(before, bySize()))
+	}
+	if least > float64(bytes) {
+		t.Errorf("an allocation of more than %.0f bytes, at most %d are allowed", least, bytes)
+	}
+}
+
+func bySize() *metrics.Float64Histogram {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs-by-size:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Float64Histogram()
+}
+
+// largest is the lower end of the largest size class in which something was
+// allocated.
+func largest(before, after *metrics.Float64Histogram) float64 {
+	for i := len(after.Counts) - 1; i >= 0; i-- {
+		if after.Counts[i] > before.Counts[i] {
+			return after.Buckets[i]
+		}
+	}
+	return 0
+}
