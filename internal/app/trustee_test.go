@@ -183,14 +183,13 @@ func TestImportTrustee_NamesWhatHasAnotherForm(t *testing.T) {
 		"attestation_service.rvps_config", "admin.authentication", "admin.authorization", "admin.authentication.bearer_jwt",
 	} {
 		for _, value := range []any{"x", []any{"x", 1.0}, true} {
-			doc, inner := map[string]any{}, map[string]any{}
-			last := at
+			doc, last := map[string]any{}, at
 			if from, to, nested := strings.Cut(at, "."); nested {
-				inner, last = map[string]any{"authorization_mode": "AuthenticatedAuthorization"}, to
-				if from != "admin" {
-					inner = map[string]any{}
+				inner := map[string]any{}
+				if from == "admin" {
+					inner["authorization_mode"] = "AuthenticatedAuthorization"
 				}
-				doc[from] = inner
+				doc[from], last = inner, to
 				if a, b, deeper := strings.Cut(to, "."); deeper {
 					inner[a], last = map[string]any{b: value}, b
 				} else {

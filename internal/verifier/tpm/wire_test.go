@@ -125,9 +125,9 @@ func TestPublicKey_IsWhatTheLibraryReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	real, err := base64.StdEncoding.DecodeString(ak)
+	seen, err := base64.StdEncoding.DecodeString(ak)
 	if err != nil {
 		t.Fatal(err)
 	}
-	try(real)
+	try(seen)
 }
