@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	kbsplugin "github.com/sallyport-project/sallyport/api/kbs/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/api/extension"
 	"github.com/sallyport-project/sallyport/internal/channel/console"
 	"github.com/sallyport-project/sallyport/internal/channel/webhook"
@@ -68,14 +69,17 @@ type App struct {
 	ring      atomic.Pointer[keyring]
 	authority *authority
 	sessions  *token.Ring
-	cookies   *token.Cookies
-	results   *token.Minter
-	trust     *token.Trust
-	fetched   []*jwks.Sets // keys of others
-	embedded  []*ca.Server
-	reloading sync.Mutex            // one reload at a time
-	keysErr   atomic.Pointer[error] // why they could not be opened anew
-	sshLast   sync.Map              // id of an SSH CA -> when its last known certificate expires
+	// contextKeys are the keys of contexts, which signs with them.
+	contextKeys *token.Ring
+	contexts    *token.Contexts
+	cookies     *token.Cookies
+	results     *token.Minter
+	trust       *token.Trust
+	fetched     []*jwks.Sets // keys of others
+	embedded    []*ca.Server
+	reloading   sync.Mutex            // one reload at a time
+	keysErr     atomic.Pointer[error] // why they could not be opened anew
+	sshLast     sync.Map              // id of an SSH CA -> when its last known certificate expires
 
 	bound map[string]string // listener name -> address, once listening
 	ready chan struct{}     // closed once all listeners are open
@@ -336,6 +340,12 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 	if err != nil {
 		return nil, err
 	}
+	if a.contextKeys, err = token.NewRing(a.keys().contexts); err != nil {
+		return nil, err
+	}
+	if a.contexts, err = token.NewContexts(a.cfg.TrustDomain, kbsplugin.ContextType, a.contextKeys, time.Now); err != nil {
+		return nil, err
+	}
 	a.authority = newAuthority(a)
 	guests, err := a.wireGuests()
 	if err != nil {
@@ -368,7 +378,7 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 		Sessions: sessions, Providers: a.host, Packages: p, Extensions: extensions, Databases: a.annexes, Relay: a.store, Gates: a.cfg.Plugins.gates(),
 		Repositories: repositories{}, Depot: own,
 		Signers:  map[string]grant.Signer{sshKind: sshSigner{a.keys}},
-		Channels: channels, Notifiers: a.host.Notifiers, Guests: guests, Backends: a.external, Log: a.log, Now: time.Now,
+		Channels: channels, Notifiers: a.host.Notifiers, Guests: guests, Backends: a.external, Contexts: a.contexts, Log: a.log, Now: time.Now,
 		LeafLife: agentLife, OperatorLife: operatorLife, KeepVersions: max(a.cfg.KBS.ResourceVersions, 0),
 	})
 }
@@ -398,7 +408,7 @@ func (a *App) wireGuests() (flow.Guests, error) {
 	if a.cookies, err = token.NewCookies(token.CookiesConfig{Keys: ring.cookies, Now: time.Now}); err != nil {
 		return g, err
 	}
-	if a.results, err = token.NewMinter(token.MinterConfig{Key: ring.results, Build: "sallyport " + a.version, Now: time.Now}); err != nil {
+	if a.results, err = a.cfg.KBS.AttestationResults.minter(ring, a.version); err != nil {
 		return g, err
 	}
 	if err := a.openTrust(ring.trust); err != nil {

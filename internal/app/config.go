@@ -196,6 +196,7 @@ func (c *Config) fill() {
 		{&c.Keys.Rotate.Token, "30d"},
 		{&c.Keys.Rotate.EAR, "30d"},
 		{&c.Keys.Rotate.Cookie, "30d"},
+		{&c.Keys.Rotate.Context, "30d"},
 		{&c.Keys.Rotate.CAIntermediate, "300d"},
 		{&c.Keys.Rotate.CARoot, off},
 		{&c.Keys.Rotate.SSHCA, off},

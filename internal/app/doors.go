@@ -43,6 +43,7 @@ func (a *App) doors(names []string) http.Handler {
 	if open("kbs") {
 		mux.Handle("/kbs/v0/", a.kbs)
 		mux.HandleFunc("GET /.well-known/jwks.json", a.keySet)
+		mux.HandleFunc("GET "+contextKeysPath, a.contextKeySet)
 	}
 	if open("rest") {
 		mux.Handle("/", a.rest)

@@ -30,7 +30,9 @@ type KBS struct {
 	// in the guest.
 	AllowRSA15       bool             `yaml:"allow_rsa1_5"`
 	AttestationToken AttestationToken `yaml:"attestation_token"`
-	Admin            KBSAdmin         `yaml:"admin"`
+	// AttestationResults is what our own tokens say.
+	AttestationResults AttestationResults `yaml:"attestation_results"`
+	Admin              KBSAdmin           `yaml:"admin"`
 	// ResourceVersions is how many older values of a resource are kept, for operators
 	// to read; 10 by default, -1 for none.
 	ResourceVersions int `yaml:"resource_versions"`
@@ -108,6 +110,9 @@ func (k KBS) validate() error {
 		if selector == "" || len(selector) > 128 || name == "" || len(name) > 64 {
 			return fault.Invalidf("kbs.attestation_policies: a selector has 1 to 128 characters, the name of policies 1 to 64")
 		}
+	}
+	if err := k.AttestationResults.validate(); err != nil {
+		return err
 	}
 	a := k.Admin
 	switch a.Mode {
@@ -321,6 +326,19 @@ func (a *App) fetchKeys(ctx context.Context) {
 // verified, where Trustee's attestation service has them.
 func (a *App) keySet(w http.ResponseWriter, r *http.Request) {
 	text, err := token.MarshalKeySet(a.keys().trust)
+	a.answerKeys(w, r, text, err)
+}
+
+// contextKeysPath has the keys by which external plugins check what they are told
+// of callers. They are none by which attestation results could be checked.
+const contextKeysPath = "/.well-known/sallyport-context-jwks.json"
+
+func (a *App) contextKeySet(w http.ResponseWriter, r *http.Request) {
+	text, err := a.contexts.KeySet()
+	a.answerKeys(w, r, text, err)
+}
+
+func (a *App) answerKeys(w http.ResponseWriter, r *http.Request, text []byte, err error) {
 	if err != nil {
 		a.log.ErrorContext(r.Context(), "the key set cannot be written", slog.Any("err", err))
 		http.Error(w, "", http.StatusInternalServerError)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
+	"crypto/x509"
 	"slices"
 	"strings"
 	"time"
@@ -27,8 +28,10 @@ type keyring struct {
 	peppers   *keys.Peppers
 	authority *ca.Authority
 	sessions  []token.Key
+	contexts  []token.Key
 	cookies   []token.CookieKey
-	results   crypto.Signer // signs attestation results
+	results   crypto.Signer       // signs attestation results
+	chain     []*x509.Certificate // of that key, if they carry one
 	trust     []token.SignerKey
 	signing   string                   // verifier key of the ledger's active key
 	signers   []*audit.Signer          // of the ledger, the oldest first
@@ -90,7 +93,8 @@ func (k *keyring) open(ctx context.Context, c Config, rows []keys.Key, now func(
 			k.authority, err = ca.Load(ctx, k.vault, rows, authorityConfig(c, now))
 			return err
 		},
-		func() error { return k.openSessions(ctx, rows, now()) },
+		func() (err error) { k.sessions, err = k.openRing(ctx, keys.Token, rows, now()); return err },
+		func() (err error) { k.contexts, err = k.openRing(ctx, keys.Context, rows, now()); return err },
 		func() error { return k.openGuests(ctx, rows, now()) },
 		func() error { return k.openLedger(ctx, rows, now()) },
 		func() error { return k.openSSH(ctx, rows, now()) },
@@ -100,8 +104,27 @@ func (k *keyring) open(ctx context.Context, c Config, rows []keys.Key, now func(
 		}
 	}
 	k.changes = nextChange(rows, now())
+	return k.certify(c, now())
+}
+
+// certify issues the certificate of the key that signs attestation results, if
+// they are to carry one. It lives little longer than they do, because nothing
+// takes it back, and is issued anew by the next keyring.
+func (k *keyring) certify(c Config, now time.Time) (err error) {
+	if !c.KBS.AttestationResults.Certificate {
+		return nil
+	}
+	if k.chain, err = k.authority.IssueResults(k.results.Public(), 2*certifyEvery+c.KBS.AttestationResults.life()); err != nil {
+		return fault.Wrap(err, "certify the key of attestation results")
+	}
+	if next := now.Add(certifyEvery); k.changes.IsZero() || next.Before(k.changes) {
+		k.changes = next
+	}
 	return nil
 }
+
+// certifyEvery is how often the key of attestation results is certified.
+const certifyEvery = time.Hour
 
 // nextChange is the next time at which some ring changes by itself.
 func nextChange(rows []keys.Key, now time.Time) time.Time {
@@ -138,19 +161,22 @@ func (k *keyring) openPeppers(ctx context.Context, rows []keys.Key) error {
 	return err
 }
 
-func (k *keyring) openSessions(ctx context.Context, rows []keys.Key, now time.Time) error {
-	ring, err := keys.NewRing(keys.Token, rows)
+// openRing opens the keys of a purpose that sign tokens: all that verify, and the
+// private half of the one that signs.
+func (k *keyring) openRing(ctx context.Context, purpose keys.Purpose, rows []keys.Key, now time.Time) ([]token.Key, error) {
+	ring, err := keys.NewRing(purpose, rows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	signing, err := ring.Signing(now)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var out []token.Key
 	for _, row := range ring.Verifying(now) {
 		private, err := k.ed25519(ctx, row)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		// A token counts time in whole seconds.
 		key := token.Key{ID: row.ID, NotBefore: row.Created.Truncate(time.Second), RetireAt: retires(row)}
@@ -158,9 +184,9 @@ func (k *keyring) openSessions(ctx context.Context, rows []keys.Key, now time.Ti
 		if row.ID == signing.ID {
 			key.Seed = seed(private)
 		}
-		k.sessions = append(k.sessions, key)
+		out = append(out, key)
 	}
-	return nil
+	return out, nil
 }
 
 func (k *keyring) openGuests(ctx context.Context, rows []keys.Key, now time.Time) error {

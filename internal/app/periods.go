@@ -22,6 +22,7 @@ type Rotate struct {
 	Token          string `yaml:"token"`           // signs session tokens; 30d by default
 	EAR            string `yaml:"ear"`             // signs attestation results; 30d by default
 	Cookie         string `yaml:"cookie"`          // seals handshakes of guests; 30d by default
+	Context        string `yaml:"context"`         // signs what plugins are told of callers; 30d by default
 	CAIntermediate string `yaml:"ca_intermediate"` // issues certificates; 300d by default, at most 305d
 	// Those below concern others too, who have a copy of the public key or a file
 	// to fetch, and are off by default.
@@ -53,6 +54,7 @@ func (r Rotate) read() (map[keys.Purpose]time.Duration, error) {
 		{"token", r.Token, keys.Token, shortest, 0},
 		{"ear", r.EAR, keys.EAR, shortest, 0},
 		{"cookie", r.Cookie, keys.Cookie, shortest, 0},
+		{"context", r.Context, keys.Context, shortest, 0},
 		{"ca_intermediate", r.CAIntermediate, keys.CAIntermediate, shortestKept, ca.IntermediateLife - ca.RenewBefore},
 		{"ca_root", r.CARoot, keys.CARoot, shortestKept, ca.RootLife - 2*ca.IntermediateLife},
 		{"ssh_ca", r.SSHCA, keys.SSHCA, shortestKept, 0},

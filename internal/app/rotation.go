@@ -27,6 +27,9 @@ var _ flow.Keyring = keeper{}
 // longer while no newer key has signed the head.
 const handover = time.Hour
 
+// contextKept is how long a replaced key of contexts stays in the published set.
+const contextKept = 10 * time.Minute
+
 // Turn implements flow.Keyring.
 func (k keeper) Turn(ctx context.Context, rows []keys.Key, purpose keys.Purpose) (keys.Rotation, map[string]string, error) {
 	vault := k.a.keys().vault
@@ -42,9 +45,11 @@ func (k keeper) Turn(ctx context.Context, rows []keys.Key, purpose keys.Purpose)
 	case keys.Token:
 		return plain(keys.Ed25519, token.MaxLife)
 	case keys.EAR: // verifiers allow a minute after the end
-		return plain(keys.ECDSAP256, token.EARLife+time.Minute)
+		return plain(keys.ECDSAP256, k.a.cfg.KBS.AttestationResults.life()+time.Minute)
 	case keys.Cookie:
 		return plain(keys.Random256, token.CookieLife)
+	case keys.Context: // plugins look for keys every few minutes
+		return plain(keys.Ed25519, token.ContextLife+contextKept)
 	case keys.Pepper, keys.RowMAC:
 		return plain(keys.Random256, 0)
 	case keys.Ledger:
@@ -276,7 +281,10 @@ func (a *App) useKeys(ctx context.Context, next *keyring) error {
 	if err := a.sessions.Replace(next.sessions); err != nil {
 		return err
 	}
-	if err := a.results.Replace(next.results, nil); err != nil {
+	if err := a.contextKeys.Replace(next.contexts); err != nil {
+		return err
+	}
+	if err := a.results.Replace(next.results, next.chain); err != nil {
 		return err
 	}
 	a.store.UseMAC(next.mac)

@@ -147,6 +147,7 @@ func firstKeys(ctx context.Context, c Config, kek keys.KEK) (*keys.Vault, []keys
 		{keys.Token, keys.Ed25519},
 		{keys.EAR, keys.ECDSAP256},
 		{keys.Cookie, keys.Random256},
+		{keys.Context, keys.Ed25519},
 		{keys.Ledger, keys.Ed25519},
 	} {
 		row, err := vault.Generate(ctx, k.purpose, k.algorithm)

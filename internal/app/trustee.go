@@ -276,10 +276,7 @@ func (i *importer) attestationService() {
 	if minutes := a.text("timeout") + i.from.text("timeout"); minutes != "" && minutes != "5" {
 		i.note("attestation_service.timeout: a handshake lives 5 minutes here")
 	}
-	broker := a.table("attestation_token_broker")
-	if len(broker.members) > 0 {
-		i.note("attestation_service.attestation_token_broker: tokens live 5 minutes, are signed with a key that sallyport init makes, and name the usual issuer; relying parties find the keys at /.well-known/jwks.json")
-	}
+	i.results(a.table("attestation_token_broker"))
 	if rvps := a.table("rvps_config"); len(rvps.members) > 0 {
 		i.note("attestation_service.rvps_config: register your reference values here: sallyport reference")
 	}
@@ -292,6 +289,38 @@ func (i *importer) attestationService() {
 		}
 	}
 	i.rest(".attestation_service", a.members)
+}
+
+// results carries what attestation tokens say of themselves.
+func (i *importer) results(broker foreign) {
+	const at = "attestation_service.attestation_token_broker"
+	out := map[string]any{}
+	set(out, "issuer", broker.text("issuer_name"))
+	set(out, "developer", broker.text("developer_name"))
+	set(out, "build", broker.text("build_name"))
+	set(out, "profile", broker.text("profile_name"))
+	if minutes := broker.text("duration_min"); minutes != "" {
+		if d, ok := period(minutes + "m"); ok && d <= longestToken {
+			out["life"] = minutes + "m"
+		} else {
+			i.note("%s.duration_min: tokens live one minute to 24 hours here", at)
+		}
+	}
+	if signer := broker.table("signer"); len(signer.members) > 0 {
+		out["certificate"] = true
+		i.note("%s.signer: tokens are signed with a key that sallyport init makes, and carry a chain of the embedded authority (x5c): relying parties trust the root (contexts/NAME/ca.pem), or take the keys from /.well-known/jwks.json", at)
+	}
+	broker.take("verbose_token") // they always are
+	if kind := broker.text("type"); kind != "" && !strings.EqualFold(kind, "ear") {
+		i.note("%s.type %s: tokens are EAR here", at, kind)
+	}
+	if dir := broker.text("policy_dir"); dir != "" {
+		i.note("%s.policy_dir: put the policies that lie in %s by sallyport policy set default_cpu FILE --kind kbs-attestation", at, dir)
+	}
+	if len(out) > 0 {
+		i.kbs["attestation_results"] = out
+	}
+	i.rest("."+at, broker.members)
 }
 
 func set(m map[string]any, name, value string) {

@@ -34,7 +34,12 @@ type = "coco_as_builtin"
 timeout = 10
 
 [attestation_service.attestation_token_broker]
-duration_min = 5
+duration_min = 10
+issuer_name = "as.example.org"
+policy_dir = "/opt/policies"
+[attestation_service.attestation_token_broker.signer]
+key_path = "/etc/as/key.pem"
+cert_path = "/etc/as/chain.pem"
 
 [attestation_service.rvps_config]
 type = "BuiltIn"
@@ -88,6 +93,10 @@ func TestImportTrustee_CarriesThePresentKeys(t *testing.T) {
 	if d := cmp.Diff(wantToken, c.KBS.AttestationToken); d != "" {
 		t.Error(d)
 	}
+	wantResults := AttestationResults{Issuer: "as.example.org", Life: "10m", Certificate: true}
+	if d := cmp.Diff(wantResults, c.KBS.AttestationResults); d != "" {
+		t.Error(d)
+	}
 	wantAdmin := KBSAdmin{
 		Mode: "bearer_jwt", As: "alice",
 		IdentityProviders: []IdentityProvider{{Issuer: "issuer", Audience: "kbs", PublicKey: "/etc/kbs/admin.pub"}, {KeySet: "https://id.example.org"}},
@@ -98,7 +107,7 @@ func TestImportTrustee_CarriesThePresentKeys(t *testing.T) {
 	}
 	notes := strings.Join(got.Notes, "\n")
 	for _, about := range []string{
-		"http_server.new_member: this member is not known", "payload_request_size", "attestation_service.timeout", "attestation_token_broker", "rvps_config",
+		"http_server.new_member: this member is not known", "payload_request_size", "attestation_service.timeout", "attestation_token_broker.signer: ", "lie in /opt/policies", "rvps_config",
 		"PostgreSQL", "session_storage_type", "plugins.pkcs11", "kbs.admin.as", "verifiers.enabled",
 	} {
 		if !strings.Contains(notes, about) {

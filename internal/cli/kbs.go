@@ -138,24 +138,31 @@ func fetch(ctx context.Context, g *guest.Client, path string) (secret.Bytes, sea
 }
 
 func kbsKeys(s *shell) *cobra.Command {
-	return &cobra.Command{
+	path, contexts := guest.ResultKeys, false
+	c := &cobra.Command{
 		Use: "keys", Short: "Print the keys that attestation tokens are signed with", Args: cobra.NoArgs,
 		Long: `Fetch the JWK set by which attestation tokens of a server are verified, from
 /.well-known/jwks.json. Another server that has it as a trusted key set takes guests
-that attested here (passport mode).`,
-		Example: "  sallyport kbs keys > trusted.json",
+that attested here (passport mode). With --contexts it is the set by which external
+plugins check what the server tells them of callers (docs/plugins/kbs.md).`,
+		Example: "  sallyport kbs keys > trusted.json\n  sallyport kbs keys --contexts > broker.json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			url, transport, err := s.broker()
 			if err != nil {
 				return err
 			}
-			text, err := guest.Keys(c.Context(), url, transport)
+			if contexts {
+				path = guest.ContextKeys
+			}
+			text, err := guest.Keys(c.Context(), url, path, transport)
 			if err != nil {
 				return err
 			}
 			return s.line("%s", bytes.TrimSpace(text))
 		},
 	}
+	c.Flags().BoolVar(&contexts, "contexts", false, "the keys of what external plugins are told of callers")
+	return c
 }
 
 // broker is the address of the key broker, and how to reach it. A guest shows no

@@ -12,7 +12,7 @@ import (
 )
 
 // purposes are those whose keys can be replaced.
-var purposes = []string{"token", "ear", "cookie", "pepper", "row-mac", "ledger", "ca-intermediate", "ca-root", "ssh-ca"}
+var purposes = []string{"token", "ear", "cookie", "context", "pepper", "row-mac", "ledger", "ca-intermediate", "ca-root", "ssh-ca"}
 
 func newKey(s *shell) *cobra.Command {
 	return group("key", "The server's keys: list, rotate, retire, rewrap",

@@ -129,7 +129,7 @@ func (x *externalCall) run(ctx context.Context) (ExternalAnswer, error) {
 	if err := x.permit(ctx, "external.called", nil); err != nil {
 		return ExternalAnswer{}, err
 	}
-	answer, err := x.backend.Handle(ctx, r)
+	answer, err := x.handle(ctx, r)
 	if err == nil && !answer.Success() && !(rules.Rich && answer.Refusal()) {
 		err = fault.Unavailablef("the plugin did not serve the request")
 	}
@@ -144,6 +144,14 @@ func (x *externalCall) run(ctx context.Context) (ExternalAnswer, error) {
 	return out, x.permit(ctx, "external.answered", map[string]string{
 		"status": strconv.Itoa(answer.Status), "sealed": strconv.FormatBool(out.Sealed != nil),
 	})
+}
+
+// handle has the plugin answer, and tells it who calls if it is to know.
+func (x *externalCall) handle(ctx context.Context, r external.Request) (answer external.Response, err error) {
+	if r.Context, err = x.context(); err != nil {
+		return external.Response{}, err
+	}
+	return x.backend.Handle(ctx, r)
 }
 
 // recognise finds out who calls, as far as that is needed and not known yet.

@@ -26,6 +26,7 @@ type backend struct {
 	fails       string // the call that fails
 	within      func() // what happens while it handles a request
 	said        []string
+	context     string // what Handle was told of the caller
 }
 
 func (b *backend) Open() bool { return true }
@@ -49,11 +50,15 @@ func (b *backend) called(name string) error {
 	return nil
 }
 
-func (b *backend) ValidateAuth(context.Context, external.Request) (bool, error) {
+func (b *backend) ValidateAuth(_ context.Context, r external.Request) (bool, error) {
+	if r.Context != "" {
+		b.said = append(b.said, "context")
+	}
 	return b.admin, b.called("ValidateAuth")
 }
 
-func (b *backend) Handle(context.Context, external.Request) (external.Response, error) {
+func (b *backend) Handle(_ context.Context, r external.Request) (external.Response, error) {
+	b.context = r.Context
 	if b.within != nil {
 		b.within()
 	}
@@ -62,7 +67,10 @@ func (b *backend) Handle(context.Context, external.Request) (external.Response, 
 	return a, b.called("Handle")
 }
 
-func (b *backend) NeedsEncryption(context.Context, external.Request) (bool, error) {
+func (b *backend) NeedsEncryption(_ context.Context, r external.Request) (bool, error) {
+	if r.Context != "" {
+		b.said = append(b.said, "context")
+	}
 	return b.seal, b.called("NeedsEncryption")
 }
 

@@ -63,6 +63,8 @@ type Config struct {
 	Extensions plugin.Extensions
 	Databases  Databases
 	Relay      Relay
+	// Contexts signs what external plugins are told of who calls; nil for nothing.
+	Contexts Contexts
 	// Gates names the extensions that are asked before decisions, by verb.
 	Gates map[string][]string
 	// Development accepts packages that are signed for development.

@@ -32,6 +32,7 @@ const (
 	Token          Purpose = "token"
 	EAR            Purpose = "ear"
 	Cookie         Purpose = "cookie"
+	Context        Purpose = "context"
 	Ledger         Purpose = "ledger"
 	CARoot         Purpose = "ca-root"
 	CAIntermediate Purpose = "ca-intermediate"
@@ -40,7 +41,7 @@ const (
 
 // Purposes are all of them.
 func Purposes() []Purpose {
-	return []Purpose{Root, RowMAC, Pepper, Token, EAR, Cookie, Ledger, CARoot, CAIntermediate, SSHCA}
+	return []Purpose{Root, RowMAC, Pepper, Token, EAR, Cookie, Context, Ledger, CARoot, CAIntermediate, SSHCA}
 }
 
 // Valid reports whether p is one of the purposes.

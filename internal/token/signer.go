@@ -131,10 +131,8 @@ func (t *Trust) shown(raw json.RawMessage, own map[string]SignerKey, now time.Ti
 	if t.insecure || has(*t.sets.Load(), k.Key) {
 		return signer{key: k.Key, alg: alg}, nil
 	}
-	if len(k.Certificates) == 0 {
-		t.unknown()
-	}
 	if t.anchors == nil || len(k.Certificates) == 0 {
+		t.unknown() // a chain says nothing to who trusts sets alone
 		return refuse("its key is not ours, and no certificate chain leads to a trusted anchor", nil)
 	}
 	leaf, ok := k.Certificates[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
@@ -150,6 +148,7 @@ func (t *Trust) shown(raw json.RawMessage, own map[string]SignerKey, now time.Ti
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
+		t.unknown()
 		return refuse("its certificate chain does not lead to a trusted anchor", err)
 	}
 	until := k.Certificates[0].NotAfter

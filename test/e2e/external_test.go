@@ -15,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/plugin/external"
 	"github.com/sallyport-project/sallyport/internal/policy"
 	"github.com/sallyport-project/sallyport/internal/seal"
+	sallyport "github.com/sallyport-project/sallyport/sdk"
 	"github.com/sallyport-project/sallyport/sdk/plugin/kbs"
 )
 
@@ -54,11 +56,15 @@ func freeAddress(t *testing.T) string {
 // serveModels runs it until the test ends, or the returned function is called.
 func serveModels(t *testing.T, address string) (stop func()) {
 	t.Helper()
+	return run(t, kbs.NewServer(models{}).WithAddress(address))
+}
+
+// run serves a plugin until the test ends, or the returned function is called.
+func run(t *testing.T, s *kbs.Server) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- kbs.NewServer(models{}).WithAddress(address).WithLogger(slog.New(slog.DiscardHandler)).Serve(ctx)
-	}()
+	go func() { ended <- s.WithLogger(slog.New(slog.DiscardHandler)).Serve(ctx) }()
 	stop = func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -93,7 +99,7 @@ func (a asked) check(t *testing.T, name string, got reply) {
 // TestExternal_IsTrustees runs plugins behind the gateway as Trustee's users know
 // it, over a plain listener of the key broker alone.
 func TestExternal_IsTrustees(t *testing.T) {
-	far, late := freeAddress(t), freeAddress(t)
+	far, late, strict := freeAddress(t), freeAddress(t), freeAddress(t)
 	h := found(t, Options{
 		Further: []any{map[string]any{"name": "guests", "address": "127.0.0.1:0", "doors": []string{"kbs"}, "plain": true}},
 		Config: map[string]any{
@@ -101,6 +107,9 @@ func TestExternal_IsTrustees(t *testing.T) {
 			"kbs": map[string]any{"external": map[string]any{"backends": []any{
 				map[string]any{"name": "models", "endpoint": "http://" + far},
 				map[string]any{"name": "rich", "endpoint": "http://" + far, "rich": true, "encrypt": "ask"},
+				map[string]any{"name": "told", "endpoint": "http://" + strict, "rich": true},
+				map[string]any{"name": "untold", "endpoint": "http://" + strict},
+				map[string]any{"name": "stolen", "endpoint": "http://" + strict, "rich": true},
 				map[string]any{"name": "open", "endpoint": "http://" + far, "routes": []any{
 					map[string]any{"path": "raw", "methods": []string{"GET"}, "floor": "public"}, map[string]any{"floor": "admin"},
 				}},
@@ -158,6 +167,7 @@ func TestExternal_IsTrustees(t *testing.T) {
 		asked{status: 200, answer: `["POST",["x"],null,3]`, kind: "text/xml"}.check(t, "the operator at "+path, got)
 	}
 
+	saysWhoCalls(t, w, site, strict, bearer)
 	comesAndGoes(t, site, bearer, late, stop)
 	external := plainly(t, "GET", site+"/metrics", "", nil).body
 	for _, line := range []string{
@@ -174,6 +184,54 @@ func TestExternal_IsTrustees(t *testing.T) {
 	}
 	if s, err := w.admin.Status(t.Context()); err != nil || !strings.Contains(strings.Join(s.Weak, " "), "models is called without TLS") {
 		t.Errorf("plain addresses are not shown: %v %v", s.Weak, err)
+	}
+}
+
+// saysWhoCalls runs a plugin that answers nobody but the broker, and only what the
+// broker says, signed, of who calls.
+func saysWhoCalls(t *testing.T, w *world, site, at string, bearer map[string]string) {
+	t.Helper()
+	keys := func(context.Context) ([]byte, error) {
+		got := plainly(t, "GET", site+"/.well-known/sallyport-context-jwks.json", "", nil)
+		return []byte(got.body), nil
+	}
+	h := kbs.HandlerFunc(func(ctx context.Context, _ *kbs.Request) (*kbs.Response, error) {
+		said, err := json.Marshal(kbs.FromContext(ctx))
+		return &kbs.Response{Body: said, ContentType: "application/json"}, err
+	})
+	run(t, kbs.NewServer(h).WithAddress(at).WithContext("told", keys))
+	for deadline := time.Now().Add(30 * time.Second); plainly(t, "GET", site+"/kbs/v0/external/told/x", "", bearer).status != 200; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the plugin is not told: %s", plainly(t, "GET", site+"/kbs/v0/external/told/x", "", bearer).body)
+		}
+	}
+	workloads, err := w.admin.Subjects(t.Context(), sallyport.SubjectQuery{Kind: "workload"})
+	must(t, err)
+	g, _ := newGuest(t, site, nil)
+	plain, _, err := g.External(t.Context(), "told/x", nil)
+	must(t, err)
+	var who kbs.Context
+	must(t, json.Unmarshal(plain.Reveal(), &who))
+	if len(workloads.Items) == 0 || who.Caller != "guest" || who.Guest == nil || who.Guest.Devices[0].TEE != "sample" || who.Guest.Devices[0].Policy != "default_cpu" {
+		t.Errorf("the plugin is told %s", plain.Reveal())
+	}
+	for name, want := range map[string]int{"untold": 401, "stolen": 503} { // without a context; with one for another name
+		asked{status: want, variant: "PluginInternalError"}.check(t, name, plainly(t, "GET", site+"/kbs/v0/external/"+name+"/x", "", bearer))
+	}
+	// Who reaches the plugin's address and has no key of the broker gets nothing.
+	wire, end, err := external.Connect(external.Address{Name: "told", Endpoint: "http://" + at})
+	must(t, err)
+	defer end()
+	for _, made := range []string{"", "e30.e30.e30", strings.TrimPrefix(bearer["Authorization"], "Bearer ")} {
+		if a, err := wire.Handle(t.Context(), external.Request{Method: "GET", Path: []string{"x"}, Context: made}); err == nil {
+			t.Errorf("with %q it answers %s", made, a.Body)
+		}
+	}
+	// The keys of contexts are none of attestation results.
+	results := plainly(t, "GET", site+"/.well-known/jwks.json", "", nil).body
+	contexts, _ := keys(t.Context())
+	if strings.Contains(results, "OKP") || !strings.Contains(string(contexts), "OKP") || strings.Contains(string(contexts), `"d"`) {
+		t.Errorf("the key sets are %s and %s", results, contexts)
 	}
 }
 

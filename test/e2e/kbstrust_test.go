@@ -33,7 +33,10 @@ func believesSamples() map[string]any {
 // TestKBS_Passport takes an attestation token from one server to another, which
 // believes the first one's published keys, and loses that trust again.
 func TestKBS_Passport(t *testing.T) {
-	first := start(t, found(t, Options{Further: guestDoor(), Config: map[string]any{"verifiers": believesSamples()}}))
+	first := start(t, found(t, Options{Further: guestDoor(), Config: map[string]any{
+		"verifiers": believesSamples(),
+		"kbs":       map[string]any{"attestation_results": map[string]any{"issuer": "first", "life": "10m", "certificate": true}},
+	}}))
 	issuer := "http://" + first.Bound["guests"]
 	set := plainly(t, "GET", issuer+"/.well-known/jwks.json", "", nil)
 	if set.status != 200 || strings.Contains(set.body, `"d"`) || !strings.Contains(set.body, `"alg":"ES256"`) {
@@ -42,8 +45,11 @@ func TestKBS_Passport(t *testing.T) {
 	second := start(t, found(t, Options{Further: guestDoor(), Config: map[string]any{
 		"kbs": map[string]any{"attestation_token": map[string]any{"trusted_key_sets": []string{issuer + "/.well-known/jwks.json"}}},
 	}}))
+	byChain := start(t, found(t, Options{Further: guestDoor(), Config: map[string]any{
+		"kbs": map[string]any{"attestation_token": map[string]any{"trusted_certificates": []string{filepath.Join(first.House.Dir, "contexts", "operator", "ca.pem")}}},
+	}}))
 	stranger := start(t, found(t, Options{Further: guestDoor()}))
-	for _, w := range []*world{second, stranger} {
+	for _, w := range []*world{second, byChain, stranger} {
 		_, err := w.admin.SetPolicy(t.Context(), policy.ResourceName, "kbs-resource", policy.ResourceAllowAll())
 		must(t, err)
 		_, err = w.admin.PutResource(t.Context(), "default", "key", "disk", []byte("the disk's key"))
@@ -52,6 +58,10 @@ func TestKBS_Passport(t *testing.T) {
 	g, key := newGuest(t, issuer, nil)
 	passport, err := g.Attest(t.Context())
 	must(t, err)
+	says := claimsOf(t, passport)
+	if life := says["exp"].(float64) - says["iat"].(float64); says["iss"] != "first" || life != 600 {
+		t.Errorf("the passport is by %v for %v seconds", says["iss"], life)
+	}
 	get := func(w *world, token string) reply {
 		return plainly(t, "GET", "http://"+w.Bound["guests"]+"/kbs/v0/resource/default/key/disk", "", map[string]string{"Authorization": "Bearer " + token})
 	}
@@ -66,6 +76,9 @@ func TestKBS_Passport(t *testing.T) {
 			t.Fatalf("the answer does not open: %v", err)
 		}
 	}
+	if got := get(byChain, passport); got.status != 200 {
+		t.Errorf("who trusts the root of its certificate answers %d %s", got.status, got.body)
+	}
 	if got := get(stranger, passport); got.status != 401 || !strings.Contains(got.body, "TokenVerifierError") {
 		t.Errorf("a server that trusts nobody answers %d %s", got.status, got.body)
 	}
@@ -78,6 +91,9 @@ func TestKBS_Passport(t *testing.T) {
 	must(t, err)
 	fresh, err := g.Attest(t.Context())
 	must(t, err)
+	if got := get(byChain, fresh); got.status != 200 { // at once: the new key has a certificate too
+		t.Errorf("by the chain of the rotated key: %d %s", got.status, got.body)
+	}
 	for late := time.Now().Add(time.Minute); get(second, fresh).status != 200; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(late) {
 			t.Fatal("the rotated key is not believed")
@@ -98,6 +114,15 @@ func TestKBS_Passport(t *testing.T) {
 	if got := get(second, passport); got.status != 401 {
 		t.Errorf("the passport of a locked workload is answered %d %s", got.status, got.body)
 	}
+}
+
+// claimsOf reads a token without checking it.
+func claimsOf(t *testing.T, token string) (claims map[string]any) {
+	t.Helper()
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	must(t, err)
+	must(t, json.Unmarshal(payload, &claims))
+	return claims
 }
 
 // adminToken signs like an identity provider.
@@ -237,14 +262,14 @@ func TestKBS_CompositeEvidence(t *testing.T) {
 	must(t, err)
 	token, err := g.Attest(t.Context())
 	must(t, err)
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	text, err := json.Marshal(claimsOf(t, token))
 	must(t, err)
 	var claims struct {
 		Submods map[string]struct {
 			Policy string `json:"ear.appraisal-policy-id"`
 		} `json:"submods"`
 	}
-	must(t, json.Unmarshal(payload, &claims))
+	must(t, json.Unmarshal(text, &claims))
 	if claims.Submods["cpu0"].Policy != "default_cpu" || claims.Submods["gpu0"].Policy != "default_gpu" || len(claims.Submods) != 2 {
 		t.Errorf("the submods are %+v", claims.Submods)
 	}

@@ -15,11 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/policy"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
 // everyPurpose is what can be rotated, the root of the authority last.
-var everyPurpose = []string{"token", "ear", "cookie", "pepper", "row-mac", "ledger", "ca-intermediate", "ssh-ca", "ca-root"}
+var everyPurpose = []string{"token", "ear", "cookie", "context", "pepper", "row-mac", "ledger", "ca-intermediate", "ssh-ca", "ca-root"}
 
 // signing lists, by purpose, the key that signs, and counts the others that
 // verify.
@@ -328,6 +329,15 @@ func TestKeys_RootRetires(t *testing.T) {
 	}
 }
 
+// attestAt has a guest attest at a node, and gives the result.
+func attestAt(t *testing.T, w *world) string {
+	t.Helper()
+	g, _ := newGuest(t, "https://"+w.Main, w.HTTP(nil).Transport)
+	token, err := g.Attest(t.Context())
+	must(t, err)
+	return token
+}
+
 // TestKeys_Replicas rotates on one of two nodes while both work, and on both at
 // once.
 func TestKeys_Replicas(t *testing.T) {
@@ -335,6 +345,9 @@ func TestKeys_Replicas(t *testing.T) {
 	ctx := t.Context()
 	agent := a.enrol("agent", "deployer", "build-7")
 	atA, atB := a.load(a.meet(agent)), b.load(b.meet(agent))
+	must(t, done(a.admin.SetPolicy(ctx, policy.ResourceName, "kbs-resource", policy.ResourceAllowAll())))
+	must(t, done(a.admin.PutResource(ctx, "default", "key", "disk", []byte("the disk's key"))))
+	tokens := map[string]string{"of the key before": attestAt(t, a)}
 	before, _ := a.signing()
 	for _, purpose := range everyPurpose {
 		turn, err := a.admin.RotateKey(ctx, purpose)
@@ -359,12 +372,22 @@ func TestKeys_Replicas(t *testing.T) {
 			t.Errorf("the key of %s is still the old one", purpose)
 		}
 	}
-	var done atomic.Int64
+	// Attestation results of the key before and of the present one count at both.
+	tokens["of the first node"], tokens["of the second node"] = attestAt(t, a), attestAt(t, b)
+	for whose, token := range tokens {
+		for _, w := range []*world{a, b} {
+			got := w.send(shown{method: "GET", path: "/kbs/v0/resource/default/key/disk", header: map[string]string{"Authorization": "Bearer " + token}})
+			if got.status != 200 {
+				t.Errorf("a token %s: %d %s", whose, got.status, got.body)
+			}
+		}
+	}
+	var made atomic.Int64
 	var both sync.WaitGroup
 	for _, w := range []*world{a, b, a, b} {
 		both.Go(func() {
 			if _, err := w.admin.RotateKey(ctx, "token"); err == nil {
-				done.Add(1)
+				made.Add(1)
 			} else if !sallyport.Is(err, sallyport.Conflict) {
 				t.Errorf("rotate on both: %v", err)
 			}
@@ -377,8 +400,8 @@ func TestKeys_Replicas(t *testing.T) {
 		if records, err = a.Records(ctx, "key.rotated"); err != nil {
 			return err
 		}
-		if len(records) != len(everyPurpose)+int(done.Load()) || done.Load() < 1 {
-			return fmt.Errorf("%d records of rotations, %d rotations of the token key", len(records), done.Load())
+		if len(records) != len(everyPurpose)+int(made.Load()) || made.Load() < 1 {
+			return fmt.Errorf("%d records of rotations, %d rotations of the token key", len(records), made.Load())
 		}
 		return nil
 	}))

@@ -23,7 +23,7 @@ func pair(t *testing.T, name string) (a, b *world) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	must(t, p.Exec(ctx, "postgres", "CREATE DATABASE "+name))
-	h := found(t, Options{DSN: p.DSN(name)})
+	h := found(t, Options{DSN: p.DSN(name), Config: map[string]any{"verifiers": believesSamples()}})
 	a = start(t, h)
 	must(t, a.Equip(t.Context()))
 	twin, err := h.Replica(filepath.Join(t.TempDir(), "twin"), p.DSN(name))

@@ -200,9 +200,16 @@ func (c *Client) get(ctx context.Context, target string) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, target, nil, 6<<20)
 }
 
-// Keys fetches the JWK set that a broker publishes for its attestation tokens.
-func Keys(ctx context.Context, broker string, transport http.RoundTripper) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(broker, "/")+"/.well-known/jwks.json", nil)
+// Where a broker publishes key sets: of its attestation tokens, and of what it tells
+// external plugins.
+const (
+	ResultKeys  = "/.well-known/jwks.json"
+	ContextKeys = "/.well-known/sallyport-context-jwks.json"
+)
+
+// Keys fetches a JWK set that a broker publishes.
+func Keys(ctx context.Context, broker, path string, transport http.RoundTripper) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(broker, "/")+path, nil)
 	if err != nil {
 		return nil, fault.Invalidf("the broker's URL cannot be used").Because(err)
 	}

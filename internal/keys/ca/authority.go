@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"net"
 	"net/url"
 	"regexp"
@@ -185,6 +186,27 @@ func (a *Authority) IssueServer(public crypto.PublicKey, names []string) (Leaf, 
 		template.DNSNames = append(template.DNSNames, strings.ToLower(name))
 	}
 	return a.sign(template, public, ServerLife)
+}
+
+// documentSigning is id-kp-documentSigning (RFC 9336): with it alone a certificate
+// is good for neither end of a TLS connection.
+var documentSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 36}
+
+// IssueResults makes a leaf for a key that signs attestation results, with the
+// chain that leads to a root, which is left out: what x5c holds.
+func (a *Authority) IssueResults(public crypto.PublicKey, life time.Duration) ([]*x509.Certificate, error) {
+	if err := checkKey(public); err != nil {
+		return nil, err
+	}
+	leaf, err := a.sign(&x509.Certificate{
+		Subject:            pkix.Name{Organization: []string{a.cfg.TrustDomain}, CommonName: "Sallyport attestation results"},
+		UnknownExtKeyUsage: []asn1.ObjectIdentifier{documentSigning},
+	}, public, life)
+	if err != nil {
+		return nil, err
+	}
+	made, err := parseLeaf(leaf.DER)
+	return append([]*x509.Certificate{made, a.issuer}, a.cross...), err
 }
 
 var dnsGrammar = regexp.MustCompile(`^(?:\*\.)?(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)

@@ -282,3 +282,36 @@ func TestFiles_GetCertificate(t *testing.T) {
 		}
 	})
 }
+
+// The key of attestation results gets a certificate that leads to the root, ends
+// with its life, and admits nobody.
+func TestAuthority_IssueResults(t *testing.T) {
+	h := newHouse(t)
+	a := h.load(t)
+	key := newSigner(t)
+	chain, err := a.IssueResults(key.Public(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, between, roots := chain[0], x509.NewCertPool(), x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	roots.AddCert(a.Roots()[0])
+	verify := func(at time.Time, usage x509.ExtKeyUsage) error {
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage}})
+		return err
+	}
+	if err := verify(h.at, x509.ExtKeyUsageAny); err != nil || !key.PublicKey.Equal(leaf.PublicKey) || leaf.IsCA {
+		t.Errorf("the chain does not lead to the root: %v", err)
+	}
+	if verify(h.at.Add(time.Hour+time.Second), x509.ExtKeyUsageAny) == nil {
+		t.Error("the certificate outlives what it is for")
+	}
+	if verify(h.at, x509.ExtKeyUsageServerAuth) == nil || verify(h.at, x509.ExtKeyUsageClientAuth) == nil {
+		t.Error("the certificate is good for TLS")
+	}
+	if who, err := a.Verify(chain, h.at); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("the certificate admits %+v, %v", who, err)
+	}
+}

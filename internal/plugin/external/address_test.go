@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	pluginv1 "github.com/sallyport-project/sallyport/api/kbs/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/obs"
 )
@@ -211,6 +212,15 @@ func TestAddress_SendsTheFourFieldsAndNothingElse(t *testing.T) {
 	if _, err := b.Handle(t.Context(), Request{Method: "GET"}); err != nil {
 		t.Fatal(err)
 	}
+	const context = "a.b.c"
+	defer func() {
+		if _, err := b.Handle(t.Context(), Request{Method: "GET", Context: context}); err != nil || strings.Join(got.Get(pluginv1.ContextKey), " ") != context {
+			t.Errorf("with a context it got %v, %v", got, err)
+		}
+		if _, err := b.NeedsEncryption(t.Context(), Request{Method: "GET", Context: context}); err != nil || len(got.Get(pluginv1.ContextKey)) > 0 {
+			t.Errorf("another call got %v, %v", got, err)
+		}
+	}()
 	for name := range got {
 		switch name {
 		case ":authority", "content-type", "user-agent", "grpc-accept-encoding":

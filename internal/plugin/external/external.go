@@ -25,6 +25,9 @@ type Request struct {
 	Path   []string // segments after the name
 	Query  map[string]string
 	Body   []byte
+	// Context is what Handle is told of who calls, signed; empty for nothing, as in
+	// Trustee.
+	Context string
 }
 
 // Check refuses (Invalid) what the contract cannot carry, which is text that is not
@@ -46,6 +49,16 @@ func (r Request) Check() error {
 	}
 	return nil
 }
+
+// The callers that a context can name.
+const (
+	CallerGuest         = pluginv1.CallerGuest
+	CallerAdministrator = pluginv1.CallerAdministrator
+	CallerAnybody       = pluginv1.CallerAnybody
+)
+
+// Digest is what a context says of the request, so that it counts for no other.
+func (r Request) Digest() string { return pluginv1.RequestDigest(r.Method, r.Path, r.Query, r.Body) }
 
 // Response is what a plugin answered, as it came.
 type Response struct {

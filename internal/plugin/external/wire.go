@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -26,8 +27,11 @@ func (w Wire) ValidateAuth(ctx context.Context, r Request) (bool, error) {
 	return a.GetRequiresAdminAuth(), genuine(a)
 }
 
-// Handle is the second.
+// Handle is the second, and the only one that has a context.
 func (w Wire) Handle(ctx context.Context, r Request) (Response, error) {
+	if r.Context != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, pluginv1.ContextKey, r.Context)
+	}
 	a, err := pluginv1.NewKbsPluginClient(w).Handle(ctx, &pluginv1.PluginRequest{
 		Body: r.Body, Query: r.Query, Path: r.Path, Method: r.Method,
 	})

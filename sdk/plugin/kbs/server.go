@@ -36,6 +36,7 @@ type Server struct {
 	tls     *TLS
 	health  bool
 	log     *slog.Logger
+	context *verifier // nil for none
 }
 
 // NewServer makes a server for a plugin: at [DefaultAddress], without TLS, with
@@ -59,6 +60,18 @@ func (s *Server) WithTLS(t TLS) *Server {
 // WithoutHealth leaves the health service out.
 func (s *Server) WithoutHealth() *Server {
 	s.health = false
+	return s
+}
+
+// WithContext demands that the broker says, signed, who has sent each request:
+// Handle is called only with a [Context] that [FromContext] gives. name is that
+// under which the broker knows the plugin, the first segment of its paths; keys are
+// the broker's, and may be nil for a plugin that only ever runs as a package of
+// Sallyport, over the private channel of its host.
+//
+// Trustee says nothing of callers, and is refused.
+func (s *Server) WithContext(name string, keys Keys) *Server {
+	s.context = &verifier{audience: name, source: keys, now: time.Now, seen: map[string]bool{}}
 	return s
 }
 
@@ -135,7 +148,7 @@ func (s *Server) Serve(ctx context.Context) error {
 // Register adds the plugin's service to a server, for who serves it otherwise: the
 // tests of sdk/plugintest.
 func (s *Server) Register(g grpc.ServiceRegistrar) {
-	pluginv1.RegisterKbsPluginServer(g, service{handler: s.handler, log: s.log})
+	pluginv1.RegisterKbsPluginServer(g, service{handler: s.handler, log: s.log, context: s.context})
 }
 
 // serve serves one listener.

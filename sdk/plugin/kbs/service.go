@@ -23,6 +23,8 @@ type service struct {
 	pluginv1.UnimplementedKbsPluginServer
 	handler Handler
 	log     *slog.Logger
+	context *verifier // nil where callers are not asked about
+	private bool      // the other side is the host that has started this process
 }
 
 // question is what the three requests have in common.
@@ -37,6 +39,15 @@ func read(q question) *Request {
 	return &Request{Method: q.GetMethod(), Path: q.GetPath(), Query: q.GetQuery(), Body: q.GetBody()}
 }
 
+type contextKey struct{}
+
+// FromContext is what the broker says of who has sent the request that Handle
+// answers; nil unless the server was made [Server.WithContext].
+func FromContext(ctx context.Context) *Context {
+	who, _ := ctx.Value(contextKey{}).(*Context)
+	return who
+}
+
 // failed is all that a broker learns of a failure.
 func failed() error { return status.Error(codes.Internal, "the plugin failed") }
 
@@ -48,7 +59,16 @@ func (s service) fail(ctx context.Context, call string, err error) error {
 
 // Handle answers a request.
 func (s service) Handle(ctx context.Context, q *pluginv1.PluginRequest) (*pluginv1.PluginResponse, error) {
-	r, err := s.handler.Handle(ctx, read(q))
+	asked := read(q)
+	if s.context != nil {
+		who, err := s.context.check(ctx, asked, s.private)
+		if err != nil {
+			s.log.WarnContext(ctx, "a request is refused", slog.Any("err", err))
+			return nil, status.Error(codes.Unauthenticated, "the plugin is not told who calls")
+		}
+		ctx = context.WithValue(ctx, contextKey{}, who)
+	}
+	r, err := s.handler.Handle(ctx, asked)
 	if no, ok := errors.AsType[*refusal](err); ok {
 		r, err = &Response{Status: no.status, Body: []byte(no.text), ContentType: "text/plain; charset=utf-8"}, nil
 	}
@@ -113,7 +133,7 @@ func (s *Server) serveHost() {
 			ProtocolVersion: pluginv1.ProtocolVersion, MagicCookieKey: pluginv1.CookieKey, MagicCookieValue: pluginv1.CookieValue,
 		},
 		Plugins: goplugin.PluginSet{pluginv1.SetName: registrar{register: func(g *grpc.Server) {
-			pluginv1.RegisterKbsPluginServer(g, service{handler: s.handler, log: s.log})
+			pluginv1.RegisterKbsPluginServer(g, service{handler: s.handler, log: s.log, context: s.context, private: true})
 		}}},
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server { return newGRPC(s.log, options) },
 		Logger:     hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr}),
