@@ -21,10 +21,10 @@ help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install-parts build ## build everything and tell the whole story with real parts
-	@for name in sshcert bait; do \
-		mkdir -p $(PLUGINS)/$$name; \
-		CGO_ENABLED=0 go build -trimpath -o $(PLUGINS)/$$name/$$name-$$(go env GOOS)-$$(go env GOARCH) ./plugins/$$name; \
-		cp plugins/$$name/plugin.json $(PLUGINS)/$$name/; \
+	@for source in plugins/sshcert plugins/bait sdk/plugin/kbs/testdata/hello; do \
+		name=$$(basename $$source); mkdir -p $(PLUGINS)/$$name; \
+		CGO_ENABLED=0 go build -trimpath -o $(PLUGINS)/$$name/$$name-$$(go env GOOS)-$$(go env GOARCH) ./$$source; \
+		cp $$source/plugin.json $(PLUGINS)/$$name/; \
 	done
 	@mkdir -p $(PLUGINS)/honeytoken && cp -r plugins/honeytoken/{plugin.json,src} $(PLUGINS)/honeytoken/
 	@bin/sallyport demo $(DEMO)

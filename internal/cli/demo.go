@@ -69,7 +69,7 @@ exit code is not 0 if one of them is not as it must be.
 
 The step about the plugin needs the executable of sshcert, with plugin.json beside
 it: by default in plugins/sshcert beside this program, where make demo puts it, as
-honeytoken and bait, which are looked for beside sshcert. A
+honeytoken, bait and hello, which are looked for beside sshcert. A
 step whose part is not on this machine is skipped and counted; with CI=true that
 is a failure. Nothing outside of the temporary folder is changed.`,
 		Example: "  sallyport demo\n  sallyport demo --keep\n  sallyport demo --output json",
@@ -85,6 +85,7 @@ func (d *demo) story() []demoTask {
 	all := []demoTask{
 		{"found", "An installation is founded, and its server started", nil, d.foundStep},
 		{"seal", "A confidential workload proves itself and gets a secret that only its key opens", []string{"found"}, d.sealStep},
+		{"guest", "A plugin of the key broker answers a confidential workload, sealed to its key", []string{"seal"}, d.guestStep},
 		{"plugin", "A plugin is built, signed and installed; a tampered copy is refused", []string{"found"}, d.pluginStep},
 		{"vend", "An agent enrols and gets a short-lived SSH certificate, as far as policy goes", []string{"plugin"}, d.vendStep},
 		{"crash", "The plugin is killed while it is in use, and nobody notices", []string{"vend"}, d.crashStep},

@@ -41,10 +41,7 @@ func (d *demo) pythonStep(ctx context.Context, n *demoNotes) error {
 	if err != nil {
 		return err
 	}
-	folder := filepath.Join(filepath.Dir(d.exe), "plugins")
-	if d.pluginFile != "" {
-		folder = filepath.Dir(filepath.Clean(d.pluginFile))
-	}
+	folder := d.beside()
 	for _, name := range []string{demoValidator, demoBait} {
 		if _, err := os.Stat(filepath.Join(folder, name, "plugin.json")); err != nil {
 			return demoSkip("the plugins honeytoken and bait: run make demo")
@@ -55,11 +52,11 @@ func (d *demo) pythonStep(ctx context.Context, n *demoNotes) error {
 		return err
 	}
 	n.say("%s %s: %d files, %s with its grpcio, which the package brings along", validator.Manifest.Name, validator.Manifest.Version, len(validator.Sources), demoPython)
-	bait, err := d.packBait(filepath.Join(folder, demoBait))
+	bait, err := d.packGo(demoBait)
 	if err != nil {
 		return err
 	}
-	if err := d.installBoth(ctx, n, validator, bait); err != nil {
+	if err := d.installAll(ctx, n, validator, bait); err != nil {
 		return err
 	}
 	return d.honeytoken(ctx, n)
@@ -122,16 +119,14 @@ func demoCopy(to, from string) error {
 	})
 }
 
-func (d *demo) packBait(folder string) (plugin.Spec, error) {
-	_, spec, err := d.s.spec(folder, building{})
-	return plugin.Spec{Manifest: spec, Binaries: []plugin.Binary{{
-		OS: runtime.GOOS, Arch: runtime.GOARCH, File: filepath.Join(folder, demoBait+"-"+runtime.GOOS+"-"+runtime.GOARCH),
-	}}}, err
-}
-
-// installBoth signs the two with a key that may sign nothing else, and installs them.
-func (d *demo) installBoth(ctx context.Context, n *demoNotes, specs ...plugin.Spec) error {
-	key, err := plugin.Keygen(d.at("bait-publisher"))
+// installAll signs packages of one publisher with a key that may sign nothing else,
+// and installs them.
+func (d *demo) installAll(ctx context.Context, n *demoNotes, specs ...plugin.Spec) error {
+	var names []string
+	for _, s := range specs {
+		names = append(names, s.Manifest.Name)
+	}
+	key, err := plugin.Keygen(d.at(names[0] + "-publisher"))
 	if err != nil {
 		return err
 	}
@@ -148,7 +143,7 @@ func (d *demo) installBoth(ctx context.Context, n *demoNotes, specs ...plugin.Sp
 		return err
 	}
 	_, err = d.operator.TrustPublisher(ctx, sallyport.TrustRequest{
-		Publisher: specs[0].Manifest.Publisher, PublicKey: string(public), Names: []string{demoValidator, demoBait},
+		Publisher: specs[0].Manifest.Publisher, PublicKey: string(public), Names: names,
 	})
 	if err != nil {
 		return err

@@ -48,8 +48,8 @@ func (d *demo) sealStep(ctx context.Context, n *demoNotes) error {
 	}
 	n.say("the operator stores %s, version %d: %s", stored.Path, stored.Version, value)
 
-	tap := &demoTap{next: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: d.roots}}}
-	defer tap.next.CloseIdleConnections()
+	tap, end := d.tap()
+	defer end()
 	workload, err := d.workload(tap, func(*guest.Config) {})
 	if err != nil {
 		return err
@@ -97,6 +97,12 @@ func (d *demo) sealStep(ctx context.Context, n *demoNotes) error {
 		return err
 	}
 	return d.demoWalk(ctx, n, tap, value)
+}
+
+// tap is the way of guests to the server.
+func (d *demo) tap() (*demoTap, func()) {
+	tap := &demoTap{next: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: d.roots}}}
+	return tap, tap.next.CloseIdleConnections
 }
 
 // workload is a guest with a fresh key, and what change says.

@@ -89,6 +89,7 @@ func TestKBS_ServesAGuest(t *testing.T) {
 	if got := w.send(shown{method: "POST", path: "/kbs/v0/resource-policy", body: upload, certificate: &h.Operator}); got.status != 200 {
 		t.Fatalf("the operator cannot set the resource policy: %+v", got)
 	}
+	attestationPolicy(t, w, g)
 	plain, sealed, err := g.Resource(t.Context(), "default/key/disk")
 	must(t, err)
 	if string(plain.Reveal()) != "the disk's key" {
@@ -112,6 +113,27 @@ func TestKBS_ServesAGuest(t *testing.T) {
 	listenerHasOneDoor(t, url)
 	if status, err := w.admin.Status(t.Context()); err != nil || !strings.Contains(strings.Join(status.Weak, " "), "the sample verifier is on") {
 		t.Errorf("the weak switch is not shown: %v %v", status.Weak, err)
+	}
+}
+
+// attestationPolicy uploads one as operators of Trustee do: an id without a class is
+// that of the CPU, the type is not looked at.
+func attestationPolicy(t *testing.T, w *world, g *guest.Client) {
+	t.Helper()
+	rego := base64.RawURLEncoding.EncodeToString([]byte("package policy\n\ntrust_claims := {\"hardware\": 33}\n"))
+	upload := object("policy_id", "default", "policy", rego, "type", "rego")
+	for name, want := range map[string]int{upload: 200, object("policy", rego): 401, object("policy_id", "default", "policy", "bm8"): 401} {
+		got := w.send(shown{method: "POST", path: "/kbs/v0/attestation-policy", body: name, certificate: &w.House.Operator})
+		if got.status != want || want == 401 && !strings.Contains(got.body, "errors/ParsePolicyError") {
+			t.Fatalf("%s is answered %d %s", name, got.status, got.body)
+		}
+	}
+	token, err := g.Attest(t.Context())
+	must(t, err)
+	text, err := json.Marshal(claimsOf(t, token))
+	must(t, err)
+	if !strings.Contains(string(text), `"ear.trustworthiness-vector":{"hardware":33}`) {
+		t.Errorf("the uploaded policy appraised nothing: %s", text)
 	}
 }
 

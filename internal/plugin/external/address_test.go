@@ -35,13 +35,14 @@ func (raw) Marshal(v any) ([]byte, error)      { b, _ := v.([]byte); return b, n
 func (raw) Unmarshal(data []byte, v any) error { *v.(*[]byte) = data; return nil }
 
 // serve runs it until the test ends, or the returned function is called.
-func (r rude) serve(t *testing.T, address string) (at string, stop func()) {
+func (r rude) serve(t *testing.T, address string, options ...grpc.ServerOption) (at string, stop func()) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(grpc.ForceServerCodec(raw{}), grpc.MaxSendMsgSize(64<<20), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+	options = append(options, grpc.ForceServerCodec(raw{}), grpc.MaxSendMsgSize(64<<20))
+	g := grpc.NewServer(append(options, grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
 		var q []byte
 		if err := s.RecvMsg(&q); err != nil {
 			return err
@@ -58,7 +59,7 @@ func (r rude) serve(t *testing.T, address string) (at string, stop func()) {
 			a = nil
 		}
 		return s.SendMsg(a)
-	}))
+	}))...)
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
 	return l.Addr().String(), g.Stop

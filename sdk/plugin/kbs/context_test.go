@@ -242,3 +242,26 @@ func TestServer_WithContext(t *testing.T) {
 		t.Error("a context that nobody gave")
 	}
 }
+
+// Nothing that the broker did not sign is taken, whatever it looks like.
+func FuzzContext(f *testing.F) {
+	f.Add("e30.e30.e30")
+	f.Add("eyJhbGciOiJFZERTQSIsInR5cCI6InNhbGx5cG9ydC1jb250ZXh0K2p3dCIsImtpZCI6Im9uZSJ9.e30.AAAA")
+	f.Add("..")
+	key, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	v := &verifier{
+		audience: "models", now: func() time.Time { return noon }, seen: map[string]bool{},
+		keys: map[string]ed25519.PublicKey{"one": key}, read: noon,
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		if who, err := v.check(shown(raw), asked(), false); err == nil {
+			t.Fatalf("%q is taken for %+v", raw, who)
+		}
+		if who, err := v.check(shown(raw), asked(), true); err == nil && (who.Caller == pluginv1.CallerGuest) != (who.Guest != nil) {
+			t.Fatalf("%q contradicts itself: %+v", raw, who)
+		}
+	})
+}
