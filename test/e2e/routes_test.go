@@ -117,6 +117,8 @@ func (s *stage) rows() []row {
 		{"remove-policy", "DELETE", "/v1/policies/other", "", 401, 403, 403, 403, 204},
 		{"list-resources", "GET", "/v1/resources", "", 401, 403, 403, 403, 200},
 		{"put-resource", "PUT", "/v1/resources/default/key/second", "value", 401, 403, 403, 403, 200},
+		{"read-resource", "GET", "/v1/resources/default/key/first", "", 401, 403, 403, 403, 403}, // until a policy allows it
+		{"list-resource-versions", "GET", "/v1/resources/default/key/second/versions", "", 401, 403, 403, 403, 200},
 		{"delete-resource", "DELETE", "/v1/resources/default/key/second", "", 401, 403, 403, 403, 204},
 		{"list-endorsements", "GET", "/v1/reference/endorsements", "", 401, 403, 403, 403, 200},
 		{"import-endorsements", "POST", "/v1/reference/endorsements", object("files", []any{map[string]string{"name": "x", "data": "eA=="}}), 401, 403, 403, 403, 400},
