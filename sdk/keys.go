@@ -9,7 +9,7 @@ import (
 // Key is a key of the server; private parts never leave it.
 type Key struct {
 	ID        string    `json:"id"`
-	Purpose   string    `json:"purpose"` // token, ear, cookie, pepper, row-mac, ledger, ca-root, ca-intermediate, ssh-ca or root
+	Purpose   string    `json:"purpose"` // token, ear, cookie, context, pepper, row-mac, ledger, ca-root, ca-intermediate, ssh-ca or root
 	Algorithm string    `json:"algorithm"`
 	State     string    `json:"state"` // active, retiring or retired
 	Does      string    `json:"does"`  // now: signs, announced (it signs from SignsFrom on), verifies or nothing

@@ -11,7 +11,7 @@ import (
 
 type keyView struct {
 	ID        string    `json:"id"`
-	Purpose   string    `json:"purpose" enum:"root,row-mac,pepper,token,ear,cookie,ledger,ca-root,ca-intermediate,ssh-ca"`
+	Purpose   string    `json:"purpose" enum:"root,row-mac,pepper,token,ear,cookie,context,ledger,ca-root,ca-intermediate,ssh-ca"`
 	Algorithm string    `json:"algorithm" enum:"ed25519,ecdsa-p256,random-256"`
 	State     string    `json:"state" enum:"active,retiring,retired"`
 	Does      string    `json:"does" enum:"signs,announced,verifies,nothing" doc:"Now: the one that signs, seals or writes; one that begins to at signs_from; one that only verifies, opens or reads."`
