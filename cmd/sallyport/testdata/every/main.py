@@ -112,6 +112,10 @@ class Desk(Extension):
         except Refused as no:
             return [type(no).__name__, (await host.kv_get("cursor"))[0].decode(), (await host.kv_keys("cur"))[0]]
 
+    async def vend(self, kind: str) -> list:
+        got = await self.host.asynchronous.vend(kind.strip(), {}, 60)
+        return [got.scope.kind, got.value.decode()[:7], bool(got.grant), got.expires_at > 0]
+
     async def leak(self, value: str) -> int:
         if not value:
             raise Invalid("say what has leaked")
