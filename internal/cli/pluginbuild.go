@@ -28,6 +28,7 @@ type building struct {
 	lock, wheels        string
 	python, publisher   string
 	notSecret           []string
+	sides               []string
 }
 
 func pluginBuild(s *shell) *cobra.Command {
@@ -39,6 +40,12 @@ input gives equal bytes.
 
 Executables are those given with --binary, else the files NAME-OS-ARCH beside
 plugin.json, else what the Go compiler makes of the folder, for --platform.
+
+A package that has parts for servers and for command lines may say which files are
+for one side alone: plugin install then keeps only those of its side. --only names
+files of the package, by a pattern of their path; NAME-cli-OS-ARCH and
+NAME-server-OS-ARCH beside plugin.json, or --binary cli:OS/ARCH=FILE, are an
+executable for each.
 
 A folder with a pyproject.toml, or whose plugin.json says how it runs, is packed
 with its files. Wheels that requirements.lock names, each with its hash, come
@@ -53,6 +60,7 @@ With --from, a folder is packed as it is: a foreign plugin, unchanged.
 A package that would contain a secret is refused.`,
 		Example: `  sallyport plugin build ./plugins/sshcert --out sshcert.spk
   sallyport plugin build plugin.json --binary linux/amd64=./build/x --binary linux/arm64=./build/y --out my.spk
+  sallyport plugin build ./tags --only 'cli=src/tags/cli/*' --out tags.spk
   sallyport plugin build ./honeytoken --entry src/honeytoken/server.py --out honeytoken.spk
   sallyport plugin build plugin.json --from ./foreign --entry 'python3 plugin.py' --search-path lib --out foreign.spk`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -68,8 +76,9 @@ A package that would contain a secret is refused.`,
 	}
 	f := c.Flags()
 	f.StringVar(&b.out, "out", "", "file to make")
-	f.StringArrayVar(&b.binaries, "binary", nil, "executable as OS/ARCH=FILE, or FILE for this machine's platform")
+	f.StringArrayVar(&b.binaries, "binary", nil, "executable as OS/ARCH=FILE, or FILE for this machine's platform; before it server: or cli: for one side alone")
 	f.StringSliceVar(&b.platforms, "platform", []string{runtime.GOOS + "/" + runtime.GOARCH}, "OS/ARCH to compile for, with Go sources")
+	f.StringArrayVar(&b.sides, "only", nil, "files for one side alone, as server=PATTERN or cli=PATTERN; may be given several times")
 	f.StringVar(&b.from, "from", "", "folder to pack as it is")
 	f.StringVar(&b.publisher, "publisher", "", "publisher of a project that has no plugin.json")
 	b.flags(c)
@@ -99,6 +108,9 @@ func (s *shell) build(ctx context.Context, path string, b building) (plugin.Repo
 		return plugin.Report{}, err
 	}
 	defer clean()
+	if err := project.Sides(&content.Spec, b.sides); err != nil {
+		return plugin.Report{}, err
+	}
 	return s.finish(content, b)
 }
 
@@ -171,6 +183,12 @@ func executables(ctx context.Context, s *shell, dir, name string, given, platfor
 	none := func() {}
 	var list []plugin.Binary
 	for _, b := range given {
+		side := ""
+		for _, one := range []string{manifest.ForServer, manifest.ForCLI} {
+			if rest, ok := strings.CutPrefix(b, one+":"); ok {
+				side, b = one, rest
+			}
+		}
 		platform, file, ok := strings.Cut(b, "=")
 		if !ok {
 			platform, file = runtime.GOOS+"/"+runtime.GOARCH, b
@@ -179,7 +197,7 @@ func executables(ctx context.Context, s *shell, dir, name string, given, platfor
 		if !ok || file == "" {
 			return nil, none, fault.Invalidf("--binary is OS/ARCH=FILE, for example linux/amd64=./build/%s", name)
 		}
-		list = append(list, plugin.Binary{OS: system, Arch: arch, File: file})
+		list = append(list, plugin.Binary{OS: system, Arch: arch, File: file, For: side})
 	}
 	if len(list) > 0 {
 		return list, none, nil
@@ -189,9 +207,12 @@ func executables(ctx context.Context, s *shell, dir, name string, given, platfor
 		return nil, none, fault.Wrap(err, "look for executables")
 	}
 	for _, file := range beside {
-		parts := strings.Split(strings.TrimPrefix(filepath.Base(file), name+"-"), "-")
+		parts, side := strings.Split(strings.TrimPrefix(filepath.Base(file), name+"-"), "-"), ""
+		if len(parts) == 3 && (parts[0] == manifest.ForServer || parts[0] == manifest.ForCLI) {
+			side, parts = parts[0], parts[1:]
+		}
 		if len(parts) == 2 && !strings.Contains(parts[1], ".") {
-			list = append(list, plugin.Binary{OS: parts[0], Arch: parts[1], File: file})
+			list = append(list, plugin.Binary{OS: parts[0], Arch: parts[1], File: file, For: side})
 		}
 	}
 	if len(list) > 0 {
