@@ -89,41 +89,64 @@ func (g *Gate) ListExtensions(ctx context.Context, c Caller) ([]plugin.Extension
 }
 
 // PurgePlugin removes what a plugin that is not installed any more has left: what
-// it has kept, in one with the record, and then the tables of an extension. It can
-// be repeated.
+// it has kept, in one with the record, and then the tables of an extension, which
+// no unit can hold. Until these are gone nothing of the name is installed, so that
+// no new table goes with the old ones. It can be repeated, and must be if it was
+// interrupted.
 func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 	c.keyed("plugin.purged", happened(), name)
+	var purging plugin.Installed
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
 		record := audit.Record{Type: "plugin.purged", Actor: c.actor(), Target: name}
 		d, err := g.administered(ctx, c, "purge", record, "plugin", name)
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		generation, err := g.Store.Generation(ctx, "plugins")
+		row, err := g.installedRow(ctx, name)
 		if err != nil {
-			return unit.Unit{}, fault.Wrap(err, "read plugins generation")
+			return unit.Unit{}, err
 		}
-		all, err := g.Store.Plugins(ctx)
-		if err != nil {
-			return unit.Unit{}, fault.Wrap(err, "read installed plugins")
-		}
-		switch row := installedAs(all, name); {
-		case row == nil:
-			return unit.Unit{}, fault.NotFoundf("no plugin %s was ever installed here", name)
-		case row.State == plugin.Active:
-			return unit.Unit{}, fault.Conflictf("plugin %s is installed; remove it first: sallyport plugin remove %s", name, name)
+		if purging, err = row.Purge(c.Subject.ID, g.Now().UTC()); err != nil {
+			return unit.Unit{}, err
 		}
 		record.Policy = d.Documents
-		return unit.Unit{Record: record, Writes: append(g.still(c, d.under),
-			unit.Do("generations.check", 1, "the plugins have changed, try again", "plugins", generation), plugin.PurgeValues(name))}, nil
+		return unit.Unit{Record: record, Writes: append(g.still(c, d.under), unit.Update(purging), g.bumped("plugins"), plugin.PurgeValues(name))}, nil
 	})
 	if err != nil {
 		return err
 	}
-	if g.Databases == nil {
+	ctx = context.WithoutCancel(ctx)
+	if c.Key != nil && c.Key.Replayed { // the first call may have been interrupted, or all may be done and more since
+		if purging, err = g.installedRow(ctx, name); err != nil || purging.State != plugin.Purging {
+			return err
+		}
+	}
+	if g.Databases != nil {
+		if err := g.Databases.Purge(ctx, name); err != nil {
+			return err
+		}
+	}
+	err = g.commit(ctx, unit.Unit{
+		Record: audit.Record{Type: "plugin.forgotten", Actor: c.actor(), Target: name},
+		Writes: []unit.Write{unit.Update(purging.Purged()), g.bumped("plugins")},
+	})
+	if fault.Is(err, fault.Conflict) { // somebody else purges as well, and ends it
 		return nil
 	}
-	return g.Databases.Purge(context.WithoutCancel(ctx), name)
+	return err
+}
+
+// installedRow is the row of a plugin that is or was installed.
+func (g *Gate) installedRow(ctx context.Context, name string) (plugin.Installed, error) {
+	all, err := g.Store.Plugins(ctx)
+	if err != nil {
+		return plugin.Installed{}, fault.Wrap(err, "read installed plugins")
+	}
+	row := installedAs(all, name)
+	if row == nil {
+		return plugin.Installed{}, fault.NotFoundf("no plugin %s was ever installed here", name)
+	}
+	return *row, nil
 }
 
 // hookName is the name under which the place of an extension in the ledger is kept.

@@ -33,6 +33,7 @@ type extensions struct {
 	silent  bool // of the gate
 	any     bool // the gate is asked about other kinds than test
 	purged  []string
+	during  func() error // while tables are dropped
 	relay   func(ctx context.Context, name string, position uint64, r audit.Record) error
 	follows []string
 }
@@ -84,6 +85,9 @@ func (x *extensions) Ask(ctx context.Context, _, _ string, question []byte) (plu
 
 func (x *extensions) Purge(_ context.Context, name string) error {
 	x.purged = append(x.purged, name)
+	if x.during != nil {
+		return x.during()
+	}
 	return nil
 }
 
@@ -264,5 +268,76 @@ func TestPurgePlugin_IsForWhatIsRemoved(t *testing.T) {
 	must(t, h.gate.PurgePlugin(ctx, h.admin.caller(), "tags"))
 	if len(x.purged) != 1 || x.purged[0] != "tags" || len(h.records("plugin.purged")) != 2 {
 		t.Errorf("purged %v, recorded %d times", x.purged, len(h.records("plugin.purged")))
+	}
+}
+
+// TestPurgePlugin_KeepsTheNameWhileItDrops installs again while tables are being
+// dropped, and after the call was interrupted.
+func TestPurgePlugin_KeepsTheNameWhileItDrops(t *testing.T) {
+	h, x := extended(t)
+	ctx := context.Background()
+	row := plugin.Installed{Name: "tags", Version: 1, Package: "1.0.0", Digest: "sha256:x", Publisher: "acme", State: plugin.Removed, At: h.now()}
+	must(t, h.store.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Insert(row)}, Record: storetest.Record("plugin.removed")}))
+	purge := func(key string) error {
+		c := h.admin.caller()
+		c.Key = &flow.Key{Text: key}
+		return h.gate.PurgePlugin(ctx, c, "tags")
+	}
+	state := func() plugin.Installed {
+		all, err := h.store.Plugins(ctx)
+		must(t, err)
+		return all[0]
+	}
+	again := func(publisher string) error {
+		now := state()
+		return plugin.CheckUpgrade(&now, plugin.Installed{Name: "tags", Package: "1.0.0", Publisher: publisher}, false)
+	}
+	if err := again("rival"); plugin.ReasonOf(err) != plugin.ReasonConflict {
+		t.Errorf("another publisher gets what is kept: %v", err)
+	}
+	must(t, again("acme"))
+
+	x.during = func() error {
+		if err := again("acme"); plugin.ReasonOf(err) != plugin.ReasonConflict {
+			t.Errorf("installed again while its tables are dropped: %v", err)
+		}
+		return fault.Unavailablef("interrupted")
+	}
+	want(t, purge("a-key"), fault.Unavailable)
+	if state().State != plugin.Purging || plugin.ReasonOf(again("acme")) != plugin.ReasonConflict {
+		t.Errorf("after an interruption the name is free: %+v", state())
+	}
+	x.during = nil
+	must(t, purge("a-key")) // goes on where the first call was
+	if len(x.purged) != 2 || state().State != plugin.Removed {
+		t.Errorf("purged %v, %+v", x.purged, state())
+	}
+	must(t, again("rival"))
+
+	// Installed by now: the old call, repeated, takes nothing away.
+	next := state()
+	next.Version, next.State = next.Version+1, plugin.Active
+	must(t, h.store.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(next)}, Record: storetest.Record("plugin.installed")}))
+	must(t, purge("a-key"))
+	if len(x.purged) != 2 || state().State != plugin.Active {
+		t.Errorf("a repeated call purges what was installed since: %v, %+v", x.purged, state())
+	}
+
+	// Two at once: the name is free when the last one is done.
+	next = state()
+	next.Version, next.State = next.Version+1, plugin.Removed
+	must(t, h.store.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(next)}, Record: storetest.Record("plugin.removed")}))
+	x.during = func() error {
+		x.during = func() error {
+			if plugin.ReasonOf(again("acme")) != plugin.ReasonConflict {
+				t.Error("installed again while the second call drops")
+			}
+			return nil
+		}
+		return purge("b-key")
+	}
+	must(t, purge("c-key"))
+	if state().State != plugin.Removed {
+		t.Errorf("two calls leave %+v", state())
 	}
 }

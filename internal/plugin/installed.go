@@ -72,17 +72,45 @@ func (i Installed) Remove(author string, now time.Time) (Installed, error) {
 	return i, nil
 }
 
+// Purge is the row of a plugin that was removed, in its next version: what it has
+// kept is removed with it, and until [Installed.Purged] nothing of its name is
+// installed. It can be repeated. A plugin that is installed is a Conflict.
+func (i Installed) Purge(author string, now time.Time) (Installed, error) {
+	if i.State == Active {
+		return Installed{}, fault.Conflictf("plugin %s is installed; remove it first: sallyport plugin remove %s", i.Name, i.Name)
+	}
+	i.Version, i.State, i.At, i.Author = i.Version+1, Purging, now, author
+	return i, nil
+}
+
+// Purged is the row when nothing is left of what the plugin kept: the name belongs
+// to no publisher any more.
+func (i Installed) Purged() Installed {
+	i.Version, i.State, i.Publisher = i.Version+1, Removed, ""
+	return i
+}
+
 // CheckUpgrade reports whether a package may take the place of the row of its
 // name, in whatever state that is: an older version only if that is said to be
-// meant, and another publisher's only once the plugin was removed, since names
-// are not divided among publishers whose keys may sign all. The fault is Denied
-// with [ReasonRollback] or [ReasonConflict].
+// meant, and another publisher's only once the plugin was removed and what it kept
+// was purged. Names are not divided among publishers whose keys may sign all, and
+// what one has kept under a name is not for another. The fault is Denied with
+// [ReasonRollback] or [ReasonConflict].
 func CheckUpgrade(old *Installed, next Installed, allowDowngrade bool) error {
-	if old != nil && old.State == Active && old.Publisher != next.Publisher {
+	switch {
+	case old == nil:
+		return nil
+	case old.State == Purging:
+		return refuse(ReasonConflict, "what plugin %s kept is being removed; try again, and if that was interrupted: sallyport plugin purge %s", old.Name, old.Name)
+	case old.Publisher == "" || old.Publisher == next.Publisher:
+	case old.State == Active:
 		return refuse(ReasonConflict, "plugin %s is installed from publisher %s, and this package of the same name is of publisher %s; "+
-			"remove the plugin first if the publisher has really changed", old.Name, old.Publisher, next.Publisher)
+			"if the publisher has really changed, remove the plugin and purge what it kept first", old.Name, old.Publisher, next.Publisher)
+	default:
+		return refuse(ReasonConflict, "plugin %s was installed from publisher %s, whose data are kept, and this package of the same name is of publisher %s; "+
+			"remove them first: sallyport plugin purge %s", old.Name, old.Publisher, next.Publisher, old.Name)
 	}
-	if old == nil || allowDowngrade || !Older(next.Package, old.Package) {
+	if allowDowngrade || !Older(next.Package, old.Package) {
 		return nil
 	}
 	return refuse(ReasonRollback, "package %s %s is older than %s, which is or was installed; install a newer one, or say that you mean to go back (--allow-downgrade)",

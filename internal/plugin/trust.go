@@ -14,12 +14,15 @@ import (
 type RowState string
 
 // The states of trust and plugin rows. Retired and Revoked are those of keys
-// alone.
+// alone, Purging that of plugins.
 const (
 	Active  RowState = "active"
 	Retired RowState = "retired" // replaced: signs nothing new, what is installed goes on
 	Revoked RowState = "revoked" // believed to be in the wrong hands; for ever
 	Removed RowState = "removed"
+	// Purging is a plugin that was removed and whose data are being removed: nothing
+	// of its name is installed until that is done.
+	Purging RowState = "purging"
 )
 
 // Trust is all by which packages are judged. The zero value trusts nothing. It
@@ -33,6 +36,9 @@ type Trust struct {
 	Floors map[string]string
 	// Locked are the digests that may run, by package; nil allows all.
 	Locked map[string]string
+	// Addresses are the names below which the key broker calls plugins that others
+	// run: no package that it would call has one of them.
+	Addresses map[string]bool
 	// Damaged are decisions that cannot be read.
 	Damaged Damaged
 	// Development accepts packages that a development key has signed.
@@ -135,8 +141,12 @@ func tooFew(m manifest.Manifest, need int, by map[standing][]string) error {
 
 // admits judges what is signed rightly by what this server demands besides:
 // [ReasonRollback] below the lowest version, [ReasonDamaged] if that is not known,
-// [ReasonNotLocked] off the list.
+// [ReasonNotLocked] off the list, [ReasonConflict] under a name that is taken.
 func (t Trust) admits(m manifest.Manifest, digest string) error {
+	if m.Has(manifest.RoleKBS) && t.Addresses[m.Name] {
+		return refuse(ReasonConflict, "this server's configuration has an address for the external plugin %s (kbs.external), and package %s would answer below the same name; "+
+			"remove one of them", m.Name, m.Name)
+	}
 	if err := t.Damaged.floor(m.Name); err != nil {
 		return err
 	}

@@ -94,7 +94,11 @@ func (h *Home) put(store *plugin.Store, digest string, r Request) (Tool, error) 
 		}
 		var was *plugin.Installed
 		if old != nil {
-			was = &old.Installed
+			row := old.Installed
+			if row.State == plugin.Removed {
+				row.Publisher = "" // a command line keeps nothing of a plugin that another publisher must not have
+			}
+			was = &row
 		}
 		row, err := plugin.NewInstalled(e, was, author, now)
 		if err != nil {
