@@ -372,7 +372,7 @@ func (a *App) wireGate(ctx context.Context, p packages, output io.Writer) (*flow
 		locked = a.lock.Digests()
 	}
 	return flow.New(flow.Config{
-		Development: a.cfg.Plugins.Development, Locked: locked,
+		Development: a.cfg.Plugins.Development, Locked: locked, Addresses: a.cfg.KBS.External.addresses(),
 		Ledger: a.store, Store: a.store, Clock: a.store,
 		Envelope: a.keys().vault, Pepper: pepper{a}, Authority: a.authority, Keyring: keeper{a}, KeyPeriods: a.cfg.Keys.periods(),
 		Sessions: sessions, Providers: a.host, Packages: p, Extensions: extensions, Databases: a.annexes, Relay: a.store, Gates: a.cfg.Plugins.gates(),

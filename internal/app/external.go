@@ -89,6 +89,20 @@ func (e *External) validate() error {
 	return nil
 }
 
+// addresses are the names of the backends that others run.
+func (e *External) addresses() map[string]bool {
+	out := map[string]bool{}
+	if e == nil {
+		return out
+	}
+	for _, b := range e.Backends {
+		if b.Endpoint != "" {
+			out[b.Name] = true
+		}
+	}
+	return out
+}
+
 func (b ExternalBackend) rules() external.Rules {
 	k := &manifest.KBS{Encrypt: b.Encrypt}
 	for _, r := range b.Routes {

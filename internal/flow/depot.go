@@ -64,8 +64,8 @@ func (g *Gate) UploadPackage(ctx context.Context, c Caller, pack io.Reader) (plu
 	if err != nil {
 		return plugin.Release{}, err
 	}
-	// Others run it: neither developers of this server nor its lock file decide.
-	trust.Development, trust.Locked = false, nil
+	// Others run it: neither developers of this server nor its configuration decide.
+	trust.Development, trust.Locked, trust.Addresses = false, nil, nil
 	p, err := g.Depot.Receive(ctx, pack, trust)
 	if err != nil {
 		return plugin.Release{}, g.refusedUpload(ctx, record, err)

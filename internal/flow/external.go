@@ -77,18 +77,26 @@ func (e *StepError) Unwrap() error { return e.Err }
 //     unit that demands that caller and policies are still what they were. A
 //     request of nobody (floor public) is counted and not recorded.
 //   - a guest's answer is sealed unless the plugin says that it need not be.
+//   - floors and answer are of one package: where it is replaced by another before
+//     it was asked to handle the request, all begins again by the rules of that.
 //
 // Every fault is a [*StepError].
 func (g *Gate) External(ctx context.Context, c ExternalCall) (ExternalAnswer, error) {
 	if g.Backends == nil || !g.Backends.Open() {
 		return ExternalAnswer{}, &StepError{Step: StepFind, Err: fault.NotFoundf("no external plugin is configured or installed")}
 	}
-	b, err := g.Backends.Find(c.Name)
-	if err != nil {
-		return ExternalAnswer{}, &StepError{Step: StepPlugin, Err: err}
+	x := &externalCall{gate: g, call: c}
+	var out ExternalAnswer
+	var err error
+	for range tries { // once more, by the new rules, if the package was replaced before it was asked
+		if x.backend, err = g.Backends.Find(c.Name); err != nil {
+			return ExternalAnswer{}, &StepError{Step: StepPlugin, Err: err}
+		}
+		x.about = x.backend.About()
+		if out, err = x.run(ctx); !errors.Is(err, external.ErrReplaced) {
+			break
+		}
 	}
-	x := &externalCall{gate: g, call: c, backend: b, about: b.About()}
-	out, err := x.run(ctx)
 	if err != nil {
 		step := &StepError{Step: StepPlugin, Err: err}
 		if known, ok := errors.AsType[*StepError](err); ok {
@@ -130,6 +138,9 @@ func (x *externalCall) run(ctx context.Context) (ExternalAnswer, error) {
 		return ExternalAnswer{}, err
 	}
 	answer, err := x.handle(ctx, r)
+	if errors.Is(err, external.ErrReplaced) {
+		return ExternalAnswer{}, err
+	}
 	if err == nil && !answer.Success() && !(rules.Rich && answer.Refusal()) {
 		err = fault.Unavailablef("the plugin did not serve the request")
 	}
@@ -264,7 +275,11 @@ func (x *externalCall) dress(ctx context.Context, needs external.Needs, answer e
 	sealed := needs.Guest && x.about.Rules.AlwaysSealed()
 	if needs.Guest && !sealed {
 		var err error
-		if sealed, err = x.backend.NeedsEncryption(ctx, x.call.Request); err != nil {
+		sealed, err = x.backend.NeedsEncryption(ctx, x.call.Request)
+		if errors.Is(err, external.ErrReplaced) { // it has answered and can be asked no more: sealing harms nobody
+			sealed, err = true, nil
+		}
+		if err != nil {
 			return ExternalAnswer{}, err
 		}
 	}

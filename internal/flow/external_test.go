@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,8 @@ type backend struct {
 	admin, seal bool
 	answer      external.Response
 	fails       string // the call that fails
+	replaced    string // the call before which another package comes, by the rules next
+	next        external.Rules
 	within      func() // what happens while it handles a request
 	said        []string
 	context     string // what Handle was told of the caller
@@ -43,6 +46,10 @@ func (b *backend) About() external.About {
 }
 
 func (b *backend) called(name string) error {
+	if b.replaced == name {
+		b.replaced, b.rules = "", b.next
+		return fault.Unavailablef("plugin x was replaced").Because(external.ErrReplaced)
+	}
 	b.said = append(b.said, name)
 	if b.fails == name {
 		return fault.Unavailablef("plugin x cannot be reached")
@@ -108,6 +115,31 @@ func externalHouse(t *testing.T) (*house, *backend, *guest) {
 
 func floor(f string, methods ...string) external.Rules {
 	return external.Rules{Declared: &manifest.KBS{Routes: []manifest.KBSRoute{{Methods: methods, Floor: f}}}}
+}
+
+// A package that is replaced in the middle: what is asked of the caller and what
+// answers are of one package.
+func TestExternal_BeginsAgainWhenThePackageIsReplaced(t *testing.T) {
+	for _, at := range []string{"ValidateAuth", "Handle"} {
+		h, b, g := externalHouse(t)
+		b.rules, b.next, b.replaced = floor(manifest.FloorPublic), floor(manifest.FloorAdmin), at
+		if _, err := b.ask(h, nil, g, "GET"); !fault.Is(err, fault.Unauthenticated) {
+			t.Errorf("replaced before %s, the new package's floor does not count: %v", at, err)
+		}
+		if slices.Contains(b.said, "Handle") {
+			t.Errorf("replaced before %s, the new package answers under the old floor: %v", at, b.said)
+		}
+		b.rules, b.next, b.replaced, b.said = floor(manifest.FloorAdmin), floor(manifest.FloorAdmin), at, nil
+		if out, err := b.ask(h, h.admin, g, "POST"); err != nil || string(out.Response.Body) != "the answer" {
+			t.Errorf("an upgrade before %s fails a call: %v", at, err)
+		}
+	}
+	// It has answered, and can be asked no more whether that is sealed.
+	h, b, g := externalHouse(t)
+	b.seal, b.rules, b.next, b.replaced = false, floor(manifest.FloorAttested), floor(manifest.FloorAttested), "NeedsEncryption"
+	if out, err := b.ask(h, nil, g, "POST"); err != nil || out.Sealed == nil || strings.Count(strings.Join(b.said, " "), "Handle") != 1 {
+		t.Errorf("replaced after the answer: %+v, %v, %v", out, err, b.said)
+	}
 }
 
 // The order in which things happen, call by call: golden transcripts.

@@ -72,6 +72,9 @@ type Config struct {
 	// Locked are the digests of the only packages that may run, by name; nil allows
 	// all that are trusted.
 	Locked map[string]string
+	// Addresses are the names of external plugins that others run; a package of the
+	// key broker may have none of them.
+	Addresses map[string]bool
 	// Repositories judges plugin repositories.
 	Repositories Repositories
 	// Depot is the server's own repository; nil for none.

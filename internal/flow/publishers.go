@@ -78,7 +78,7 @@ func (g *Gate) trust(ctx context.Context) (plugin.Trust, error) {
 		return plugin.Trust{}, err
 	}
 	t := plugin.Trust{
-		Thresholds: map[string]int{}, Floors: map[string]string{}, Locked: g.Locked, Development: g.Development, Now: g.Now,
+		Thresholds: map[string]int{}, Floors: map[string]string{}, Locked: g.Locked, Development: g.Development, Now: g.Now, Addresses: g.Addresses,
 		Damaged: read.Damaged,
 	}
 	for _, p := range read.Publishers {

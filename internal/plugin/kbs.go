@@ -71,10 +71,19 @@ func (b backend) About() external.About {
 	return external.About{Name: b.name, Source: m.Name + " " + m.Version + " " + b.r.entry.Digest, Rules: external.Rules{Declared: m.KBS}}
 }
 
+// find is the package that was looked up, as long as it is in place: what is asked
+// of the caller comes from its manifest, so that no other may answer.
+func (b backend) find() (*route, error) {
+	r, err := b.host.kbs(b.name)
+	if err == nil && r.row.Digest != b.r.row.Digest {
+		err = fault.Unavailablef("plugin %s was replaced meanwhile, try again", b.name).Because(external.ErrReplaced)
+	}
+	return r, err
+}
+
 // inquire makes one call.
 func inquire[T any](ctx context.Context, b backend, repeat bool, f func(context.Context, external.Wire) (T, error)) (T, error) {
-	find := func() (*route, error) { return b.host.kbs(b.name) }
-	return call(ctx, b.host, find, repeat, func(ctx context.Context, i *instance) (T, error) {
+	return call(ctx, b.host, b.find, repeat, func(ctx context.Context, i *instance) (T, error) {
 		return f(ctx, external.Wire{ClientConnInterface: i.conn})
 	})
 }

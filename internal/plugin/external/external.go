@@ -8,6 +8,7 @@ package external
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"unicode/utf8"
 
@@ -88,6 +89,10 @@ type Backend interface {
 	// NeedsEncryption asks whether the answer is sealed.
 	NeedsEncryption(ctx context.Context, r Request) (bool, error)
 }
+
+// ErrReplaced is in the fault of a backend whose package was replaced since it was
+// found: another one answers below the name, by other rules. Nothing was asked.
+var ErrReplaced = errors.New("the plugin was replaced meanwhile")
 
 // About describes a backend.
 type About struct {

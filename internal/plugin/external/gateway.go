@@ -61,8 +61,8 @@ func (g *Gateway) Close() {
 // Open reports whether anything answers here at all.
 func (g *Gateway) Open() bool { return len(g.addresses) > 0 || g.cfg.Packages.Backends() }
 
-// Find gives what answers below a name, NotFound if nothing does. An address goes
-// before a package.
+// Find gives what answers below a name, NotFound if nothing does. A package of an
+// address's name is refused where it is installed and before it starts.
 func (g *Gateway) Find(name string) (Backend, error) {
 	if a := g.addresses[name]; a != nil {
 		return g.counted(a, a.About()), nil
