@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
@@ -20,7 +21,8 @@ type Listed struct {
 	Name    string `yaml:"name"`
 	Version string `yaml:"version"`
 	Digest  string `yaml:"digest"` // as plugin inspect shows it
-	// Source is the package file, or a folder that has it as NAME-VERSION.spk.
+	// Source is the package file, a folder that has it as NAME-VERSION.spk, or the
+	// folder of a repository.
 	Source string `yaml:"source"`
 }
 
@@ -31,12 +33,21 @@ func (l Listed) validate() error {
 	return nil
 }
 
-// file is where the package lies.
+// file is where the package lies. In the folder of a repository its name begins
+// with a digest of the file; which of several it is the digest of the package
+// says. The metadata is not judged: the list names the one package that is right,
+// and nothing newer is looked for (docs/decisions/0026).
 func (l Listed) file() string {
-	if info, err := os.Stat(l.Source); err == nil && info.IsDir() {
-		return filepath.Join(l.Source, l.Name+"-"+l.Version+".spk")
+	if info, err := os.Stat(l.Source); err != nil || !info.IsDir() {
+		return l.Source
 	}
-	return l.Source
+	found, _ := filepath.Glob(filepath.Join(l.Source, "targets", l.Name, strings.Repeat("[0-9a-f]", 64)+"."+l.Version+".spk")) // the pattern is well-formed
+	for _, file := range found {
+		if r, err := plugin.Inspect(file); err == nil && r.Digest == l.Digest {
+			return file
+		}
+	}
+	return filepath.Join(l.Source, l.Name+"-"+l.Version+".spk")
 }
 
 // readLock reads the lock file, nil without one.
