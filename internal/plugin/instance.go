@@ -28,18 +28,18 @@ import (
 
 // instance is one running process of one package, with its connection.
 type instance struct {
-	m      manifest.Manifest
-	run    *program
-	proc   *process
-	client *goplugin.Client
-	conn   *grpc.ClientConn
-	dir    string
-	free   func() // gives the image back
-	calls  *stream
-	closes context.CancelFunc // ends the services
-	over   chan struct{}
-	failed sync.Once
-	once   sync.Once
+	m         manifest.Manifest
+	run       *program
+	proc      *process
+	client    *goplugin.Client
+	conn      *grpc.ClientConn
+	dir       string
+	free      func() // gives the image back
+	calls     *stream
+	closes    context.CancelFunc // ends the services
+	over      chan struct{}
+	failed    sync.Once
+	once      sync.Once
 	announced *Announced // nil if it says nothing; not changed after the start
 }
 

@@ -76,7 +76,7 @@ func (c *calls) begin(ctx context.Context, f *own.HostFrame) (*exchange, error) 
 	c.mu.Unlock()
 	f.Id = x.id
 	if deadline, ok := ctx.Deadline(); ok {
-		f.TimeoutMs = uint32(max(min(time.Until(deadline).Milliseconds(), 1<<30), 1)) //nolint:gosec // within bounds
+		f.TimeoutMs = uint32(max(min(time.Until(deadline).Milliseconds(), 1<<30), 1))
 	}
 	return x, c.write(f)
 }

@@ -188,7 +188,7 @@ func (h *Host) raise(r *own.Raise) *own.HostAnswer {
 		Value: r.GetValue(), SHA256: r.GetSha256(), Source: r.GetSource(), Location: r.GetLocation(), Reason: r.GetReason(), Idempotency: r.GetIdempotencyKey(),
 	})
 	return &own.HostAnswer{Body: &own.HostAnswer_Raised{Raised: &own.Raised{
-		Record: fmt.Sprintf("record-%d", len(h.leaks)), Matches: uint32(max(h.cfg.Matches, 0)), //nolint:gosec // a test's
+		Record: fmt.Sprintf("record-%d", len(h.leaks)), Matches: uint32(max(h.cfg.Matches, 0)),
 	}}}
 }
 

@@ -88,7 +88,7 @@ func (x *exchange) transfer(ctx context.Context, rest []byte, credit int) (*http
 			out.Body, out.ContentLength = io.NopCloser(&body), int64(body.Len())
 			return out, nil
 		}
-		if err := x.c.write(&own.HostFrame{Id: x.id, Body: &own.HostFrame_Credit{Credit: &own.Credit{Bytes: uint32(len(data))}}}); err != nil { //nolint:gosec // at most a message
+		if err := x.c.write(&own.HostFrame{Id: x.id, Body: &own.HostFrame_Credit{Credit: &own.Credit{Bytes: uint32(len(data))}}}); err != nil {
 			return nil, err
 		}
 	}

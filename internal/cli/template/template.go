@@ -70,11 +70,11 @@ func (p Project) Files() ([]File, error) {
 		return nil, err
 	}
 	if p.bySDK() {
-		make := p.sdkFiles
+		files := p.sdkFiles
 		if p.Language == Go {
-			make = p.goFiles
+			files = p.goFiles
 		}
-		out, err := make()
+		out, err := files()
 		slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 		return out, err
 	}

@@ -31,9 +31,9 @@ func Open(t testing.TB, migrations string) *sql.DB {
 		if !strings.HasSuffix(f.Name(), ".sql") || strings.HasSuffix(f.Name(), ".postgres.sql") {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(migrations, f.Name()))
+		text, err := os.ReadFile(filepath.Join(migrations, f.Name())) //nolint:gosec // the author names the folder
 		if err == nil {
-			_, err = db.Exec(string(text))
+			_, err = db.ExecContext(t.Context(), string(text))
 		}
 		if err != nil {
 			t.Fatalf("migration %s: %v", f.Name(), err)
