@@ -142,7 +142,10 @@ func (e *sqliteEngine) confine(c *sql.Conn) error {
 func (e *sqliteEngine) clean(context.Context, *sql.Conn) error { return nil }
 
 // watch does what the driver does only until a statement's first row: a later one
-// may never come, and its search would take a processor for as long as we live.
+// may never come, and its search would take a processor for as long as we live. The
+// driver exports no way to interrupt then, and keeps the one progress handler for
+// itself, so its handle is taken from where it lies: a driver that has it elsewhere
+// fails every query here, and the tests.
 func (e *sqliteEngine) watch(ctx context.Context, c *sql.Conn) (func(), error) {
 	var handle uintptr
 	err := c.Raw(func(d any) error {
