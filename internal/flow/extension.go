@@ -142,7 +142,10 @@ func (g *Gate) installedRow(ctx context.Context, name string) (plugin.Installed,
 	if err != nil {
 		return plugin.Installed{}, fault.Wrap(err, "read installed plugins")
 	}
-	row := installedAs(all, name)
+	row, err := installedAs(all, name)
+	if err != nil {
+		return plugin.Installed{}, err
+	}
 	if row == nil {
 		return plugin.Installed{}, fault.NotFoundf("no plugin %s was ever installed here", name)
 	}

@@ -151,7 +151,10 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 	if err != nil {
 		return plugin.Installed{}, unit.Unit{}, fault.Wrap(err, "read installed plugins")
 	}
-	old := installedAs(all, m.Name)
+	old, err := installedAs(all, m.Name)
+	if err != nil {
+		return plugin.Installed{}, unit.Unit{}, err
+	}
 	u := unit.Unit{Record: audit.Record{Type: "plugin.installed", Target: m.Name}}
 	own, err := g.embodied(ctx, v.entry, &u.Record)
 	if err != nil {
@@ -241,20 +244,25 @@ func uninstalled(ctx context.Context, g *Gate, was plugin.Installed) error {
 	if err != nil {
 		return fault.Wrap(err, "read installed plugins")
 	}
-	if now := installedAs(all, was.Name); now == nil || now.Digest != was.Digest || now.State != plugin.Active {
+	now, err := installedAs(all, was.Name)
+	if err != nil {
+		return err
+	}
+	if now == nil || now.Digest != was.Digest || now.State != plugin.Active {
 		return gone("the package was removed or replaced")
 	}
 	return nil
 }
 
-// installedAs is the row of a name, nil if there is none.
-func installedAs(all []plugin.Installed, name string) *plugin.Installed {
+// installedAs is the row of a name, nil if there is none, and Denied if it cannot be
+// read.
+func installedAs(all []plugin.Installed, name string) (*plugin.Installed, error) {
 	for _, row := range all {
 		if row.Name == name {
-			return &row
+			return &row, row.Readable()
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // errInstalled ends an installation that was decided before, on this node or on

@@ -28,6 +28,9 @@ func (g *Gate) RemovePlugin(ctx context.Context, c Caller, name string) error {
 			if row.Name != name {
 				continue
 			}
+			if err := row.Readable(); err != nil {
+				return unit.Unit{}, err
+			}
 			next, err := row.Remove(c.Subject.ID, g.Now().UTC())
 			if err != nil {
 				return unit.Unit{}, err
@@ -58,7 +61,7 @@ func (g *Gate) Plugins(ctx context.Context, c Caller) ([]plugin.Installed, []plu
 		return nil, nil, err
 	}
 	all, err := g.Store.Plugins(ctx)
-	return activeOnly(all, func(i plugin.Installed) bool { return i.State == plugin.Active }), g.Packages.Status(), err
+	return activeOnly(all, plugin.Installed.Stands), g.Packages.Status(), err
 }
 
 // ApplyPlugins makes this replica run what is installed and trusted. It is
@@ -78,7 +81,7 @@ func (g *Gate) ApplyPlugins(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if err := g.Packages.Apply(ctx, activeOnly(all, func(i plugin.Installed) bool { return i.State == plugin.Active }), trust); err != nil {
+	if err := g.Packages.Apply(ctx, activeOnly(all, plugin.Installed.Stands), trust); err != nil {
 		return err
 	}
 	g.disown(ctx)

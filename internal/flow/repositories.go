@@ -274,7 +274,10 @@ func (g *Gate) RollbackPlugin(ctx context.Context, c Caller, name, version strin
 		if err != nil {
 			return unit.Unit{}, fault.Wrap(err, "read installed plugins")
 		}
-		old := installedAs(all, name)
+		old, err := installedAs(all, name)
+		if err != nil {
+			return unit.Unit{}, err
+		}
 		if old == nil {
 			return unit.Unit{}, fault.NotFoundf("plugin %s is not installed; see: sallyport plugin list", name)
 		}

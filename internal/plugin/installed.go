@@ -62,6 +62,23 @@ func offerOf(m manifest.Manifest) Offer {
 	return o
 }
 
+// Unreadable stands for a row that is damaged. Whoever can write rows can give them
+// any name, so that it counts against the plugin and for nothing.
+func Unreadable(name string) Installed { return Installed{Name: name, State: Unread} }
+
+// Stands reports whether there is a decision that the plugin runs, or one that
+// cannot be read.
+func (i Installed) Stands() bool { return i.State == Active || i.State == Unread }
+
+// Readable refuses a row that is damaged: Denied with [ReasonDamaged]. Nothing is
+// decided on top of it.
+func (i Installed) Readable() error {
+	if i.State == Unread {
+		return refuse(ReasonDamaged, "what is stored of plugin %s is damaged, so that it does not run; restore the database from a backup", i.Name)
+	}
+	return nil
+}
+
 // Remove is the row in its next version, no longer running. A plugin that was
 // removed already is a Conflict.
 func (i Installed) Remove(author string, now time.Time) (Installed, error) {

@@ -88,15 +88,18 @@ func (l Lock) Digests() map[string]string {
 func (l Lock) Drift(rows []Installed) error {
 	var found []string
 	installed := map[string]Installed{}
+	unread := map[string]bool{} // which run in no case, and are refused by name
 	for _, r := range rows {
 		if r.State == Active {
 			installed[r.Name] = r
 		}
+		unread[r.Name] = r.State == Unread
 	}
 	for _, p := range l.Plugins {
 		r, ok := installed[p.Name]
 		delete(installed, p.Name)
 		switch {
+		case unread[p.Name]:
 		case !ok:
 			found = append(found, p.Name+" "+p.Version+" is locked and not installed")
 		case r.Digest != p.Digest:

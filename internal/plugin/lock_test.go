@@ -27,6 +27,7 @@ func TestLock_NoticesDriftBothWays(t *testing.T) {
 		says string
 	}{
 		"the same":    {[]Installed{a, b}, ""},
+		"one unread":  {[]Installed{a, Unreadable("b")}, ""},
 		"one more":    {[]Installed{a, b, third}, "c 1.0.0 is installed and not locked"},
 		"one less":    {[]Installed{a, gone}, "b 2.0.0 is locked and not installed"},
 		"another one": {[]Installed{other, b}, "a is locked as 1.0.0"},

@@ -91,7 +91,7 @@ func (h *Host) Sync(ctx context.Context, rows []Installed, trust Trust) error {
 	var routes []*route
 	var active []Installed
 	for _, row := range rows {
-		if row.State != Active {
+		if !row.Stands() {
 			continue
 		}
 		r := h.route(ctx, row, active, before[row.Name], coming[row.Name].route())
@@ -162,7 +162,11 @@ func (h *Host) route(ctx context.Context, row Installed, active []Installed, the
 			same = r
 		}
 	}
-	e, err := h.store.judge(row.Digest, *h.trust.Load())
+	var e Entry
+	err := row.Readable()
+	if err == nil {
+		e, err = h.store.judge(row.Digest, *h.trust.Load())
+	}
 	if err == nil && (e.Manifest.Name != row.Name || e.Manifest.Version != row.Package || !sameOffer(offerOf(e.Manifest), row.Offer)) {
 		err = refuse(ReasonIncompatible, "the record of plugin %s does not describe the package that it names", row.Name)
 	}

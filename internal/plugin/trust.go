@@ -23,6 +23,9 @@ const (
 	// Purging is a plugin that was removed and whose data are being removed: nothing
 	// of its name is installed until that is done.
 	Purging RowState = "purging"
+	// Unread is the state of a row that is damaged, of which the name alone is known.
+	// It is never stored.
+	Unread RowState = "damaged"
 )
 
 // Trust is all by which packages are judged. The zero value trusts nothing. It

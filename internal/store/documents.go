@@ -144,9 +144,12 @@ func (s *Store) Judging(ctx context.Context) (plugin.Judging, error) {
 	return j, err
 }
 
-// Plugins lists what is or was installed.
+// Plugins lists what is or was installed. A damaged row is [plugin.Unreadable], so
+// that it keeps no other plugin from running.
 func (s *Store) Plugins(ctx context.Context) ([]plugin.Installed, error) {
-	return many[plugin.Installed](ctx, s, "plugins", "ORDER BY id")
+	var damaged []plugin.Installed
+	all, err := list[plugin.Installed](ctx, s, func(id string) { damaged = append(damaged, plugin.Unreadable(id)) }, "plugins", "ORDER BY id")
+	return append(all, damaged...), err
 }
 
 // Installations lists what was ever installed.

@@ -103,6 +103,17 @@ func TestRevokedKey_StopsItsPluginAlone(t *testing.T) {
 	w.vend(w.meet(agent), time.Minute)
 	must(t, w.refusedAs("opaque", plugin.ReasonDamaged))
 	refused(t, "installing it", w.installFile(second.Package), sallyport.Denied)
+
+	// The same of the decision that a plugin runs.
+	behind(t, w.House, "UPDATE plugins SET digest = 'sha256:' || hex(zeroblob(32)) WHERE id = 'opaque'")
+	w = w.restart()
+	w.vend(w.meet(agent), time.Minute)
+	must(t, w.refusedAs("opaque", plugin.ReasonDamaged))
+	if s := w.plugin("opaque"); !strings.Contains(s.Detail, "what is stored of plugin opaque") {
+		t.Errorf("the refusal does not say what is damaged: %s", s.Detail)
+	}
+	refused(t, "removing it", w.admin.RemovePlugin(ctx, "opaque"), sallyport.Denied)
+	refused(t, "installing it over that", w.installFile(second.Package), sallyport.Denied)
 }
 
 func (w *world) installFile(file string) error {

@@ -121,7 +121,13 @@ func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
 			j, err := s.Judging(ctx)
 			return left(j.Keys, err, pub.Table(), j.Damaged.Keys[pub.ID])
 		}},
-		{inst, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Plugins(ctx)) }},
+		{inst, func(ctx context.Context, s *store.Store) (any, error) {
+			row, err := first(s.Plugins(ctx))
+			if r, ok := row.(plugin.Installed); ok && r.Name == inst.Name && r.State == plugin.Unread {
+				return nil, fault.Internalf("the row of plugins is damaged")
+			}
+			return row, err
+		}},
 		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},
 		{kept, func(ctx context.Context, s *store.Store) (any, error) { return s.PluginValue(ctx, "sshcert", "a/key") }},
 		{bring, func(ctx context.Context, s *store.Store) (any, error) { return first(s.UploadTokens(ctx)) }},
