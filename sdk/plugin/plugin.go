@@ -85,14 +85,31 @@ func Serve(about About, roles ...Role) {
 // ballast is memory that nobody touches, so that it takes address space only. The
 // collector runs whenever the heap has doubled; that of a plugin is so small
 // that without it this is hundreds of times a second under load.
-const ballast = 8 << 20
+//
+// An idle plugin never collects: the first run alone takes half a megabyte, so that
+// there is no ballast before it, and in its place a first run at 8 MiB.
+const (
+	ballast  = 8 << 20
+	firstRun = 200 // percent of 4 MiB, where Go's own is
+)
+
+// calm sets the collector's pace. What it returns must be kept.
+func calm() any {
+	debug.SetGCPercent(firstRun)
+	held := make(chan []byte, 1)
+	runtime.AddCleanup(new([32]byte), func(held chan []byte) {
+		held <- make([]byte, ballast)
+		debug.SetGCPercent(100)
+	}, held)
+	return held
+}
 
 // serve runs the plugin's process until the host ends it. A call is a few hops
 // between goroutines that compute for microseconds: on one processor they follow
 // each other, on several each hop wakes another one up.
 func serve(c *goplugin.ServeConfig) {
 	runtime.GOMAXPROCS(1)
-	held := make([]byte, ballast)
+	held := calm()
 	goplugin.Serve(c)
 	runtime.KeepAlive(held)
 	os.Exit(0)
