@@ -42,6 +42,7 @@ func ImportTrustee(text []byte, operator string) (Imported, error) {
 	if len(i.kbs) > 0 {
 		i.out["kbs"] = i.kbs
 	}
+	i.note("listen: sallyport.yaml has this member already: put further below it, and append the others")
 	i.note("verifiers.enabled: Trustee has every verifier that it was built with; name those whose evidence you take, for example [snp, tdx]")
 	return Imported{i.out, i.notes}, nil
 }

@@ -126,6 +126,7 @@ func TestImportTrustee_CarriesOlderKeys(t *testing.T) {
 		plain bool
 		note  string
 	}{
+		"local files":       {"[storage_backend]\nstorage_type = \"LocalFs\"\n[storage_backend.backends.local_fs]\ndir_path = \"/srv/kbs\"\n", "operators", false, "/srv/kbs/repository"},
 		"flat TOML":         {"sockets = [\"127.0.0.1:8080\"]\nauth_public_key = \"/etc/kbs/admin.pub\"\ninsecure_http = true\n\n[repository_config]\ntype = \"LocalFs\"\ndir_path = \"/srv/secrets\"\n", "bearer_jwt", true, "/srv/secrets"},
 		"simple":            {"[http_server]\ninsecure_http = true\n[admin]\ntype = \"Simple\"\nauth_public_key = \"/etc/kbs/admin.pub\"\n", "bearer_jwt", true, "role = admin"},
 		"insecure_api":      {"[admin]\ninsecure_api = true\nauth_public_key = \"x\"\n[attestation_token]\ninsecure_key = true\n", "insecure_allow_all", false, "insecure_header_jwk"},

@@ -1,12 +1,23 @@
 package app
 
-import "strings"
+import (
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
 
 // storage carries where data are.
 func (i *importer) storage() {
 	s := i.from.table("storage_backend")
 	kind := s.text("storage_type")
-	s.take("backends") // passwords and addresses: they do not belong into this file
+	var folder string
+	backends := s.table("backends")                                   // passwords and addresses do not belong into this file
+	for _, name := range slices.Sorted(maps.Keys(backends.members)) { // it is taken from meanwhile
+		if dir := backends.table(name).text("dir_path"); dir != "" {
+			folder = path.Join(dir, "repository")
+		}
+	}
 	if session := i.from.text("session_storage_type"); session != "" && session != "Memory" {
 		i.note("session_storage_type: handshakes are kept by the guest, there is nothing to store")
 	}
@@ -19,6 +30,9 @@ func (i *importer) storage() {
 		i.out["storage"] = map[string]any{"driver": "postgres", "dsn_file": "dsn"}
 		i.note("storage_backend: write the connection string of PostgreSQL into the file dsn, mode 0600; our tables are others than Trustee's, put resources and policies anew")
 	case "", "memory", "localfs", "localjson":
+		if where == "" {
+			where = folder
+		}
 		if where == "" {
 			where = "/opt/confidential-containers/kbs/repository"
 		}
