@@ -91,6 +91,7 @@ type bare struct {
 	address string
 	client  *tls.Config
 	started time.Duration // from exec to the first line
+	opened  []*connection
 }
 
 // startBare runs this program once more as the bare server.
@@ -149,41 +150,88 @@ func startBare(ctx context.Context, clientCertificates bool) (*bare, error) {
 }
 
 func (b *bare) stop() error {
+	b.closeAll()
 	_ = b.stdin.Close()
 	_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL)
 	_ = b.cmd.Wait() // killed, so it always fails
 	return nil
 }
 
-// measure drives the bare server with bodies of a size, by the same client as
-// everything else.
-func (b *bare) measure(ctx context.Context, conns, size int, warm, d time.Duration) (sample, error) {
-	var opened []*connection
-	defer func() {
-		for _, c := range opened {
-			c.close()
-		}
-	}()
+// drive asks the bare server with bodies of a size, by the same client as everything
+// else.
+func (b *bare) drive(size int) drive {
 	body := []byte(strings.Repeat("x", size))
-	return drive{
-		conns: conns, warm: warm, duration: d,
-		cpu: func() (time.Duration, error) { return processTime(b.cmd.Process.Pid) },
-		open: func(ctx context.Context, _ int) (call, error) {
-			c, err := dial(ctx, b.address, b.client)
-			if err != nil {
-				return nil, err
-			}
-			opened = append(opened, c)
-			text := request("POST", "/", b.address, body)
-			return func(context.Context) error {
-				status, answer, err := c.exchange(text)
-				if err == nil && (status != http.StatusOK || len(answer) != size) {
-					err = refused(status, answer)
-				}
+	return b.driven(func(ctx context.Context, opened func(*connection)) (call, error) {
+		c, err := dial(ctx, b.address, b.client)
+		if err != nil {
+			return nil, err
+		}
+		opened(c)
+		return func(context.Context) error { return b.echoed(c, body) }, nil
+	})
+}
+
+// driveGuests asks the bare server as guests do when they come up: three requests
+// with bodies of a guest's sizes, which count as one; fresh guests have a TLS
+// connection of their own.
+func (b *bare) driveGuests(fresh bool) drive {
+	bodies := [][]byte{[]byte(strings.Repeat("x", 90)), []byte(strings.Repeat("x", 1700)), []byte(strings.Repeat("x", 700))}
+	ask := func(c *connection) error {
+		for _, body := range bodies {
+			if err := b.echoed(c, body); err != nil {
 				return err
+			}
+		}
+		return nil
+	}
+	return b.driven(func(ctx context.Context, opened func(*connection)) (call, error) {
+		if fresh {
+			return func(ctx context.Context) error {
+				c, err := dial(ctx, b.address, b.client)
+				if err != nil {
+					return err
+				}
+				defer c.close()
+				return ask(c)
 			}, nil
+		}
+		c, err := dial(ctx, b.address, b.client)
+		if err != nil {
+			return nil, err
+		}
+		opened(c)
+		return func(context.Context) error { return ask(c) }, nil
+	})
+}
+
+// driven closes the connections of the drive before with the next one, and the last
+// ones with the server.
+func (b *bare) driven(open func(context.Context, func(*connection)) (call, error)) drive {
+	return drive{
+		cpu: func() (time.Duration, error) { return processTime(b.cmd.Process.Pid) },
+		open: func(ctx context.Context, worker int) (call, error) {
+			if worker == 0 {
+				b.closeAll()
+			}
+			return open(ctx, func(c *connection) { b.opened = append(b.opened, c) })
 		},
-	}.run(ctx)
+	}
+}
+
+func (b *bare) closeAll() {
+	for _, c := range b.opened {
+		c.close()
+	}
+	b.opened = nil
+}
+
+// echoed is one request and its answer.
+func (b *bare) echoed(c *connection, body []byte) error {
+	status, answer, err := c.exchange(request("POST", "/", b.address, body))
+	if err == nil && (status != http.StatusOK || len(answer) != len(body)) {
+		err = refused(status, answer)
+	}
+	return err
 }
 
 // authority is a CA for the floor alone.

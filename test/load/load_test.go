@@ -258,7 +258,9 @@ func TestBare_AnswersOverMutualTLS(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	s, err := b.measure(t.Context(), 2, 5000, 10*time.Millisecond, 100*time.Millisecond)
+	d := b.drive(5000)
+	d.conns, d.warm, d.duration = 2, 10*time.Millisecond, 100*time.Millisecond
+	s, err := d.run(t.Context())
 	if err != nil || len(s.times) == 0 || s.failed() != 0 {
 		t.Fatalf("%d requests, errors %v, %v", len(s.times), s.errors, err)
 	}

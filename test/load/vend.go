@@ -200,9 +200,17 @@ func (v vended) look(answer []byte) error {
 // between measures the floor before and after do, so that a machine that gets
 // slower meanwhile does so for both, and sets the ratio to their mean.
 func between(ctx context.Context, r *result, floor *bare, o options, size int, do func() error) error {
-	once := func() (sample, error) {
-		return floor.measure(ctx, o.conns, size, min(o.warm, time.Second), min(o.duration, 3*time.Second))
+	name := "bare TLS echo (net/http), same client"
+	if len(floor.client.Certificates) > 0 {
+		name = "bare mTLS echo (net/http), same client"
 	}
+	return amid(ctx, r, name, o, floor.drive(size), do)
+}
+
+// amid is between with a floor of its own kind.
+func amid(ctx context.Context, r *result, name string, o options, floor drive, do func() error) error {
+	floor.conns, floor.warm, floor.duration = o.conns, min(o.warm, time.Second), min(o.duration, 3*time.Second)
+	once := func() (sample, error) { return floor.run(ctx) }
 	before, err := once()
 	if err != nil {
 		return fmt.Errorf("measure floor: %w", err)
@@ -213,10 +221,6 @@ func between(ctx context.Context, r *result, floor *bare, o options, size int, d
 	after, err := once()
 	if err != nil {
 		return fmt.Errorf("measure floor: %w", err)
-	}
-	name := "bare TLS echo (net/http), same client"
-	if len(floor.client.Certificates) > 0 {
-		name = "bare mTLS echo (net/http), same client"
 	}
 	r.against(name, (before.perSecond()+after.perSecond())/2)
 	r.figure("floor_before_per_s", before.perSecond())
