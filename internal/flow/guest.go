@@ -99,7 +99,7 @@ func (a attesting) actor(id string) audit.Actor {
 // useNonce makes the attempt the only one with this nonce.
 func (a attesting) useNonce() unit.Write {
 	return unit.Do("nonces.insert", 1, "this challenge was answered already, begin a new handshake",
-		"kbs/"+a.handshake.Nonce.ID(), unit.Micros(a.handshake.Expires.Add(slack)))
+		"kbs/"+a.handshake.ID(), unit.Micros(a.handshake.Expires.Add(slack)))
 }
 
 // refuse records a failed attempt with its reason and uses up the nonce. Anybody
@@ -195,7 +195,7 @@ func (a attesting) admit(ctx context.Context, verdict evidence.Verdict, by mater
 	who := Caller{Subject: guest, Via: "kbs", Address: a.address, Method: "POST"}
 	record := audit.Record{
 		Type: "workload.attested", Actor: a.actor(guest.ID), Subject: guest.ID, Serial: strconv.FormatInt(guest.Version, 10),
-		Target: a.handshake.Nonce.ID(), Data: map[string]string{
+		Target: a.handshake.ID(), Data: map[string]string{
 			"tee": string(a.handshake.TEE), "status": verdict.Status().String(), "expires_at": expires.UTC().Format(time.RFC3339), "token": checked.ID,
 			"checks": evidence.EncodeFindings(verdict.Findings()),
 		},
@@ -212,7 +212,7 @@ func (a attesting) admit(ctx context.Context, verdict evidence.Verdict, by mater
 		a.useNonce(), row, g.references.same(by),
 		unit.Do("generations.check", 1, "the policies have changed, try again", "policy", d.under.generation),
 		unit.Insert(subject.Passport{
-			ID: a.handshake.Nonce.ID(), Version: 1, Subject: guest.ID, Digest: checked.ID, Token: raw, Expires: expires,
+			ID: a.handshake.ID(), Version: 1, Subject: guest.ID, Digest: checked.ID, Token: raw, Expires: expires,
 		}),
 	}}, nil
 }

@@ -72,7 +72,7 @@ func (g *Gate) guestByCookie(ctx context.Context, cookie string) (Caller, token.
 	if err != nil {
 		return Caller{}, token.Attested{}, err
 	}
-	passport, err := g.Store.Passport(ctx, handshake.Nonce.ID())
+	passport, err := g.Store.Passport(ctx, handshake.ID())
 	if fault.Is(err, fault.NotFound) {
 		return Caller{}, token.Attested{}, none
 	}

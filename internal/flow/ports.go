@@ -43,6 +43,8 @@ type Reader interface {
 	Records
 	// Keys lists the keys of the house, sealed.
 	Keys(ctx context.Context) ([]keys.Key, error)
+	// Expired reports whether rows that decide nothing any more are left.
+	Expired(ctx context.Context, until map[string]time.Time) (bool, error)
 }
 
 // Subjects reads subjects and what they carry.
@@ -58,7 +60,7 @@ type Subjects interface {
 	CertificatesBySerial(ctx context.Context, serial string) ([]subject.Certificate, error)
 	CertificatesOf(ctx context.Context, subject string) ([]subject.Certificate, error)
 	Invitation(ctx context.Context, id string) (subject.Invitation, error)
-	Passport(ctx context.Context, nonce string) (subject.Passport, error)
+	Passport(ctx context.Context, handshake string) (subject.Passport, error)
 	PassportByDigest(ctx context.Context, digest string) (subject.Passport, error)
 }
 

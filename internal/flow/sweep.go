@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -296,22 +297,37 @@ func (g *Gate) notify(ctx context.Context, channel notify.Channel, n notify.Noti
 // mostAttempts gives a receiver about a day before a notification is dropped.
 const mostAttempts = 100
 
-// keepExpired is how long sessions, attestation results, invitations, upload
-// tokens and notifications stay readable after they have ended.
-const keepExpired = 7 * 24 * time.Hour
+// keepExpired is how long sessions, invitations, upload tokens and notifications
+// stay readable after they have ended. Attestation results come and go faster, and are large.
+const (
+	keepExpired = 7 * 24 * time.Hour
+	keepResults = time.Hour
+)
 
 // Housekeep removes what has expired and decides nothing any more. It changes
 // nobody's state and so leaves no record: what these rows did stands in the
 // ledger.
+//
+// Units take little at a time: others are to be served between them, also after an
+// hour in which a hundred thousand guests came up.
 func (g *Gate) Housekeep(ctx context.Context) error {
-	now, old := unit.Micros(g.Now()), unit.Micros(g.Now().Add(-keepExpired))
-	return g.Ledger.Commit(ctx, unit.Unit{Writes: []unit.Write{
-		unit.Do("outcomes.expire", unit.AnyRows, "", now),
-		unit.Do("nonces.expire", unit.AnyRows, "", now),
-		unit.Do("sessions.expire", unit.AnyRows, "", old),
-		unit.Do("passports.expire", unit.AnyRows, "", old),
-		unit.Do("invitations.expire", unit.AnyRows, "", old),
-		unit.Do("upload_tokens.expire", unit.AnyRows, "", old),
-		unit.Do("deliveries.expire", unit.AnyRows, "", old),
-	}})
+	now := g.Now()
+	until := map[string]time.Time{
+		"outcomes": now, "nonces": now, "passports": now.Add(-keepResults),
+		"sessions": now.Add(-keepExpired), "invitations": now.Add(-keepExpired), "upload_tokens": now.Add(-keepExpired), "deliveries": now.Add(-keepExpired),
+	}
+	writes := make([]unit.Write, 0, len(until))
+	for _, table := range slices.Sorted(maps.Keys(until)) {
+		writes = append(writes, unit.Do(table+".expire", unit.AnyRows, "", unit.Micros(until[table])))
+	}
+	for more := true; more; {
+		if err := g.Ledger.Commit(ctx, unit.Unit{Writes: writes}); err != nil {
+			return err
+		}
+		var err error
+		if more, err = g.Store.Expired(ctx, until); err != nil {
+			return fault.Wrap(err, "look for what has expired")
+		}
+	}
+	return nil
 }

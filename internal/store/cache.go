@@ -172,11 +172,12 @@ func (c *identities) forgetStep(st *step) {
 }
 
 // alters reports whether a step may change rows that are kept. An insert does not:
-// nobody has read a row before it is there.
+// nobody has read a row before it is there. What has expired is refused by whoever
+// looks at it, whether the row is still there or not.
 func (st *step) alters() bool {
 	table, verb, _ := strings.Cut(st.stmt.name, ".")
 	_, ok := cached[table]
-	return ok && !st.stmt.reads && verb != "insert"
+	return ok && !st.stmt.reads && verb != "insert" && verb != "expire"
 }
 
 // dropStep takes out the rows that a step may change.

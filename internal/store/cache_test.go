@@ -23,7 +23,9 @@ func (c *identities) callerKept() bool {
 
 func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	var c identities
-	keep := func(epoch uint64) { c.rememberCaller(epoch, subject.Session{ID: "01", Subject: "01"}, subject.Subject{ID: "01"}) }
+	keep := func(epoch uint64) {
+		c.rememberCaller(epoch, subject.Session{ID: "01", Subject: "01"}, subject.Subject{ID: "01"})
+	}
 	keep(0)
 	if c.callerKept() {
 		t.Fatal("kept a row although nothing may be kept")
@@ -38,7 +40,7 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 		t.Fatal("remembered a row that may be older than a commit")
 	}
 	for _, statements := range [][]string{
-		{"subjects.update"}, {"sessions.update"}, {"sessions.delete"}, {"sessions.expire"}, {"grants.insert", "subjects.update"},
+		{"subjects.update"}, {"sessions.update"}, {"sessions.delete"}, {"sessions.purge"}, {"grants.insert", "subjects.update"},
 	} {
 		_, _, _, epoch := c.recallCaller("01")
 		keep(epoch)
@@ -65,7 +67,7 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 
 func TestIdentities_FindAttestationResultsByEachName(t *testing.T) {
 	for statement, stays := range map[string]bool{
-		"passports.insert": true, "passports.update": false, "passports.delete": false, "passports.expire": false, "sessions.insert": true,
+		"passports.insert": true, "passports.update": false, "passports.delete": false, "passports.expire": true, "passports.purge": false, "sessions.insert": true,
 	} {
 		var c identities
 		c.keepIdentities()

@@ -34,7 +34,7 @@ func TestIdentities_AreWhatTheDatabaseSays(t *testing.T) {
 			switch {
 			case act == "read":
 			case act == "forget":
-				w = []unit.Write{unit.Do("sessions.expire", unit.AnyRows, "", int64(0))}
+				w = []unit.Write{unit.Do("passports.delete", unit.AnyRows, "", "none", int64(1))}
 			case act == "lost": // a unit that misses changes nothing
 				next.Version += 7
 				w = []unit.Write{unit.Update(next)}

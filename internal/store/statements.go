@@ -1,5 +1,13 @@
 package store
 
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
 // statementText is a statement that is written by hand.
 type statementText struct {
 	name     string
@@ -16,13 +24,7 @@ var written = []statementText{
 	{name: "fingerprints.insert", args: 2, sql: "INSERT INTO fingerprints (fp, grant_id) VALUES ($1, $2)"},
 
 	{name: "nonces.insert", args: 2, quiet: true, sql: "INSERT INTO nonces (id, expires) VALUES ($1, $2)"},
-	{name: "nonces.expire", args: 1, quiet: true, sql: "DELETE FROM nonces WHERE expires <= $1"},
-	{name: "outcomes.expire", args: 1, quiet: true, sql: "DELETE FROM outcomes WHERE expires <= $1"},
-	{name: "sessions.expire", args: 1, quiet: true, sql: "DELETE FROM sessions WHERE expires <= $1"},
-	{name: "passports.expire", args: 1, quiet: true, sql: "DELETE FROM passports WHERE expires <= $1"},
-	{name: "invitations.expire", args: 1, quiet: true, sql: "DELETE FROM invitations WHERE expires <= $1"},
-	{name: "upload_tokens.expire", args: 1, quiet: true, sql: "DELETE FROM upload_tokens WHERE expires <= $1"},
-	{name: "deliveries.expire", args: 1, quiet: true, sql: "DELETE FROM deliveries WHERE due = 0 AND done > 0 AND done <= $1"},
+	expiry("nonces"), expiry("outcomes"), expiry("sessions"), expiry("passports"), expiry("invitations"), expiry("upload_tokens"), expiry("deliveries"),
 
 	{
 		name: "resource_versions.erase", args: 2,
@@ -106,4 +108,36 @@ var written = []statementText{
 		name: "heads.restore", args: 2,
 		sql: "UPDATE heads SET epoch = epoch + 1 WHERE name = 'ledger' AND size = $1 AND epoch = $2",
 	},
+}
+
+// Rows of these tables are removed when they have expired, atOnce at most by one
+// statement: whoever wants to write waits for it.
+const atOnce = 200
+
+// expired is what of a table has expired at $1.
+func expired(table string) string {
+	where := "expires <= $1"
+	if table == "deliveries" {
+		where = "due = 0 AND done > 0 AND done <= $1"
+	}
+	return "FROM " + table + " WHERE " + where
+}
+
+func expiry(table string) statementText {
+	return statementText{
+		name: table + ".expire", args: 1, quiet: true,
+		sql: "DELETE FROM " + table + " WHERE id IN (SELECT id " + expired(table) + " LIMIT " + strconv.Itoa(atOnce) + ")",
+	}
+}
+
+// Expired reports whether any of these tables holds rows that have expired until
+// the time given for it.
+func (s *Store) Expired(ctx context.Context, until map[string]time.Time) (bool, error) {
+	for table, at := range until {
+		n, err := s.number(ctx, "row", "SELECT count(*) FROM (SELECT 1 "+expired(table)+" LIMIT 1) AS one", unit.Micros(at))
+		if err != nil || n > 0 {
+			return n > 0, err
+		}
+	}
+	return false, nil
 }

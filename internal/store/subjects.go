@@ -113,9 +113,9 @@ func (s *Store) readCaller(ctx context.Context, session string) (subject.Session
 	return who, whose, nil
 }
 
-// Passport reads an attestation result by the id of the nonce that it used up.
-func (s *Store) Passport(ctx context.Context, nonce string) (subject.Passport, error) {
-	return remembered[subject.Passport](ctx, s, "attestation result", "passports", 0, nonce)
+// Passport reads an attestation result by the id of its handshake.
+func (s *Store) Passport(ctx context.Context, handshake string) (subject.Passport, error) {
+	return remembered[subject.Passport](ctx, s, "attestation result", "passports", 0, handshake)
 }
 
 // PassportByDigest reads an attestation result by the SHA-256 of its token, in

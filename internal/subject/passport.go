@@ -7,8 +7,8 @@ import (
 )
 
 // Passport is the attestation result that a workload earned: one row of table
-// passports. The id is that of the consumed nonce, so that the cookie of the
-// handshake finds it on every replica; the digest finds it by its token.
+// passports. The id is that of the handshake, so that its cookie finds it
+// on every replica; the digest finds it by its token.
 type Passport struct {
 	ID      string
 	Version int64

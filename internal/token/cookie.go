@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -28,9 +29,6 @@ const (
 
 // Handshake is what a KBS server must remember between challenge and
 // attestation. It is kept by the guest, in the cookie.
-//
-// The name under which the nonce's single use is recorded, and under which the
-// outcome of the attestation is found again, is Nonce.ID.
 type Handshake struct {
 	Nonce   evidence.Nonce
 	TEE     evidence.TEE
@@ -38,7 +36,15 @@ type Handshake struct {
 	// Policy is the set of attestation policies that the request selected, up to
 	// 96 characters; empty for the default.
 	Policy  string
-	Expires time.Time // whole seconds; zero at sealing means CookieLife from now
+	Expires time.Time // whole microseconds; zero at sealing means CookieLife from now
+}
+
+// ID is the name under which the nonce's single use is recorded, and under which
+// the outcome of the attestation is found again. It does not reveal the nonce. It
+// begins with the time, so that handshakes which follow each other lie beside each
+// other in an index, however many there are.
+func (h Handshake) ID() string {
+	return fmt.Sprintf("%016x", uint64(h.Expires.UnixMicro())) + h.Nonce.ID()[:48] // #nosec G115 -- a handshake that was sealed expires after 1970
 }
 
 // CookieKey is one key for sealing cookies.
@@ -183,10 +189,10 @@ func pack(h Handshake) ([]byte, error) {
 	nonce := h.Nonce.Bytes()
 	_, errTEE := evidence.ParseTEE(string(h.TEE))
 	_, errVersion := evidence.ParseVersion(string(h.Version))
-	if nonce == nil || errTEE != nil || errVersion != nil || h.Expires.Unix() <= 0 || len(h.Policy) > maxPolicy {
+	if nonce == nil || errTEE != nil || errVersion != nil || h.Expires.UnixMicro() <= 0 || len(h.Policy) > maxPolicy {
 		return nil, fault.Internalf("seal an incomplete handshake")
 	}
-	b := binary.BigEndian.AppendUint64(nil, uint64(h.Expires.Unix())) // #nosec G115 -- checked to be positive
+	b := binary.BigEndian.AppendUint64(nil, uint64(h.Expires.UnixMicro())) // #nosec G115 -- checked to be positive
 	b = append(b, nonce...)
 	for _, text := range []string{string(h.TEE), string(h.Version), h.Policy} {
 		b = append(append(b, byte(len(text))), text...) // #nosec G115 -- names of TEEs are short, the policy's length was checked
@@ -214,6 +220,6 @@ func unpack(b []byte) (Handshake, bool) {
 	if errTEE != nil || errVersion != nil || len(rest) > 0 {
 		return Handshake{}, false
 	}
-	expires := time.Unix(int64(binary.BigEndian.Uint64(b)), 0).UTC() // #nosec G115 -- authenticated, written by pack
+	expires := time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC() // #nosec G115 -- authenticated, written by pack
 	return Handshake{Nonce: evidence.NonceOf(nonce), TEE: tee, Version: version, Policy: texts[2], Expires: expires}, true
 }

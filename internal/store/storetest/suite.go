@@ -39,6 +39,7 @@ func Run(t *testing.T, e Engine) {
 		{"Reopen/a second report meets the grant that a first one revoked", secondReport},
 		{"Reads/filters and pages", filters},
 		{"Reads/a deleted resource is not served and its versions go on", deletedResources},
+		{"Reads/what has expired goes little by little", expiries},
 		{"Reads/the grants of a revoked subject are found", recalls},
 		{"Reads/a caller is read as of one moment", callers},
 		{"MAC/a change in any column is noticed", everyColumn},

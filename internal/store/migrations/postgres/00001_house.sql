@@ -58,7 +58,6 @@ CREATE TABLE passports (
     mac BYTEA NOT NULL
 );
 CREATE UNIQUE INDEX passports_digest ON passports (digest);
-CREATE INDEX passports_subject ON passports (subject);
 CREATE INDEX passports_expires ON passports (expires);
 
 CREATE TABLE invitations (
