@@ -35,6 +35,22 @@ type sample struct {
 	cpu    time.Duration
 }
 
+// merge adds a later sample of the same.
+func (s *sample) merge(other sample) {
+	s.conns, s.took, s.cpu = other.conns, s.took+other.took, s.cpu+other.cpu
+	s.times = append(s.times, other.times...)
+	slices.Sort(s.times)
+	if s.errors == nil {
+		s.errors = counts{}
+	}
+	for kind, n := range other.errors {
+		s.errors[kind] += n
+	}
+	if s.first == "" {
+		s.first = other.first
+	}
+}
+
 func (s sample) failed() int {
 	n := 0
 	for _, k := range s.errors {

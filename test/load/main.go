@@ -40,6 +40,8 @@ type options struct {
 	json     bool
 	check    bool
 	profile  string
+	// Of kbs-flat.
+	sessions, resources int
 }
 
 // scenario is one thing to measure.
@@ -69,6 +71,9 @@ var scenarios = map[string]scenario{
 		"guests per second, each with a TLS connection of its own", 32, true, kbsHandshakeNew, newHandshakeBudgets,
 	},
 	"route":          {"requests of an extension's route, beside the same handler in the server", 32, true, routed, routeBudgets},
+	"kbs-flat": {
+		"what a guest's requests cost among 100,000 live sessions and 1,000,000 resources, beside ten", 32, true, kbsFlat, flatBudgets,
+	},
 	"plugin-call":    {"one call of a plugin through the host, beside the same call by go-plugin alone", 16, false, pluginCall, callBudgets},
 	"plugin-stream":  {"the smallest call on a plugin's stream, beside a bare stream that echoes", 64, false, pluginStream, streamBudgets},
 	"plugin-start":   {"time of a plugin's first start, and of a restart from its sealed image", 1, false, pluginStart, pluginStartBudgets},
@@ -195,6 +200,8 @@ func parse(args []string, log io.Writer) (options, error) {
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.BoolVar(&o.check, "check", false, "exit with 1 when a budget is missed")
 	f.StringVar(&o.profile, "profile", "", "write a CPU profile into a `file`; a server then runs inside this program, so take no figures from it")
+	f.IntVar(&o.sessions, "sessions", 100_000, "`number` of live sessions, for kbs-flat")
+	f.IntVar(&o.resources, "resources", 1_000_000, "`number` of resources, for kbs-flat")
 	name := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
@@ -220,6 +227,8 @@ func parse(args []string, log io.Writer) (options, error) {
 		return o, fmt.Errorf("--conns must be 1 to %d", maxConns)
 	case o.duration <= 0 || o.duration > maxDuration || o.warm < 0 || o.warm > maxDuration:
 		return o, fmt.Errorf("--duration and --warm must be at most %s", maxDuration)
+	case o.sessions < 1 || o.sessions > 1_000_000 || o.resources < 1 || o.resources > 10_000_000:
+		return o, fmt.Errorf("--sessions must be 1 to 1,000,000 and --resources 1 to 10,000,000")
 	case o.driver != "sqlite" && o.driver != "postgres":
 		return o, fmt.Errorf("--driver must be sqlite or postgres")
 	}
