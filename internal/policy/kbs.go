@@ -2,8 +2,10 @@ package policy
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -42,15 +44,51 @@ func (s *Set) ResourceAllowed(ctx context.Context, r ResourceRequest, claims Cla
 	if p == nil {
 		return Decision{Reasons: []string{"no resource policy is set for this path"}}, nil
 	}
+	key, keep := s.resourceKey(p, r, claims)
+	if keep {
+		if d, ok := s.released.recall(key); ok {
+			return d, nil
+		}
+	}
+	d, broken, err := s.resourceAllowed(ctx, p, r, claims)
+	if err == nil && !broken && keep {
+		s.released.remember(key, d)
+	}
+	return d, err
+}
+
+// resourceKey names what a decision depends on: the document, all of the request, and
+// the token, whose name always means the same claims. There is none if a document
+// asks the clock.
+func (s *Set) resourceKey(p *program, r ResourceRequest, claims Claims) (string, bool) {
+	if claims.Token == "" || s.reads[resourceEntry].clock {
+		return "", false
+	}
+	b := make([]byte, 0, 256)
+	for _, part := range []string{p.document.Name, claims.Token, r.Plugin, r.Method} {
+		b = appendText(b, part)
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Path)))
+	for _, segment := range r.Path {
+		b = appendText(b, segment)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Query)) {
+		b = appendText(appendText(b, name), r.Query[name])
+	}
+	return string(b), len(b) <= longestKey
+}
+
+// resourceAllowed asks the document that decides, and reports whether it broke.
+func (s *Set) resourceAllowed(ctx context.Context, p *program, r ResourceRequest, claims Claims) (d Decision, broke bool, err error) {
 	q, err := s.resourceQuestion(r, claims)
 	if err != nil {
-		return Decision{}, err
+		return Decision{}, false, err
 	}
 	ctx, done := begin(ctx, s.limit, q)
 	defer done()
 	answer, err := p.ask(ctx, resourceEntry, q)
 	if late := late(ctx); late != nil {
-		return Decision{}, late
+		return Decision{}, false, late
 	}
 	label := p.document.Label()
 	out := Decision{Documents: []string{label}}
@@ -59,7 +97,7 @@ func (s *Set) ResourceAllowed(ctx context.Context, r ResourceRequest, claims Cla
 	case errors.As(err, &b):
 		out.Reasons = []string{b.reason()}
 	case err != nil:
-		return Decision{}, err
+		return Decision{}, false, err
 	case answer == nil:
 		out.Reasons = []string{fmt.Sprintf("the policy %s does not allow this", label)}
 	default:
@@ -69,7 +107,7 @@ func (s *Set) ResourceAllowed(ctx context.Context, r ResourceRequest, claims Cla
 			out.Reasons = []string{fmt.Sprintf("the policy %s does not allow this", label)}
 		}
 	}
-	return out, nil
+	return out, b != nil, nil
 }
 
 // resourcePolicy finds the document that decides; nil if there is none.

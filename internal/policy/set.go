@@ -25,6 +25,7 @@ type Set struct {
 	tokens     *tokens // what the resource policy reads of them
 	memory     memory[Decision]
 	judged     memory[appraised]
+	released   memory[Decision] // of resources
 }
 
 // Documents are the active documents, ordered by name.
