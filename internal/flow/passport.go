@@ -72,7 +72,7 @@ func (g *Gate) guestByCookie(ctx context.Context, cookie string) (Caller, token.
 	if err != nil {
 		return Caller{}, token.Attested{}, err
 	}
-	passport, err := g.Store.Passport(ctx, handshake.ID())
+	passport, who, err := g.Store.Guest(ctx, handshake.ID())
 	if fault.Is(err, fault.NotFound) {
 		return Caller{}, token.Attested{}, none
 	}
@@ -83,7 +83,7 @@ func (g *Gate) guestByCookie(ctx context.Context, cookie string) (Caller, token.
 	if err != nil {
 		return Caller{}, token.Attested{}, err
 	}
-	return g.holder(ctx, passport, attested)
+	return g.holder(passport, who, attested)
 }
 
 func (g *Gate) guestByToken(ctx context.Context, bearer, address string) (Caller, token.Attested, error) {
@@ -102,17 +102,17 @@ func (g *Gate) guestByToken(ctx context.Context, bearer, address string) (Caller
 	if err != nil {
 		return Caller{}, token.Attested{}, unknown(err, "read passport")
 	}
-	return g.holder(ctx, passport, attested)
+	who, err := g.Store.Subject(ctx, passport.Subject)
+	if err != nil {
+		return Caller{}, token.Attested{}, unknown(err, "read workload")
+	}
+	return g.holder(passport, who, attested)
 }
 
 // holder is the workload that a passport was made for, if both still stand.
-func (g *Gate) holder(ctx context.Context, p subject.Passport, attested token.Attested) (Caller, token.Attested, error) {
+func (g *Gate) holder(p subject.Passport, who subject.Subject, attested token.Attested) (Caller, token.Attested, error) {
 	if !p.Good(g.Now()) {
 		return Caller{}, token.Attested{}, fault.Unauthenticatedf("the attestation was revoked, or has expired: attest again")
-	}
-	who, err := g.Store.Subject(ctx, p.Subject)
-	if err != nil {
-		return Caller{}, token.Attested{}, unknown(err, "read workload")
 	}
 	if !who.Active() {
 		return Caller{}, token.Attested{}, fault.Unauthenticatedf("the workload is %s", who.State)

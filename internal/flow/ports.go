@@ -61,6 +61,7 @@ type Subjects interface {
 	CertificatesOf(ctx context.Context, subject string) ([]subject.Certificate, error)
 	Invitation(ctx context.Context, id string) (subject.Invitation, error)
 	Passport(ctx context.Context, handshake string) (subject.Passport, error)
+	Guest(ctx context.Context, handshake string) (subject.Passport, subject.Subject, error)
 	PassportByDigest(ctx context.Context, digest string) (subject.Passport, error)
 }
 

@@ -86,14 +86,14 @@ func recall[T any](c *identities, table string, column int, value string) (row T
 	return row, found, c.epoch
 }
 
-// recallCaller gives a session and its subject as of one moment: a batch takes
-// out both in one step.
-func (c *identities) recallCaller(session string) (subject.Session, subject.Subject, bool, uint64) {
+// recallPair gives a row and its subject as of one moment: a batch takes out both
+// in one step.
+func recallPair[T any](c *identities, table, id string, of func(T) string) (T, subject.Subject, bool, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	who, a := c.get(nameIn("sessions", 0, session)).(subject.Session)
-	whose, b := c.get(nameIn("subjects", 0, who.Subject)).(subject.Subject)
-	return who, whose, a && b, c.epoch
+	row, a := c.get(nameIn(table, 0, id)).(T)
+	whose, b := c.get(nameIn("subjects", 0, of(row))).(subject.Subject)
+	return row, whose, a && b, c.epoch
 }
 
 // get finds a row; an old one is young again.
@@ -140,12 +140,6 @@ func (c *identities) remember(epoch uint64, table string, column int, value stri
 	if w := cached[table].weigh(row); w <= heaviest {
 		c.put(nameIn(table, column, value), kept{row, baseWeight + w})
 	}
-}
-
-// rememberCaller keeps a session and its subject that were read together.
-func (c *identities) rememberCaller(epoch uint64, who subject.Session, whose subject.Subject) {
-	c.remember(epoch, "sessions", 0, who.ID, who)
-	c.remember(epoch, "subjects", 0, whose.ID, whose)
 }
 
 // forget takes out what a batch is about to change, and keeps everybody from

@@ -16,22 +16,30 @@ func committed(statements ...string) []*job {
 	return []*job{j}
 }
 
+func (c *identities) recallCaller() (found bool, epoch uint64) {
+	_, _, found, epoch = recallPair(c, "sessions", "01", func(s subject.Session) string { return s.Subject })
+	return found, epoch
+}
+
 func (c *identities) callerKept() bool {
-	_, _, found, _ := c.recallCaller("01")
+	found, _ := c.recallCaller()
 	return found
 }
 
 func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	var c identities
 	keep := func(epoch uint64) {
-		c.rememberCaller(epoch, subject.Session{ID: "01", Subject: "01"}, subject.Subject{ID: "01"})
+
+		c.remember(epoch, "sessions", 0, "01", subject.Session{ID: "01", Subject: "01"})
+		c.remember(epoch, "subjects", 0, "01", subject.Subject{ID: "01"})
+
 	}
 	keep(0)
 	if c.callerKept() {
 		t.Fatal("kept a row although nothing may be kept")
 	}
 	c.keepIdentities()
-	_, _, _, read := c.recallCaller("01")
+	_, read := c.recallCaller()
 	during := committed("subjects.update") // commits while the row is being read
 	c.forget(during)
 	c.changed(during, true)
@@ -42,7 +50,7 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	for _, statements := range [][]string{
 		{"subjects.update"}, {"sessions.update"}, {"sessions.delete"}, {"sessions.purge"}, {"grants.insert", "subjects.update"},
 	} {
-		_, _, _, epoch := c.recallCaller("01")
+		_, epoch := c.recallCaller()
 		keep(epoch)
 		if !c.callerKept() {
 			t.Fatal("did not remember")
@@ -54,7 +62,7 @@ func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 			t.Errorf("%v left the old pair", statements)
 		}
 	}
-	_, _, _, epoch := c.recallCaller("01")
+	_, epoch := c.recallCaller()
 	keep(epoch)
 	check := committed("subjects.check")
 	check[0].steps[0].stmt.reads = true

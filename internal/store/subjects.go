@@ -75,42 +75,45 @@ func (s *Store) SessionsOf(ctx context.Context, subjectID string) ([]subject.Ses
 
 // Caller reads a session and its subject as of one moment.
 func (s *Store) Caller(ctx context.Context, session string) (subject.Session, subject.Subject, error) {
-	who, whose, found, epoch := s.identities.recallCaller(session)
-	if found {
-		return who, whose, nil
-	}
-	who, whose, err := s.readCaller(ctx, session)
-	if err != nil {
-		return subject.Session{}, subject.Subject{}, err
-	}
-	s.identities.rememberCaller(epoch, who, whose)
-	return who, whose, nil
+	return withSubject(ctx, s, "session", "sessions", session, func(x subject.Session) string { return x.Subject })
 }
 
-func (s *Store) readCaller(ctx context.Context, session string) (subject.Session, subject.Subject, error) {
-	st, bt := s.catalogue.tables["sessions"], s.catalogue.tables["subjects"]
-	var who subject.Session
-	var whose subject.Subject
-	found := false
-	a, b := newRaw(st), newRaw(bt)
-	text := "SELECT " + st.from("a") + ", " + bt.from("b") + " FROM sessions a JOIN subjects b ON b.id = a.subject WHERE a.id = $1"
-	err := s.query(ctx, text, []any{session}, func(rows *sql.Rows) error {
+// Guest reads the attestation result of a handshake and its workload as of one
+// moment.
+func (s *Store) Guest(ctx context.Context, handshake string) (subject.Passport, subject.Subject, error) {
+	return withSubject(ctx, s, "attestation result", "passports", handshake, func(x subject.Passport) string { return x.Subject })
+}
+
+// withSubject reads a row by its id, and the subject that it belongs to, as of one
+// moment: from memory, where a batch takes out both in one step, or by one query.
+func withSubject[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableName, id string, of func(T) string) (T, subject.Subject, error) {
+	row, whose, found, epoch := recallPair(&s.identities, tableName, id, of)
+	if found {
+		return row, whose, nil
+	}
+	at, bt := s.catalogue.tables[tableName], s.catalogue.tables["subjects"]
+	a, b := newRaw(at), newRaw(bt)
+	text := "SELECT " + at.from("a") + ", " + bt.from("b") + " FROM " + tableName + " a JOIN subjects b ON b.id = a.subject WHERE a.id = $1"
+	err := s.query(ctx, text, []any{id}, func(rows *sql.Rows) error {
 		found = true
 		if err := rows.Scan(append(append(make([]any, 0, len(a.dest)+len(b.dest)), a.dest...), b.dest...)...); err != nil {
 			return s.unreadable(ctx, err)
 		}
-		if err := s.believe(ctx, st, a, &who); err != nil {
+		if err := s.believe(ctx, at, a, P(&row)); err != nil {
 			return err
 		}
 		return s.believe(ctx, bt, b, &whose)
 	})
 	if err == nil && !found {
-		err = fault.NotFoundf("there is no such session")
+		err = fault.NotFoundf("there is no such %s", noun)
 	}
 	if err != nil {
-		return subject.Session{}, subject.Subject{}, err
+		var none T
+		return none, subject.Subject{}, err
 	}
-	return who, whose, nil
+	s.identities.remember(epoch, tableName, 0, id, row)
+	s.identities.remember(epoch, "subjects", 0, whose.ID, whose)
+	return row, whose, nil
 }
 
 // Passport reads an attestation result by the id of its handshake.

@@ -149,5 +149,5 @@ func (f *filled) openReader(ctx context.Context, _ int) (call, error) {
 	}, nil
 }
 
-// filledPath is the path of a resource by its number.
-func filledPath(n int) string { return fmt.Sprintf("team-%03d/key/%07d", n%1000, n) }
+// filledPath is the path of a resource by its number; they are written in their order.
+func filledPath(n int) string { return fmt.Sprintf("team-%04d/key/%07d", n/1000, n) }
