@@ -29,10 +29,8 @@ func (c *identities) callerKept() bool {
 func TestIdentities_KeepOnlyWhatIsCurrent(t *testing.T) {
 	var c identities
 	keep := func(epoch uint64) {
-
 		c.remember(epoch, "sessions", 0, "01", subject.Session{ID: "01", Subject: "01"})
 		c.remember(epoch, "subjects", 0, "01", subject.Subject{ID: "01"})
-
 	}
 	keep(0)
 	if c.callerKept() {
