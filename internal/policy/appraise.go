@@ -59,7 +59,7 @@ func (s *Set) Appraise(ctx context.Context, documentID string, input map[string]
 	key, keep := p.reads.keyed(input, documentID)
 	if keep {
 		if known, ok := s.judged.recall(key); ok && known.stands(ctx, refs) {
-			return known.Appraisal, nil
+			return known.clone().Appraisal, nil
 		}
 	}
 	library := newLibrary(ctx, refs)
@@ -68,7 +68,7 @@ func (s *Set) Appraise(ctx context.Context, documentID string, input map[string]
 		return Appraisal{}, err
 	}
 	if answers, ok := library.kept(); ok && keep {
-		s.judged.remember(key, appraised{out, answers})
+		s.judged.remember(key, appraised{out, answers}.clone())
 	}
 	return out, nil
 }

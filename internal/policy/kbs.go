@@ -47,12 +47,12 @@ func (s *Set) ResourceAllowed(ctx context.Context, r ResourceRequest, claims Cla
 	key, keep := s.resourceKey(p, r, claims)
 	if keep {
 		if d, ok := s.released.recall(key); ok {
-			return d, nil
+			return d.clone(), nil
 		}
 	}
 	d, broken, err := s.resourceAllowed(ctx, p, r, claims)
 	if err == nil && !broken && keep {
-		s.released.remember(key, d)
+		s.released.remember(key, d.clone())
 	}
 	return d, err
 }

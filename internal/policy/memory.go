@@ -15,8 +15,8 @@ import (
 // (docs/decisions/0015). A new set begins with an empty memory, so that no answer
 // outlives its documents.
 //
-// The zero value is empty.
-type memory[T interface{ clone() T }] struct {
+// Who puts something in, or takes it out, makes a copy. The zero value is empty.
+type memory[T any] struct {
 	mu    sync.Mutex
 	known map[string]T
 }
@@ -31,10 +31,7 @@ func (m *memory[T]) recall(key string) (T, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	x, ok := m.known[key]
-	if !ok {
-		return x, false
-	}
-	return x.clone(), true
+	return x, ok
 }
 
 func (m *memory[T]) remember(key string, x T) {
@@ -43,7 +40,7 @@ func (m *memory[T]) remember(key string, x T) {
 	if m.known == nil || len(m.known) >= mostKnown {
 		m.known = map[string]T{}
 	}
-	m.known[key] = x.clone()
+	m.known[key] = x
 }
 
 // clone shares nothing that could be changed.

@@ -56,12 +56,12 @@ func (s *Set) Decide(ctx context.Context, verb string, input map[string]any) (De
 	key, keep := s.reads[verb].key(verb, input)
 	if keep {
 		if d, ok := s.memory.recall(key); ok {
-			return d, nil
+			return d.clone(), nil
 		}
 	}
 	d, err := s.decide(ctx, verb, input, at)
 	if err == nil && keep {
-		s.memory.remember(key, d)
+		s.memory.remember(key, d.clone())
 	}
 	return d, err
 }

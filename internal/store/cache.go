@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 
@@ -68,7 +69,7 @@ func readInto[T any, P rowOf[T]](scan unit.Scanner) (any, error) {
 
 // nameIn is the name of a row in memory, by one of its columns.
 func nameIn(table string, column int, value string) string {
-	return table + string(rune('0'+column)) + value
+	return table + strconv.Itoa(column) + value
 }
 
 // keepIdentities switches the memory on.
@@ -168,10 +169,10 @@ func (c *identities) forgetStep(st *step) {
 // alters reports whether a step may change rows that are kept. An insert does not:
 // nobody has read a row before it is there. What has expired is refused by whoever
 // looks at it, whether the row is still there or not.
-func (st *step) alters() bool {
-	table, verb, _ := strings.Cut(st.stmt.name, ".")
+func (s *step) alters() bool {
+	table, verb, _ := strings.Cut(s.stmt.name, ".")
 	_, ok := cached[table]
-	return ok && !st.stmt.reads && verb != "insert" && verb != "expire"
+	return ok && !s.stmt.reads && verb != "insert" && verb != "expire"
 }
 
 // dropStep takes out the rows that a step may change.

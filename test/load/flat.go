@@ -24,16 +24,17 @@ func flatBudgets(options) []budget {
 // session asks, and what for, is drawn at random for each request: memory of what
 // was asked last helps the small one alone.
 func kbsFlat(ctx context.Context, o options) (r result, err error) {
-	small, err := fillAndStart(ctx, o, "small", few, few)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, small.stop()) }()
+	// The large one ends last: of two profiles its own remains.
 	large, err := fillAndStart(ctx, o, "large", o.sessions, o.resources)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, large.stop()) }()
+	small, err := fillAndStart(ctx, o, "small", few, few)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, small.stop()) }()
 	for _, s := range []struct {
 		at   *filled
 		name string

@@ -156,10 +156,10 @@ func (f *filler) openGuest() error {
 }
 
 // write commits the writes of n things, some at once.
-func (f *filler) write(ctx context.Context, n, each int, make func(n int) ([]unit.Write, error)) error {
+func (f *filler) write(ctx context.Context, n, each int, writesOf func(n int) ([]unit.Write, error)) error {
 	var writes []unit.Write
 	for i := range n {
-		more, err := make(i)
+		more, err := writesOf(i)
 		if err != nil {
 			return err
 		}
