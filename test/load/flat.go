@@ -5,9 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
@@ -127,6 +127,13 @@ type filled struct {
 	cookies   []string // of live sessions
 	resources int
 	opened    []*connection
+	drawn     atomic.Uint64
+}
+
+// draw gives numbers below n in an order without pattern: a sequence of Weyl.
+func (f *filled) draw(n int) int {
+	x := f.drawn.Add(1) * 0x9e3779b97f4a7c15
+	return int((x >> 33) % uint64(n)) //nolint:gosec // n is positive, and the rest below it
 }
 
 func (f *filled) closeAll() {
@@ -144,7 +151,7 @@ func (f *filled) openReader(ctx context.Context, _ int) (call, error) {
 	}
 	f.opened = append(f.opened, line)
 	return func(context.Context) error {
-		cookie, n := f.cookies[rand.IntN(len(f.cookies))], rand.IntN(f.resources) //nolint:gosec // no secret
+		cookie, n := f.cookies[f.draw(len(f.cookies))], f.draw(f.resources)
 		_, err := expectOK(line, request(http.MethodGet, "/kbs/v0/resource/"+filledPath(n), f.main, nil, "Cookie: "+cookie))
 		return err
 	}, nil

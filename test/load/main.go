@@ -70,7 +70,7 @@ var scenarios = map[string]scenario{
 	"kbs-handshake-new": {
 		"guests per second, each with a TLS connection of its own", 32, true, kbsHandshakeNew, newHandshakeBudgets,
 	},
-	"route":          {"requests of an extension's route, beside the same handler in the server", 32, true, routed, routeBudgets},
+	"route": {"requests of an extension's route, beside the same handler in the server", 32, true, routed, routeBudgets},
 	"kbs-flat": {
 		"what a guest's requests cost among 100,000 live sessions and 1,000,000 resources, beside ten", 32, true, kbsFlat, flatBudgets,
 	},

@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -441,32 +440,4 @@ func dueRecalls(t *testing.T, s *store.Store, sub subject.Subject) {
 	if due, err = s.SubjectsToRecall(ctx, now.Add(-time.Second), 10); err != nil || len(due) != 0 {
 		t.Errorf("due before its time: %v, %v", due, err)
 	}
-}
-
-// expiries: what has expired goes, in as many steps as it takes, and nothing else.
-func expiries(t *testing.T, e Engine) {
-	s, ctx := Open(t, e.Config(t)), context.Background()
-	const n = 450
-	insert := func(from, to int) (writes []unit.Write) {
-		for i := from; i < to; i++ {
-			writes = append(writes, unit.Do("nonces.insert", 1, "taken", strconv.Itoa(i), int64(i)))
-		}
-		return writes
-	}
-	must(t, s.Commit(ctx, unit.Unit{Writes: insert(0, n)}))
-	left := func(at int64) bool {
-		t.Helper()
-		more, err := s.Expired(ctx, map[string]time.Time{"nonces": time.UnixMicro(at), "passports": time.Now(), "deliveries": time.Now()})
-		must(t, err)
-		return more
-	}
-	steps := 0
-	for ; left(n - 2); steps++ {
-		must(t, s.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Do("nonces.expire", unit.AnyRows, "", int64(n-2))}}))
-	}
-	if steps < 2 || steps > n {
-		t.Errorf("%d rows went in %d steps", n-1, steps)
-	}
-	want(t, s.Commit(ctx, unit.Unit{Writes: insert(n-1, n)}), fault.Conflict) // it has not expired
-	must(t, s.Commit(ctx, unit.Unit{Writes: insert(0, n-1)}))
 }

@@ -1,0 +1,39 @@
+package storetest
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
+
+// expiries: what has expired goes, in as many steps as it takes, and nothing else.
+func expiries(t *testing.T, e Engine) {
+	s, ctx := Open(t, e.Config(t)), context.Background()
+	const n = 450
+	insert := func(from, to int) (writes []unit.Write) {
+		for i := from; i < to; i++ {
+			writes = append(writes, unit.Do("nonces.insert", 1, "taken", strconv.Itoa(i), int64(i)))
+		}
+		return writes
+	}
+	must(t, s.Commit(ctx, unit.Unit{Writes: insert(0, n)}))
+	left := func(at int64) bool {
+		t.Helper()
+		more, err := s.Expired(ctx, map[string]time.Time{"nonces": time.UnixMicro(at), "passports": time.Now(), "deliveries": time.Now()})
+		must(t, err)
+		return more
+	}
+	steps := 0
+	for ; left(n - 2); steps++ {
+		must(t, s.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Do("nonces.expire", unit.AnyRows, "", int64(n-2))}}))
+	}
+	if steps < 2 || steps > n {
+		t.Errorf("%d rows went in %d steps", n-1, steps)
+	}
+	want(t, s.Commit(ctx, unit.Unit{Writes: insert(n-1, n)}), fault.Conflict) // it has not expired
+	must(t, s.Commit(ctx, unit.Unit{Writes: insert(0, n-1)}))
+}
