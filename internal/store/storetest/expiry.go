@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/store"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -36,4 +37,11 @@ func expiries(t *testing.T, e Engine) {
 	}
 	want(t, s.Commit(ctx, unit.Unit{Writes: insert(n-1, n)}), fault.Conflict) // it has not expired
 	must(t, s.Commit(ctx, unit.Unit{Writes: insert(0, n-1)}))
+}
+
+// forget empties the store's memory of identities, by a commit that may have
+// changed any of them.
+func forget(t *testing.T, s *store.Store) {
+	t.Helper()
+	must(t, s.Commit(context.Background(), unit.Unit{Writes: []unit.Write{unit.Do("passports.delete", unit.AnyRows, "", "none", int64(1))}, Record: Record("store.forgot")}))
 }

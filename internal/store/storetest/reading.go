@@ -230,13 +230,6 @@ func everyColumn(t *testing.T, e Engine) {
 	}
 }
 
-// forget empties the store's memory of identities, by a commit that may have
-// changed any of them.
-func forget(t *testing.T, s *store.Store) {
-	t.Helper()
-	must(t, s.Commit(context.Background(), unit.Unit{Writes: []unit.Write{unit.Do("passports.delete", unit.AnyRows, "", "none", int64(1))}, Record: Record("store.forgot")}))
-}
-
 // changed is another value of the same type.
 func changed(v any) any {
 	switch v := v.(type) {
