@@ -49,7 +49,7 @@ func TestAnnexes_MakeNoGiantRows(t *testing.T) {
 			return fault.Is(err, fault.Invalid) && strings.Contains(err.Error(), "too many columns")
 		}
 		if _, ok := a.eng.(*postgresEngine); ok {
-			wide = "SELECT repeat('a', 100000000)"
+			wide = "SELECT repeat('a', 10000000)"
 			refused = func(err error) bool {
 				_, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err)
 				return ok && fault.Is(err, fault.Exhausted)
