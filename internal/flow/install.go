@@ -160,13 +160,10 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 	if err != nil {
 		return plugin.Installed{}, unit.Unit{}, err
 	}
-	// Installing it by hand once more gives it the subject again that it has lost.
-	if old != nil && old.State == plugin.Active && old.Digest == v.entry.Digest && (len(own) == 0 || author == configured) {
-		return *old, unit.Unit{}, errInstalled
-	}
-	if old != nil && old.State == plugin.Removed && old.Digest == v.entry.Digest && author == configured {
-		return plugin.Installed{}, unit.Unit{}, fault.Conflictf(
-			"plugin %s %s was removed by an operator and is still listed in plugins.install; take it out there, or install it by hand", old.Name, old.Package)
+	if old != nil && old.Digest == v.entry.Digest {
+		if err := settled(*old, author, len(own) > 0); err != nil {
+			return *old, unit.Unit{}, err
+		}
 	}
 	next, err := plugin.NewInstalled(v.entry, old, author, now)
 	if err != nil {
@@ -208,6 +205,20 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 		u.Writes, u.Record.Data["lowest"] = append(u.Writes, floor...), m.MinSecureVersion
 	}
 	return next, u, nil
+}
+
+// settled reports why a package that was installed before is not installed again:
+// it is there, or an operator has removed it. Installing it by hand once more gives
+// it the subject again that it has lost.
+func settled(old plugin.Installed, author string, embodies bool) error {
+	switch {
+	case old.State == plugin.Active && (!embodies || author == configured):
+		return errInstalled
+	case old.State == plugin.Removed && author == configured:
+		return fault.Conflictf(
+			"plugin %s %s was removed by an operator and is still listed in plugins.install; take it out there, or install it by hand", old.Name, old.Package)
+	}
+	return nil
 }
 
 // raised are the writes for the lowest version that a package demands; none if
