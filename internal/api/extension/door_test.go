@@ -283,13 +283,28 @@ func TestDoor_AsksForTheBodyLast(t *testing.T) {
 func TestDoor_AnswersInItsOwnName(t *testing.T) {
 	s := newStage(t, func(flow.Call) (*plugin.RouteAnswer, error) {
 		return whole(201, "hello", []plugin.Header{
-			{Name: "content-type", Value: "text/html"}, {Name: "etag", Value: `"1"`}, {Name: "x-ext-a", Value: "1"}, {Name: "X-Ext-B", Value: "2"},
-			{Name: "set-cookie", Value: "a=b"}, {Name: "authorization", Value: "x"}, {Name: "www-authenticate", Value: "Basic"},
-			{Name: "content-security-policy", Value: "default-src *"}, {Name: "x-content-type-options", Value: "sniff"},
-			{Name: "access-control-allow-origin", Value: "*"}, {Name: "strict-transport-security", Value: "max-age=0"}, {Name: "clear-site-data", Value: "*"},
-			{Name: "content-length", Value: "1"}, {Name: "transfer-encoding", Value: "chunked"}, {Name: "connection", Value: "close"}, {Name: "trailer", Value: "x"},
-			{Name: "upgrade", Value: "h2c"}, {Name: "request-id", Value: "mine"}, {Name: "location", Value: "https://elsewhere.example/"},
-			{Name: "x-ext-c", Value: "a\r\nSet-Cookie: a=b"}, {Name: "service-worker-allowed", Value: "/"}, {Name: "refresh", Value: "0"},
+			{Name: "content-type", Value: "text/html"},
+			{Name: "etag", Value: `"1"`},
+			{Name: "x-ext-a", Value: "1"},
+			{Name: "X-Ext-B", Value: "2"},
+			{Name: "set-cookie", Value: "a=b"},
+			{Name: "authorization", Value: "x"},
+			{Name: "www-authenticate", Value: "Basic"},
+			{Name: "content-security-policy", Value: "default-src *"},
+			{Name: "x-content-type-options", Value: "sniff"},
+			{Name: "access-control-allow-origin", Value: "*"},
+			{Name: "strict-transport-security", Value: "max-age=0"},
+			{Name: "clear-site-data", Value: "*"},
+			{Name: "content-length", Value: "1"},
+			{Name: "transfer-encoding", Value: "chunked"},
+			{Name: "connection", Value: "close"},
+			{Name: "trailer", Value: "x"},
+			{Name: "upgrade", Value: "h2c"},
+			{Name: "request-id", Value: "mine"},
+			{Name: "location", Value: "https://elsewhere.example/"},
+			{Name: "x-ext-c", Value: "a\r\nSet-Cookie: a=b"},
+			{Name: "service-worker-allowed", Value: "/"},
+			{Name: "refresh", Value: "0"},
 		}...), nil
 	})
 	both(t, s, func(t *testing.T, c *http.Client) {
