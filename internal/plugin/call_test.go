@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,9 +143,11 @@ func pretend(t *testing.T) (*pretended, func() (*route, error)) {
 	p := pace{healthEvery: time.Hour, checkWithin: time.Second, firstPause: time.Millisecond, maxPause: time.Millisecond, breakAfter: 9, coolDown: time.Hour, steadyAfter: time.Hour}
 	h := &pretended{Host: &Host{cfg: Config{CallTimeout: 10 * time.Second, Now: time.Now}}, behind: map[*instance]*nobody{}}
 	h.meters = newMeters(obs.NewMetrics(), h.Host)
+	dir := t.TempDir() // removed after the pool has ended
+	var started atomic.Int64
 	r := &route{row: Installed{Name: "pretended"}}
 	r.pool = newPool("pretended", Scale{Concurrency: 1}, p, slog.New(slog.DiscardHandler), time.Now, h.meters, func(ctx context.Context) (*instance, error) {
-		l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+		l, err := net.Listen("unix", filepath.Join(dir, strconv.FormatInt(started.Add(1), 10)))
 		if err != nil {
 			return nil, err
 		}
