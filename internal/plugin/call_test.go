@@ -82,7 +82,7 @@ func TestCall_JudgesByTheConnection(t *testing.T) {
 					return struct{}{}, nil
 				}
 				c.change(h.run(i))
-				for i.conn.GetState() == connectivity.Ready && i.conn.WaitForStateChange(ctx, connectivity.Ready) { //nolint:revive // it waits
+				for i.conn.GetState() == connectivity.Ready && i.conn.WaitForStateChange(ctx, connectivity.Ready) {
 				}
 				return struct{}{}, status.Error(codes.Unavailable, "broken")
 			})

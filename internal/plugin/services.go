@@ -126,7 +126,7 @@ func (h *Host) serveServices(i *instance) error {
 	go func() {
 		err := s.read(ctx)
 		s.work.Wait()
-		if err != nil && ctx.Err() == nil {
+		if ctx.Err() == nil {
 			h.cfg.Log.WarnContext(ctx, "plugin breaks the rules of its services", slog.String("plugin", i.m.Name), slog.Any("err", err))
 			i.fail()
 		}
@@ -136,8 +136,8 @@ func (h *Host) serveServices(i *instance) error {
 
 var errServices = errors.New("the plugin asks for what no plugin may, again and again")
 
-// read takes calls until the stream ends. Its error says that the plugin broke the
-// rules, or ended the stream while it runs.
+// read takes calls until the stream ends. Its error, which it always has, says that
+// the plugin broke the rules, or ended the stream while it runs.
 func (s *services) read(ctx context.Context) error {
 	for {
 		var raw own.Batch // not decoded before it is known what that takes

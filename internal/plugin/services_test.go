@@ -158,7 +158,7 @@ func TestServices_RefuseWhatExpands(t *testing.T) {
 	if err := proto.Unmarshal(raw, c); err != nil || len(c.GetExec().GetStatements()[0].GetArguments()) != parts {
 		t.Fatalf("the test makes something else: %v", err)
 	}
-	c = nil
+	c.Reset()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	d.calls <- raw

@@ -147,7 +147,7 @@ func (w *world) badRoutes(t *testing.T, client *http.Client) {
 	// One that floods who reads nothing is made to wait, and hears that he has gone.
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	flood, err := http.NewRequestWithContext(ctx, "GET", "https://"+w.Main+"/api/v1/extone/zeros/1000000000", nil)
+	flood, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.Main+"/api/v1/extone/zeros/1000000000", nil)
 	must(t, err)
 	res, err := client.Do(flood)
 	must(t, err)
@@ -202,7 +202,7 @@ func (w *world) streams(t *testing.T, protocol string) {
 		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	}
 	body, parts := io.Pipe()
-	req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+w.Main+"/api/v1/extone/talk", body)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+w.Main+"/api/v1/extone/talk", body)
 	must(t, err)
 	go func() { _, _ = io.WriteString(parts, "0\n") }()
 	res, err := client.Do(req)

@@ -75,13 +75,6 @@ func (s *stage) ListExtensions(context.Context, flow.Caller) ([]plugin.Extension
 	return nil, nil
 }
 
-// asked are the calls so far.
-func (s *stage) asked() []flow.Call {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.calls)
-}
-
 // raw writes a request by hand on a connection of HTTP/1.1, and reads the answer.
 func (s *stage) raw(t *testing.T, text string) (*http.Response, string) {
 	t.Helper()
@@ -107,8 +100,6 @@ func (s *stage) raw(t *testing.T, text string) (*http.Response, string) {
 func whole(status int, body string, headers ...plugin.Header) *plugin.RouteAnswer {
 	return &plugin.RouteAnswer{Status: status, Headers: headers, Length: len(body), Body: io.NopCloser(strings.NewReader(body))}
 }
-
-func hello(flow.Call) (*plugin.RouteAnswer, error) { return whole(200, "hello"), nil }
 
 // both runs a test over HTTP/1.1 and HTTP/2.
 func both(t *testing.T, s *stage, test func(t *testing.T, c *http.Client)) {
@@ -268,14 +259,14 @@ func TestDoor_HTTPByHand(t *testing.T) {
 func TestDoor_AsksForTheBodyLast(t *testing.T) {
 	const expecting = "POST /api/v1/myext/items HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
 	denies := newStage(t, func(flow.Call) (*plugin.RouteAnswer, error) { return nil, fault.Deniedf("policy does not allow this") })
-	if res, _ := denies.raw(t, expecting); res.StatusCode != 403 {
+	if res, _ := denies.raw(t, expecting); res.StatusCode != http.StatusForbidden {
 		t.Errorf("what is denied: %d", res.StatusCode)
 	}
 	reads := newStage(t, func(c flow.Call) (*plugin.RouteAnswer, error) {
 		_, _ = io.ReadAll(c.Request.Body)
 		return whole(200, ""), nil
 	})
-	if res, _ := reads.raw(t, expecting+"abc"); res.StatusCode != 100 {
+	if res, _ := reads.raw(t, expecting+"abc"); res.StatusCode != http.StatusContinue {
 		t.Errorf("what is allowed: %d", res.StatusCode)
 	}
 }
@@ -309,7 +300,7 @@ func TestDoor_AnswersInItsOwnName(t *testing.T) {
 	})
 	both(t, s, func(t *testing.T, c *http.Client) {
 		res, body := send(t, c, "POST", s.URL+"/api/v1/myext/items", nil)
-		if res.StatusCode != 201 || body != "hello" || res.ContentLength != 5 || res.Header.Get("Request-Id") == "mine" || res.Header.Get("Request-Id") == "" {
+		if res.StatusCode != http.StatusCreated || body != "hello" || res.ContentLength != 5 || res.Header.Get("Request-Id") == "mine" || res.Header.Get("Request-Id") == "" {
 			t.Errorf("%d %q %v", res.StatusCode, body, res.Header)
 		}
 		var names []string
@@ -382,7 +373,7 @@ func TestDoor_HoldsNothingBack(t *testing.T) {
 		defer func() { _ = parts.Close() }()
 		say := func(text string) { _, _ = io.WriteString(parts, text) }
 		go say("one")
-		r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/api/v1/myext/items", body)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/api/v1/myext/items", body)
 		if err != nil {
 			t.Fatal(err)
 		}

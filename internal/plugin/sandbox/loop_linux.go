@@ -155,7 +155,7 @@ func (l *list) segments(code []byte, machine uint16) []segment {
 		if s.zero != 0 {
 			on = (s.zero - n - 1) * stepSize
 		}
-		steps = binary.NativeEndian.AppendUint64(steps, uint64(on)) //nolint:gosec // two's complement, as the code adds it
+		steps = binary.NativeEndian.AppendUint64(steps, uint64(on)) // two's complement, as the code adds it
 	}
 	parts := []segment{
 		{offset: 0, address: codeBase, bytes: append(make([]byte, headers), code...), flags: 5}, // read, execute

@@ -139,7 +139,7 @@ func (s *start) end() {
 		s.second = s.unread()
 	}
 	if s.second == 0 {
-		for wait(unix.P_PGID, first) == nil { //nolint:revive // it does all
+		for wait(unix.P_PGID, first) == nil {
 		}
 		return
 	}
