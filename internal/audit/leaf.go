@@ -103,14 +103,12 @@ func validSerial(s string) bool {
 func (r *Record) append(dst []byte) ([]byte, error) {
 	w := writer{buf: dst}
 	w.buf = append(w.buf, `{"actor":{`...)
-	if r.Actor.Address != "" {
-		w.buf = append(w.buf, `"address":`...)
-		w.text(r.Actor.Address)
-		w.buf = append(w.buf, ',')
-	}
+	w.first(`"address":`, r.Actor.Address)
+	w.first(`"iss":`, r.Actor.Issuer)
 	w.buf = append(w.buf, `"kind":`...)
 	w.text(r.Actor.Kind)
 	w.optional(`,"session":`, r.Actor.Session)
+	w.optional(`,"sub":`, r.Actor.Bearer)
 	w.optional(`,"subject":`, r.Actor.Subject)
 	w.optional(`,"via":`, r.Actor.Via)
 	w.buf = append(w.buf, `},"at":"`...)
@@ -145,6 +143,15 @@ func (w *writer) text(s string) {
 	buf, err := canon.AppendString(w.buf, s)
 	if w.buf = buf; err != nil && w.err == nil {
 		w.err = err
+	}
+}
+
+// first writes a member that stands before one that is always there.
+func (w *writer) first(name, v string) {
+	if v != "" {
+		w.buf = append(w.buf, name...)
+		w.text(v)
+		w.buf = append(w.buf, ',')
 	}
 }
 

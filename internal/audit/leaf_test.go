@@ -51,6 +51,7 @@ func record(t *rapid.T) audit.Record {
 		Actor: audit.Actor{
 			Kind:    rapid.SampledFrom([]string{"workload", "machine", "agent", "operator", "plugin", "system", "stranger"}).Draw(t, "kind"),
 			Subject: text.Draw(t, "actor"), Session: text.Draw(t, "session"), Via: text.Draw(t, "via"), Address: text.Draw(t, "address"),
+			Issuer: text.Draw(t, "issuer"), Bearer: text.Draw(t, "bearer"),
 		},
 		Subject: text.Draw(t, "subject"), Grant: text.Draw(t, "grant"), Target: text.Draw(t, "target"),
 		Serial:  rapid.SampledFrom([]string{"", "0", "1", "18446744073709551615"}).Draw(t, "serial"),

@@ -48,13 +48,12 @@ type parser struct {
 func (p *parser) record() Record {
 	var r Record
 	p.want(`{"actor":{`)
-	if p.next(`"address":`) {
-		r.Actor.Address = p.text()
-		p.want(`,`)
-	}
+	r.Actor.Address = p.first(`"address":`)
+	r.Actor.Issuer = p.first(`"iss":`)
 	p.want(`"kind":`)
 	r.Actor.Kind = p.text()
 	r.Actor.Session = p.optional(`,"session":`)
+	r.Actor.Bearer = p.optional(`,"sub":`)
 	r.Actor.Subject = p.optional(`,"subject":`)
 	r.Actor.Via = p.optional(`,"via":`)
 	p.want(`},"at":`)
@@ -89,6 +88,16 @@ func (p *parser) want(token string) {
 	if !p.next(token) {
 		p.failed = true
 	}
+}
+
+// first reads a member that stands before one that is always there, empty if it is
+// not.
+func (p *parser) first(name string) string {
+	s := p.optional(name)
+	if s != "" {
+		p.want(`,`)
+	}
+	return s
 }
 
 func (p *parser) optional(name string) string {

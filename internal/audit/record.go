@@ -1,6 +1,13 @@
 package audit
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
 
 // Outcome says how the recorded attempt ended.
 type Outcome string
@@ -43,6 +50,21 @@ type Actor struct {
 	Session string `json:"session,omitempty"` // id of the session token
 	Via     string `json:"via,omitempty"`     // the door: rest, kbs, cli, sweeper, ...
 	Address string `json:"address,omitempty"` // network address, without the port
+	// Issuer and Bearer are iss and sub of the token of somebody else by which a door
+	// let its holder act as the subject; see [Claimed].
+	Issuer string `json:"iss,omitempty"`
+	Bearer string `json:"sub,omitempty"`
+}
+
+// Claimed is how a claim of a token that others made is recorded: as it is, or, where
+// it is longer than 256 bytes or not printable, as its SHA-256.
+func Claimed(text string) string {
+	const longest = 256
+	if len(text) <= longest && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return text
+	}
+	sum := sha256.Sum256([]byte(text))
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // System is the actor of what Sallyport does on its own account.

@@ -29,6 +29,8 @@ type Caller struct {
 	plugin     string         // the name of the plugin that calls; no subject acts
 	upload     *bringing      // the upload token that was shown in place of an identity; nil for none
 	deputy     bool           // acts as the subject, which has shown nothing itself
+	issuer     string         // of the token by which a deputy was let in
+	bearer     string         // whom that token names
 	claims     map[string]any // of the attestation token of a workload that asks for a credential
 	asked      *asking        // what the resource policy has to allow it as well; nil for everybody else
 }
@@ -44,6 +46,7 @@ func (c Caller) actor() audit.Actor {
 	}
 	return audit.Actor{
 		Subject: c.Subject.ID, Kind: string(c.Subject.Kind), Session: c.Session.ID, Via: c.Via, Address: c.Address,
+		Issuer: audit.Claimed(c.issuer), Bearer: audit.Claimed(c.bearer),
 	}
 }
 
@@ -62,14 +65,15 @@ func (g *Gate) Authenticate(ctx context.Context, p Presented) (Caller, error) {
 
 // Deputy makes the caller who acts as a named operator: whoever was let in at a
 // door by other means than this server's own certificates and sessions. What the
-// operator may do bounds what is done so, and the record says by which door. A
-// name that is not there is Unauthenticated.
+// operator may do bounds what is done so, and the record says by which door, and
+// whom the token named that was shown there. A name that is not there is
+// Unauthenticated.
 func (g *Gate) Deputy(ctx context.Context, operator string, p Presented) (Caller, error) {
 	holder, err := g.Store.SubjectByName(ctx, subject.Operator, operator)
 	if err != nil {
 		return Caller{}, unknown(err, "read operator")
 	}
-	c := Caller{Subject: holder, Via: p.Via, Address: p.Address, Method: p.Method, Key: p.Key, deputy: true}
+	c := Caller{Subject: holder, Via: p.Via, Address: p.Address, Method: p.Method, Key: p.Key, deputy: true, issuer: p.Issuer, bearer: p.Bearer}
 	return c, c.standing()
 }
 

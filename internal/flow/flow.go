@@ -166,6 +166,9 @@ type Presented struct {
 	Via         string            // the door
 	Address     string            // network address without the port
 	Key         *Key              // the request's Idempotency-Key, nil for none
+	// Issuer and Bearer are iss and sub of the token by which a door has let its
+	// holder act as an operator, for the record; see [Gate.Deputy].
+	Issuer, Bearer string
 	// Refreshing says that the request refreshes the session that it shows. Who
 	// lost the answer shows the old one again, under the same key: it ended with
 	// the first answer, and counts for fetching that and nothing else.

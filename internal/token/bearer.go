@@ -81,14 +81,37 @@ type bearerClaims struct {
 	Expires   any    `json:"exp"`
 	NotBefore any    `json:"nbf"`
 	Role      string `json:"role"`
+	Subject   any    `json:"sub"`
+}
+
+// Bearer is whom an administrator's token names; either may be empty.
+type Bearer struct {
+	Issuer  string // the claim iss
+	Subject string // the claim sub
 }
 
 // Check judges a token for a request to a path. A token that is not good is
 // Unauthenticated; one whose role may not use the path is Denied.
-func (b *Bearers) Check(raw, path string) error {
+func (b *Bearers) Check(raw, path string) (Bearer, error) {
+	claims, err := b.good(raw)
+	if err != nil {
+		return Bearer{}, err
+	}
+	for _, expression := range b.access[claims.Role] {
+		if expression.MatchString(path) {
+			subject, _ := claims.Subject.(string)
+			return Bearer{Issuer: claims.Issuer, Subject: subject}, nil
+		}
+	}
+	return Bearer{}, fault.Deniedf("the role of the token may not do this")
+}
+
+// good judges a token for whatever it may be used.
+func (b *Bearers) good(raw string) (bearerClaims, error) {
+	var claims bearerClaims
 	c, err := split(raw, MaxBearer)
 	if err != nil {
-		return err
+		return claims, err
 	}
 	var h struct {
 		Alg      string `json:"alg"`
@@ -96,31 +119,25 @@ func (b *Bearers) Check(raw, path string) error {
 		Critical any    `json:"crit"`
 	}
 	if err := canon.Lenient(c.header, MaxBearer, 8, &h); err != nil || h.Critical != nil {
-		return errForm(err)
+		return claims, errForm(err)
 	}
-	var claims bearerClaims
 	if err := canon.Lenient(c.payload, MaxBearer, 16, &claims); err != nil {
-		return errForm(err)
+		return claims, errForm(err)
 	}
 	if !slices.ContainsFunc(b.issuers, func(i Issuer) bool { return i.vouches(c, h.Alg, h.Kid, claims) }) {
-		return fault.Unauthenticatedf("the token was not signed by an identity provider that is trusted here, or is for somebody else")
+		return claims, fault.Unauthenticatedf("the token was not signed by an identity provider that is trusted here, or is for somebody else")
 	}
 	now := b.now()
 	expires, ok := date(claims.Expires)
 	if !ok || !now.Before(expires) {
-		return fault.Unauthenticatedf("the token has expired, or says not when it does")
+		return claims, fault.Unauthenticatedf("the token has expired, or says not when it does")
 	}
 	if claims.NotBefore != nil {
 		if from, ok := date(claims.NotBefore); !ok || from.After(now.Add(leeway)) {
-			return fault.Unauthenticatedf("the token is not valid yet, check the clocks")
+			return claims, fault.Unauthenticatedf("the token is not valid yet, check the clocks")
 		}
 	}
-	for _, expression := range b.access[claims.Role] {
-		if expression.MatchString(path) {
-			return nil
-		}
-	}
-	return fault.Deniedf("the role of the token may not do this")
+	return claims, nil
 }
 
 // vouches reports whether a token was signed by this issuer for this server.

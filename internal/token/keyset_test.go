@@ -156,7 +156,7 @@ func TestBearers_Check(t *testing.T) {
 	}
 	const uri = "/kbs/v0/resource-policy"
 	for alg, key := range map[jose.SignatureAlgorithm]any{jose.EdDSA: eddsa, jose.ES256: ec, jose.RS256: r, jose.PS512: r} {
-		if err := b.Check(forge(t, alg, key, nil, good(nil)), uri); err != nil {
+		if _, err := b.Check(forge(t, alg, key, nil, good(nil)), uri); err != nil {
 			t.Errorf("%s: %v", alg, err)
 		}
 	}
@@ -180,22 +180,23 @@ func TestBearers_Check(t *testing.T) {
 		"bars hold":       {map[string]any{"role": "team"}, "/kbs/v0/a/more", fault.Denied},
 		"bars hold again": {map[string]any{"role": "team"}, "/x/kbs/v0/b", fault.Denied},
 	} {
-		if err := b.Check(forge(t, jose.EdDSA, eddsa, nil, good(c.change)), c.uri); !fault.Is(err, c.kind) {
+		if _, err := b.Check(forge(t, jose.EdDSA, eddsa, nil, good(c.change)), c.uri); !fault.Is(err, c.kind) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := b.Check(forge(t, jose.EdDSA, eddsa, nil, good(map[string]any{"role": "team"})), "/kbs/v0/resource/team/key/1"); err != nil {
+	who, err := b.Check(forge(t, jose.EdDSA, eddsa, nil, good(map[string]any{"role": "team", "sub": "bob"})), "/kbs/v0/resource/team/key/1")
+	if err != nil || who.Subject != "bob" {
 		t.Errorf("a path of the role: %v", err)
 	}
 	stranger, _ := ecdsa.GenerateKey(ec.Curve, rand.Reader)
-	if err := b.Check(forge(t, jose.ES256, stranger, nil, good(nil)), uri); !fault.Is(err, fault.Unauthenticated) {
+	if _, err := b.Check(forge(t, jose.ES256, stranger, nil, good(nil)), uri); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a stranger's key: %v", err)
 	}
 	// alg confusion: the public key as the secret of a MAC, and no signature at all.
-	if err := b.Check(forge(t, jose.HS256, publicPEM(t, public), nil, good(nil)), uri); !fault.Is(err, fault.Unauthenticated) {
+	if _, err := b.Check(forge(t, jose.HS256, publicPEM(t, public), nil, good(nil)), uri); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("HS256: %v", err)
 	}
-	if err := b.Check(encode([]byte(`{"alg":"none"}`))+"."+encode([]byte(`{"role":"admin"}`))+".", uri); !fault.Is(err, fault.Unauthenticated) {
+	if _, err := b.Check(encode([]byte(`{"alg":"none"}`))+"."+encode([]byte(`{"role":"admin"}`))+".", uri); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("none: %v", err)
 	}
 	for _, bad := range []string{"/kbs/.*$", "^/kbs/.*", "^/v1/.*$", "^/kbs/($"} {
@@ -231,7 +232,7 @@ func FuzzBearer(f *testing.F) {
 	tok := forge(f, jose.ES256, key, nil, map[string]any{"role": "admin", "exp": start.Add(time.Hour).Unix()})
 	f.Add(tok)
 	f.Fuzz(func(t *testing.T, raw string) {
-		if err := b.Check(raw, "/kbs/v0/x"); err == nil && raw != tok || err != nil && !fault.Is(err, fault.Unauthenticated) {
+		if _, err := b.Check(raw, "/kbs/v0/x"); err == nil && raw != tok || err != nil && !fault.Is(err, fault.Unauthenticated) {
 			t.Fatalf("%v", err)
 		}
 	})

@@ -143,7 +143,7 @@ func TestKBS_AdminModes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "admin.pub")
 	must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
 	claims := func(role string) map[string]any {
-		return map[string]any{"iss": "issuer", "aud": []string{"kbs"}, "role": role, "exp": time.Now().Add(time.Hour).Unix()}
+		return map[string]any{"iss": "issuer", "aud": []string{"kbs"}, "role": role, "sub": "ci-of-" + role, "exp": time.Now().Add(time.Hour).Unix()}
 	}
 	bearer := func(role string) map[string]string {
 		return map[string]string{"Authorization": "Bearer " + adminToken(t, private, claims(role))}
@@ -203,7 +203,7 @@ func TestKBS_AdminModes(t *testing.T) {
 			for late := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 				records, err := w.admin.Records(t.Context(), sallyport.RecordQuery{Type: "resource.stored"})
 				must(t, err)
-				if text, _ := json.Marshal(records); strings.Contains(string(text), `"kbs-token"`) {
+				if text, _ := json.Marshal(records); strings.Contains(string(text), `"kbs-token"`) && strings.Contains(string(text), `"sub":"ci-of-`) {
 					break
 				}
 				if time.Now().After(late) {

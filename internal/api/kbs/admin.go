@@ -7,6 +7,7 @@ import (
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/flow"
+	"github.com/sallyport-project/sallyport/internal/token"
 )
 
 // Mode says who may administer at this door.
@@ -36,7 +37,8 @@ type Admin struct {
 	// Token judges a bearer token for a request, BearerJWT only: the fault is
 	// Unauthenticated for a token that is not good, Denied for one whose role may
 	// not do this. It must be safe for concurrent use.
-	Token func(raw, path string) error
+	// Whom the token names, by iss and sub, is recorded.
+	Token func(raw, path string) (token.Bearer, error)
 }
 
 // operator recognises who administers.
@@ -73,10 +75,11 @@ func (d door) administrator(r *http.Request) (flow.Caller, error) {
 	if strings.Contains(r.URL.EscapedPath(), "%") {
 		return flow.Caller{}, fault.Deniedf("write the path without percent signs")
 	}
-	if err := d.Admin.Token(p.Token, r.URL.Path); err != nil {
+	who, err := d.Admin.Token(p.Token, r.URL.Path)
+	if err != nil {
 		d.Gate.CountStranger(address(r))
 		return flow.Caller{}, err
 	}
-	p.Via, p.Token = "kbs-token", ""
+	p.Via, p.Token, p.Issuer, p.Bearer = "kbs-token", "", who.Issuer, who.Subject
 	return d.Gate.Deputy(r.Context(), d.Admin.As, p)
 }
