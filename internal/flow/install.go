@@ -142,7 +142,7 @@ func (g *Gate) verified(ctx context.Context, pack io.Reader, r InstallRequest) (
 // place is the unit by which a verified package becomes the one that runs: its
 // row, and the lowest version that it demands of its kind from now on.
 func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, author, repository string) (plugin.Installed, unit.Unit, error) {
-	m, now := v.entry.Manifest, g.Now().UTC()
+	m := v.entry.Manifest
 	generation, err := g.Store.Generation(ctx, "plugins")
 	if err != nil {
 		return plugin.Installed{}, unit.Unit{}, fault.Wrap(err, "read plugins generation")
@@ -165,14 +165,14 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 			return *old, unit.Unit{}, err
 		}
 	}
-	next, err := plugin.NewInstalled(v.entry, old, author, now)
+	next, err := plugin.NewInstalled(v.entry, old, author, g.Now().UTC())
+	if err == nil {
+		err = plugin.CheckUpgrade(old, next, r.AllowDowngrade)
+	}
+	if err == nil {
+		err = plugin.CheckRoles(all, next.Name, next.Offer)
+	}
 	if err != nil {
-		return plugin.Installed{}, unit.Unit{}, err
-	}
-	if err := plugin.CheckUpgrade(old, next, r.AllowDowngrade); err != nil {
-		return plugin.Installed{}, unit.Unit{}, err
-	}
-	if err := plugin.CheckRoles(all, next.Name, next.Offer); err != nil {
 		return plugin.Installed{}, unit.Unit{}, err
 	}
 	credentials := u.Record.Data
@@ -185,26 +185,29 @@ func (g *Gate) place(ctx context.Context, v verifiedPackage, r InstallRequest, a
 	if repository != "" {
 		u.Record.Data["repository"] = repository
 	}
-	memory, err := g.remembered(ctx, next, repository)
-	if err != nil {
-		return plugin.Installed{}, unit.Unit{}, err
-	}
-	u.Writes = append(u.Writes, write(next), memory,
+	u.Writes = append(u.Writes, write(next),
 		unit.Do("generations.check", 1, "the trusted publishers have changed, try again", "trust", v.trusted),
 		unit.Do("generations.bump", 1, "the plugins have changed, try again", "plugins", generation))
-	hooks, err := g.placed(ctx, v.entry)
+	more, err := g.followed(ctx, v.entry, next, repository)
+	u.Writes = append(append(u.Writes, own...), more...)
 	if err != nil {
 		return plugin.Installed{}, unit.Unit{}, err
 	}
-	u.Writes = append(append(u.Writes, hooks...), own...)
 	floor, err := g.raised(ctx, m.Name, m.MinSecureVersion, v.entry.Digest, author)
-	if err != nil {
-		return plugin.Installed{}, unit.Unit{}, err
-	}
 	if len(floor) > 0 {
 		u.Writes, u.Record.Data["lowest"] = append(u.Writes, floor...), m.MinSecureVersion
 	}
-	return next, u, nil
+	return next, u, err
+}
+
+// followed are the writes for where a package came from, and for its hooks.
+func (g *Gate) followed(ctx context.Context, e plugin.Entry, next plugin.Installed, repository string) ([]unit.Write, error) {
+	memory, err := g.remembered(ctx, next, repository)
+	if err != nil {
+		return nil, err
+	}
+	hooks, err := g.placed(ctx, e)
+	return append(hooks, memory), err
 }
 
 // settled reports why a package that was installed before is not installed again:
