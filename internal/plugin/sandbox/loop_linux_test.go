@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -117,8 +118,10 @@ func TestList_ImageKeepsOutOfTheWay(t *testing.T) {
 		}
 		return
 	}
-	if err := unix.CloseRange(fdControl, fdNext-1, 0); err != nil { // whatever has them
-		t.Fatal(err)
+	for fd := fdControl; fd < fdNext; fd++ { // whatever has them but the runtime, which ends without its own
+		if what, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && !strings.HasPrefix(what, "anon_inode:") {
+			_ = unix.Close(fd)
+		}
 	}
 	l := &list{}
 	l.call("end", unix.SYS_EXIT_GROUP, 0)
