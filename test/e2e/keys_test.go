@@ -124,7 +124,7 @@ func TestKeys_RotateUnderLoad(t *testing.T) {
 	must(t, err)
 
 	l := w.load(agent)
-	for _, purpose := range append(slices.Clone(everyPurpose[:8]), everyPurpose...) {
+	for _, purpose := range append(slices.Clone(everyPurpose[:len(everyPurpose)-1]), everyPurpose...) {
 		must(t, Eventually(20*time.Second, func() error { // the ledger's key when it has signed a checkpoint
 			if _, err := w.admin.RotateKey(ctx, purpose); err != nil {
 				return fmt.Errorf("rotate %s: %w", purpose, err)
