@@ -167,7 +167,7 @@ func lookAt(t testing.TB, place string, client *http.Client, seen *plugin.Seen) 
 		return repository.View{}, err
 	}
 	var v repository.View
-	for late := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for late := time.Now().Add(30 * time.Second); ; time.Sleep(3 * time.Second) {
 		v, err = repository.Walk(t.Context(), *seen, repository.From(source), time.Now())
 		if err == nil {
 			break
