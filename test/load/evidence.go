@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/evidence"
@@ -53,6 +54,7 @@ func judging(prepare func() (judged, error)) func(context.Context, options) (res
 		if err != nil {
 			return result{}, err
 		}
+		defer debug.SetGCPercent(debug.SetGCPercent(400)) // as `sallyport serve` does
 		var r result
 		r.CPUOf = "this process"
 		s, err := rounds(ctx, o, func() error {
