@@ -59,6 +59,8 @@ const (
 	maxKeySet     = 256 << 10
 	keysAtMost    = 10 * time.Second // between two looks for a key that is not known
 	keysAtLeast   = 5 * time.Minute  // until the set is read again
+	keysAtLongest = time.Hour        // that a set counts while it cannot be read again
+	readWithin    = 10 * time.Second
 )
 
 // verifier checks contexts: signature, audience, times, that it belongs to this
@@ -71,7 +73,8 @@ type verifier struct {
 	looking sync.Mutex // held while the set is read
 	mu      sync.Mutex
 	keys    map[string]ed25519.PublicKey
-	read    time.Time
+	read    time.Time // tried to
+	good    time.Time // the last time that it went well
 	// Two generations of what was shown, so that nothing is forgotten within the
 	// life of a context.
 	seen, before map[string]bool
@@ -183,14 +186,20 @@ func (v *verifier) key(ctx context.Context, kid string) (ed25519.PublicKey, erro
 	if key, fresh := known(); fresh { // somebody has looked meanwhile
 		return key, unknownKey(key)
 	}
+	// A caller who goes away stops nothing: others wait for the same set.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readWithin)
+	defer cancel()
 	set, err := readKeys(ctx, v.source)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err == nil {
-		v.keys = set
-	}
 	v.read = v.now()
-	if key := v.keys[kid]; key != nil { // what is known still counts while the source is down
+	switch {
+	case err == nil:
+		v.keys, v.good = set, v.read
+	case v.read.Sub(v.good) >= keysAtLongest: // one of them may be withdrawn long since
+		v.keys = nil
+	}
+	if key := v.keys[kid]; key != nil { // what is known still counts for a while
 		return key, nil
 	}
 	if err != nil {

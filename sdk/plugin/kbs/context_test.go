@@ -207,6 +207,10 @@ func TestContext_FollowsRotation(t *testing.T) {
 	if err := check("two"); err != nil {
 		t.Errorf("while the broker is down: %v", err)
 	}
+	now = now.Add(keysAtLongest)
+	if check("two") == nil {
+		t.Error("a key counts that nobody has confirmed for an hour")
+	}
 	b.down, now = false, now.Add(keysAtLeast)
 	if err := check("two"); err != nil {
 		t.Error(err)
@@ -214,6 +218,23 @@ func TestContext_FollowsRotation(t *testing.T) {
 	b.keys["one"] = b.keys["two"] // signs under the name of the key that is gone
 	if check("one") == nil {
 		t.Error("a key that the broker does not publish any more is believed")
+	}
+}
+
+// Who goes away while the keys are read takes them from nobody.
+func TestContext_ReadsKeysForAll(t *testing.T) {
+	b, now := newBroker(t), noon
+	v := b.verifier(&now)
+	v.source = func(ctx context.Context) ([]byte, error) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return b.set(ctx)
+	}
+	gone, leave := context.WithCancel(shown(b.sign("one", func(map[string]any, map[string]any) {})))
+	leave()
+	if _, err := v.check(gone, asked(), false); err != nil {
+		t.Error(err)
 	}
 }
 
