@@ -268,7 +268,7 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 			if err != nil {
 				return unit.Unit{}, fault.Wrap(err, "fingerprint credential")
 			}
-			writes = append(writes, unit.Do("fingerprints.insert", unit.AnyRows, "", g.Pepper.Fingerprint(digest), made.ID))
+			writes = append(writes, unit.Do("fingerprints.insert", unit.AnyRows, "", made.ID, g.Pepper.Fingerprint(digest)))
 		}
 	}
 	record.Grant, record.Policy, record.Reasons = made.ID, d.Documents, anomalies(issued.Anomalies)

@@ -5,14 +5,15 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// Names find records: their own ids, their subjects, and their grants. An index
-// of the database would touch pages of its own in every commit, so names are
+// Names find records: their own ids, their subjects, their grants, and the
+// fingerprints of what their grants gave out. An index of the database would touch pages of its own in every commit, so names are
 // written for a run of records at once, when the run is complete
 // (docs/decisions/0003). What lies behind the last such run is searched row by
 // row, which is at most a run and what is pending.
@@ -67,15 +68,24 @@ func (s *Store) namesOf(ctx context.Context, run int64) ([shards][]byte, error) 
 		out[i] = []byte{}
 	}
 	n, first := 0, run*runWidth
-	err := s.query(ctx, "SELECT position, id, subject, grant_id FROM ledger WHERE position >= $1 AND position < $2 ORDER BY position", []any{first, first + runWidth},
+	before := int64(-1)
+	err := s.query(ctx, "SELECT l.position, coalesce(f.fp, ''), l.id, l.subject, l.grant_id "+
+		"FROM ledger l LEFT JOIN fingerprints f ON f.grant_id = l.grant_id "+
+		"WHERE l.position >= $1 AND l.position < $2 ORDER BY l.position", []any{first, first + runWidth},
 		func(rows *sql.Rows) error {
 			var position int64
-			var names [3]string
-			if err := rows.Scan(&position, &names[0], &names[1], &names[2]); err != nil {
+			var names [4]string
+			if err := rows.Scan(&position, &names[0], &names[1], &names[2], &names[3]); err != nil {
 				return err //nolint:wrapcheck // query's
 			}
-			n++
-			for _, name := range names {
+			some := names[:]
+			if position == before { // one more fingerprint of the same grant
+				some = names[:1]
+			} else {
+				n++
+			}
+			before = position
+			for _, name := range some {
 				if name == "" {
 					continue
 				}
@@ -151,6 +161,48 @@ func (s *Store) grantsNamed(ctx context.Context, subject string) ([]string, erro
 	}
 	slices.Sort(ids)
 	return slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" }), nil
+}
+
+// grantsFingerprinted gives the ids of grants that have one of the fingerprints,
+// in their order. Fingerprints are at most maxFingerprints, and one at least.
+func (s *Store) grantsFingerprinted(ctx context.Context, fingerprints []string) ([]string, error) {
+	var positions []int64
+	rest := int64(math.MaxInt64)
+	for _, fp := range fingerprints {
+		at, behind, err := s.named(ctx, fp)
+		if err != nil {
+			return nil, err
+		}
+		positions, rest = append(positions, at...), min(rest, behind)
+	}
+	var ids []string
+	// The order of the join matters: fingerprints can be asked by grant alone.
+	look := func(records string, restrict func(*where)) error {
+		w := where{}
+		restrict(&w)
+		among(&w, "f.fp", fingerprints)
+		return s.query(ctx, "SELECT f.grant_id FROM "+records+" l CROSS JOIN fingerprints f WHERE f.grant_id = l.grant_id AND "+
+			strings.Join(w.parts, " AND "), w.args, func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err //nolint:wrapcheck // query's
+		})
+	}
+	for at := range slices.Chunk(positions, chunk) {
+		if err := look("ledger", func(w *where) { among(w, "l.position", at) }); err != nil {
+			return nil, err
+		}
+	}
+	// What is pending first, as in grantsNamed.
+	if err := look("pending", func(*where) {}); err != nil {
+		return nil, err
+	}
+	if err := look("ledger", func(w *where) { w.and("l.position >= ?", rest) }); err != nil {
+		return nil, err
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
 }
 
 // chunk is how many rows one query names, so that few forms of it exist.

@@ -58,7 +58,9 @@ func (b *bulk) forms(s *statement) *bulkTexts {
 	t := &bulkTexts{}
 	if s.plain {
 		t.width = strings.Count(s.sql[strings.Index(s.sql, " VALUES "):], ",") + 1
-		head := s.sql[:strings.Index(s.sql, " VALUES ")]
+		// Who misses is rolled back with the whole batch, so that SQLite need not be
+		// able to undo the one statement: OR FAIL spares it a journal of its own.
+		head := "INSERT OR FAIL" + strings.TrimPrefix(s.sql[:strings.Index(s.sql, " VALUES ")], "INSERT")
 		group := "(" + strings.TrimSuffix(strings.Repeat("?, ", t.width), ", ") + ")"
 		for i, n := range recordChunks {
 			t.sql[i] = head + " VALUES " + strings.TrimSuffix(strings.Repeat(group+", ", n), ", ")

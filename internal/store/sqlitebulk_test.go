@@ -37,7 +37,7 @@ func oneBatch(t *testing.T, savepoints bool) {
 		return unit.Unit{Writes: []unit.Write{unit.Update(gone)}, Record: r}
 	}
 	issue := func(sub subject.Subject, g grant.Grant) unit.Unit {
-		return storetest.Issue(g, unit.Check("subjects", sub.ID, 1), unit.Do("fingerprints.insert", 1, "", "fp "+g.ID, g.ID))
+		return storetest.Issue(g, unit.Check("subjects", sub.ID, 1), unit.Do("fingerprints.insert", 1, "", g.ID, "fp "+g.ID))
 	}
 	absent := func(sub subject.Subject) unit.Unit {
 		return unit.Unit{

@@ -160,7 +160,7 @@ func recordTexts() [len(recordChunks)]string {
 		for k := range rows {
 			rows[k] = "(" + placeholders(7*k+1, 7) + ")"
 		}
-		texts[i] = anonymous("INSERT INTO ledger (position, id, subject, type, grant_id, at, leaf) VALUES " + strings.Join(rows, ", "))
+		texts[i] = anonymous("INSERT OR FAIL INTO ledger (position, id, subject, type, grant_id, at, leaf) VALUES " + strings.Join(rows, ", "))
 	}
 	return texts
 }

@@ -96,10 +96,8 @@ func (s *Store) prepare(u unit.Unit) (*job, error) {
 		if err != nil {
 			return nil, err
 		}
-		if t := st.stmt.table; t != nil && t.name == "grants" && st.stmt.name == "grants.insert" {
-			if err := named(st.args, u); err != nil {
-				return nil, err
-			}
+		if err := named(&st, u); err != nil {
+			return nil, err
 		}
 		quiet = quiet && st.stmt.quiet
 		j.steps = append(j.steps, st)
@@ -118,13 +116,20 @@ func (s *Store) prepare(u unit.Unit) (*job, error) {
 	return j, nil
 }
 
-// named demands that the record of a new grant names it and its subject. The
-// grants of a subject are found through the ledger (docs/decisions/0003), so a
-// grant that no record names would be out of reach.
-func named(args []any, u unit.Unit) error {
+// named demands that the record of a new grant names it and its subject, and
+// that of a fingerprint its grant. Both are found through the ledger
+// (docs/decisions/0011), so what no record names would be out of reach.
+func named(st *step, u unit.Unit) error {
 	const idColumn, subjectColumn = 0, 3
-	if args[idColumn] != any(u.Record.Grant) || args[subjectColumn] != any(u.Record.Subject) {
-		return fault.Internalf("the record of a new grant does not name it and its subject")
+	switch st.stmt.name {
+	case "grants.insert":
+		if st.args[idColumn] != any(u.Record.Grant) || st.args[subjectColumn] != any(u.Record.Subject) {
+			return fault.Internalf("the record of a new grant does not name it and its subject")
+		}
+	case fingerprintsInsert:
+		if st.args[0] != any(u.Record.Grant) {
+			return fault.Internalf("the record of a fingerprint does not name its grant")
+		}
 	}
 	return nil
 }

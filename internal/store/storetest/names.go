@@ -59,6 +59,58 @@ func namesOfRuns(t *testing.T, e Engine) {
 		t.Errorf("an id that no record has: %v", err)
 	}
 	grantsOf(t, s, "SUBJECT2", n)
+	fingerprinted(t, s, all)
+}
+
+// fingerprinted finds the grants of fingerprints that many, one and no grants
+// have, in runs and behind them.
+func fingerprinted(t *testing.T, s *store.Store, all []placed) {
+	t.Helper()
+	var every []string
+	for _, r := range all {
+		if r.Type == "grant.issued" {
+			every = append(every, r.Grant)
+		}
+	}
+	slices.Sort(every)
+	first, last := every[0], every[len(every)-1]
+	for _, c := range []struct{ fingerprints, want []string }{
+		{[]string{"nobody's"}, nil},
+		{[]string{"of " + first}, []string{first}},
+		{[]string{"of " + last, "nobody's"}, []string{last}},
+		{[]string{"of " + last, "of " + first, "of " + last}, []string{first, last}},
+		{[]string{"everybody's"}, every},
+		{[]string{"of " + first, "everybody's"}, every},
+	} {
+		list, err := s.GrantsByFingerprint(context.Background(), c.fingerprints)
+		must(t, err)
+		var got []string
+		for _, g := range list {
+			got = append(got, g.ID)
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("grants of %q: %.500s", c.fingerprints, d)
+		}
+	}
+}
+
+// unnamed offers what could not be found again: grants and fingerprints are found
+// through the records that name them.
+func unnamed(t *testing.T, e Engine) {
+	ctx, s := context.Background(), Open(t, e.Config(t))
+	g, other := Grant("SUBJECT"), Grant("SUBJECT")
+	fp := unit.Do("fingerprints.insert", 1, "", g.ID, "fp")
+	nameless, foreign := Issue(g, fp), Issue(g, fp)
+	nameless.Record.Grant, foreign.Record.Subject = "", "ANOTHER"
+	for name, u := range map[string]unit.Unit{
+		"a grant that its record does not name": nameless, "a grant whose record names another subject": foreign,
+		"a fingerprint of another grant than the record's": Issue(other, fp), "a fingerprint without a record": {Writes: []unit.Write{fp}},
+	} {
+		if err := s.Commit(ctx, u); !fault.Is(err, fault.Internal) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	must(t, s.Commit(ctx, Issue(g, fp)))
 }
 
 // issued commits n records: grants of ten subjects, records that name only a
@@ -74,7 +126,8 @@ func issued(t *testing.T, s *store.Store, n int) {
 				switch i % 3 {
 				case 0:
 					g := Grant(fmt.Sprintf("SUBJECT%d", i%10))
-					u, last = Issue(g), g.ID
+					fp := func(text string) unit.Write { return unit.Do("fingerprints.insert", 1, "", g.ID, text) }
+					u, last = Issue(g, fp("of "+g.ID), fp("everybody's")), g.ID
 				case 1:
 					u.Record.Grant = last
 				}

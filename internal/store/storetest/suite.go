@@ -46,6 +46,7 @@ func Run(t *testing.T, e Engine) {
 		{"Reads/plugins keep values apart", pluginValues},
 		{"Ledger/positions are dense and follow commits", densePositions},
 		{"Ledger/names are found in runs and behind them", namesOfRuns},
+		{"Ledger/what no record names is refused", unnamed},
 		{"Ledger/two integrators make one history", twoIntegrators},
 		{"Ledger/an export verifies and a changed leaf is named", exports},
 		{"Ledger/a changed record is not served", tamperedRecord},
@@ -67,7 +68,7 @@ func atomicity(t *testing.T, e Engine) {
 	sub := Subject("a")
 	must(t, s.Commit(ctx, Birth(sub)))
 	g := Grant(sub.ID)
-	u := Issue(g, unit.Do("fingerprints.insert", 1, "", "fp", g.ID), unit.Check("subjects", sub.ID, 7))
+	u := Issue(g, unit.Do("fingerprints.insert", 1, "", g.ID, "fp"), unit.Check("subjects", sub.ID, 7))
 	want(t, s.Commit(ctx, u), fault.Conflict)
 	if _, err := s.Grant(ctx, g.ID); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the grant of a failed unit is there: %v", err)
@@ -388,7 +389,7 @@ func secondReport(t *testing.T, e Engine) {
 	sub := Subject("a")
 	must(t, s.Commit(ctx, Birth(sub)))
 	g := Grant(sub.ID)
-	must(t, s.Commit(ctx, Issue(g, unit.Do("fingerprints.insert", 1, "", "leaked", g.ID))))
+	must(t, s.Commit(ctx, Issue(g, unit.Do("fingerprints.insert", 1, "", g.ID, "leaked"))))
 	first, err := s.GrantsByFingerprint(ctx, []string{"leaked", "other"})
 	must(t, err)
 	next, err := first[0].To(grant.Revoked, "leak", time.Now())

@@ -300,10 +300,12 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_due ON deliveries (due) WHERE due > 0;
 
+-- The grants that a leaked value may be of are found through ledger_names, like
+-- those of a subject.
 CREATE TABLE fingerprints (
-    fp TEXT COLLATE "C" NOT NULL,
     grant_id TEXT COLLATE "C" NOT NULL,
-    PRIMARY KEY (fp, grant_id)
+    fp TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (grant_id, fp)
 );
 
 CREATE TABLE nonces (
@@ -360,8 +362,8 @@ CREATE TABLE ledger (
     leaf TEXT COLLATE "C" NOT NULL
 );
 
--- Where names stand in the ledger: ids of records, subjects and grants, for whole
--- runs of records. An index would touch pages of its own in every commit.
+-- Where names stand in the ledger: ids of records, subjects and grants, and
+-- fingerprints, for whole runs of records. An index would touch pages of its own in every commit.
 CREATE TABLE ledger_names (
     id BIGINT NOT NULL PRIMARY KEY,
     data BYTEA NOT NULL

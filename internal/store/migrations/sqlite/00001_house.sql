@@ -300,10 +300,13 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_due ON deliveries (due) WHERE due > 0;
 
+-- The grants that a leaked value may be of are found through ledger_names, like
+-- those of a subject. Fingerprints are random: an index by them would touch a page
+-- of its own with every grant.
 CREATE TABLE fingerprints (
-    fp TEXT NOT NULL,
     grant_id TEXT NOT NULL,
-    PRIMARY KEY (fp, grant_id)
+    fp TEXT NOT NULL,
+    PRIMARY KEY (grant_id, fp)
 ) WITHOUT ROWID;
 
 CREATE TABLE nonces (
@@ -352,8 +355,8 @@ CREATE TABLE ledger (
     leaf TEXT NOT NULL
 );
 
--- Where names stand in the ledger: ids of records, subjects and grants, for whole
--- runs of records. An index would touch pages of its own in every commit.
+-- Where names stand in the ledger: ids of records, subjects and grants, and
+-- fingerprints, for whole runs of records. An index would touch pages of its own in every commit.
 CREATE TABLE ledger_names (
     id INTEGER PRIMARY KEY,
     data BLOB NOT NULL
