@@ -25,7 +25,8 @@ type answer interface {
 	ends() time.Time
 	// stands demands that what was made is still there: Conflict if it was taken
 	// back, has ended, or is more than the decision allows now. The writes demand it
-	// of the unit that hands a secret out.
+	// of the unit that hands a secret out. It completes the answer by what is stored
+	// of it anyway.
 	stands(ctx context.Context, g *Gate, now decided) ([]unit.Write, error)
 }
 
@@ -37,23 +38,22 @@ func gone(what string) error {
 // vendedAnswer is a credential.
 type vendedAnswer struct{ *Vended }
 
-// keptCredential is a credential as it is sealed.
+// keptCredential is a credential as it is sealed: what its grant does not tell.
+// It is written with every credential, so every byte counts.
 type keptCredential struct {
 	Grant     string          `json:"grant"`
 	Kind      string          `json:"kind"`
-	Value     []byte          `json:"value"`
-	Private   []byte          `json:"private,omitempty"`
-	Params    map[string]any  `json:"params,omitempty"`
+	Value     keptText        `json:"value"`
+	Private   keptText        `json:"private,omitempty"`
 	Issued    int64           `json:"issued"`
 	Expires   int64           `json:"expires"`
-	Source    grant.Source    `json:"source"`
 	Anomalies []grant.Anomaly `json:"anomalies,omitempty"`
 }
 
 func (v vendedAnswer) kept() any {
 	return keptCredential{
-		Grant: v.Grant, Kind: v.Kind, Value: v.Value.Reveal(), Private: v.Private.Reveal(), Params: v.Params,
-		Issued: unit.Micros(v.IssuedAt), Expires: unit.Micros(v.ExpiresAt), Source: v.Source, Anomalies: v.Anomalies,
+		Grant: v.Grant, Kind: v.Kind, Value: v.Value.Reveal(), Private: v.Private.Reveal(),
+		Issued: unit.Micros(v.IssuedAt), Expires: unit.Micros(v.ExpiresAt), Anomalies: v.Anomalies,
 	}
 }
 
@@ -63,8 +63,8 @@ func (v vendedAnswer) recall(data []byte) error {
 		return err //nolint:wrapcheck // by the one caller
 	}
 	*v.Vended = Vended{
-		Grant: k.Grant, Kind: k.Kind, Value: secret.New(k.Value), Private: secret.New(k.Private), Params: k.Params,
-		IssuedAt: unit.Moment(k.Issued), ExpiresAt: unit.Moment(k.Expires), Source: k.Source, Anomalies: k.Anomalies,
+		Grant: k.Grant, Kind: k.Kind, Value: secret.New(k.Value), Private: secret.New(k.Private),
+		IssuedAt: unit.Moment(k.Issued), ExpiresAt: unit.Moment(k.Expires), Anomalies: k.Anomalies,
 	}
 	return nil
 }
@@ -83,6 +83,7 @@ func (v vendedAnswer) stands(ctx context.Context, g *Gate, now decided) ([]unit.
 	if err := grant.Within(held.Scope, held.Scope, bounds); err != nil {
 		return nil, gone("policy allows less than this credential")
 	}
+	v.Params, v.Source = held.Scope.Params, held.Source
 	return []unit.Write{unit.Check(held.Table(), held.ID, held.Version)}, nil
 }
 
