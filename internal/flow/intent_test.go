@@ -110,7 +110,9 @@ func TestSweep_RevokesNoIntentThatWasActivatedLate(t *testing.T) {
 		h.tap.on(nil)
 		active, err := intent.To(grant.Active, "", h.now())
 		must(t, err)
-		return h.store.Commit(context.Background(), unit.Unit{Writes: []unit.Write{unit.Update(active)}, Record: storetest.Record("grant.issued")})
+		record := storetest.Record("grant.issued")
+		record.Grant = intent.ID
+		return h.store.Commit(context.Background(), unit.Unit{Writes: []unit.Write{unit.Update(active)}, Record: record})
 	})
 	_, err := h.gate.Sweep(context.Background())
 	must(t, err)

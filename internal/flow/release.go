@@ -251,6 +251,11 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 		made.Sealed = sealed
 	}
 	writes := g.still(v.caller, d.under)
+	prints, err := g.fingerprints(issued.Value, v.out.Private)
+	if err != nil {
+		return unit.Unit{}, err
+	}
+	made.Fingerprints = prints
 	if v.intent != nil {
 		active, err := v.intent.To(grant.Active, "", g.Now())
 		if err != nil {
@@ -261,16 +266,6 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 	} else {
 		writes = append(writes, unit.Insert(made))
 	}
-	for _, value := range []secret.Bytes{issued.Value, v.out.Private} {
-		if value.Len() > 0 {
-			sum := signal.Signal{Value: value}
-			digest, err := sum.Sum()
-			if err != nil {
-				return unit.Unit{}, fault.Wrap(err, "fingerprint credential")
-			}
-			writes = append(writes, unit.Do("fingerprints.insert", unit.AnyRows, "", made.ID, g.Pepper.Fingerprint(digest)))
-		}
-	}
 	record.Grant, record.Policy, record.Reasons = made.ID, d.Documents, anomalies(issued.Anomalies)
 	record.Data["scope"] = made.Scope.Hash()
 	record.Data["expires_at"] = made.ExpiresAt.UTC().Format(time.RFC3339Nano)
@@ -279,6 +274,22 @@ func (v *vending) activate(d decided, made grant.Grant, issued grant.Issued, rec
 		record.Data["params"] = string(params)
 	}
 	return unit.Unit{Writes: writes, Record: record}, nil
+}
+
+// fingerprints are what secrets are recognised by when they leak.
+func (g *Gate) fingerprints(values ...secret.Bytes) ([]string, error) {
+	var prints []string
+	for _, value := range values {
+		if value.Len() > 0 {
+			sum := signal.Signal{Value: value}
+			digest, err := sum.Sum()
+			if err != nil {
+				return nil, fault.Wrap(err, "fingerprint credential")
+			}
+			prints = append(prints, g.Pepper.Fingerprint(digest))
+		}
+	}
+	return prints, nil
 }
 
 // named adds the grant's id to what a provider with outside effects is asked

@@ -48,24 +48,27 @@ var Transitions = map[State][]State{
 
 // Grant is one row of table grants.
 type Grant struct {
-	ID        string
-	Version   int64
-	State     State
-	Subject   string // id of the holder
-	Session   string // id of the session that asked, may be empty
-	Kind      string // credential kind, or "resource"
-	Scope     Scope  // as granted
-	Source    Source // who made it
-	Handle    string // what the provider, or the host's own revoker, needs to take it back
-	Sealed    []byte // the value under the envelope, only where revocation needs it
-	Policy    []string
-	Tags      []string // for example detected_after_expiry
-	Reason    string   // why it ended
-	Attempts  int64    // revocations tried
-	IssuedAt  time.Time
-	ExpiresAt time.Time // end of the lease
-	EndedAt   time.Time // zero while live
-	DueAt     time.Time // when the sweeper must look at it again
+	ID      string
+	Version int64
+	State   State
+	Subject string // id of the holder
+	Session string // id of the session that asked, may be empty
+	Kind    string // credential kind, or "resource"
+	Scope   Scope  // as granted
+	Source  Source // who made it
+	Handle  string // what the provider, or the host's own revoker, needs to take it back
+	Sealed  []byte // the value under the envelope, only where revocation needs it
+	// Fingerprints are what its values are recognised by when they leak: keyed
+	// digests without a space in them. They leave the store for nobody.
+	Fingerprints []string
+	Policy       []string
+	Tags         []string // for example detected_after_expiry
+	Reason       string   // why it ended
+	Attempts     int64    // revocations tried
+	IssuedAt     time.Time
+	ExpiresAt    time.Time // end of the lease
+	EndedAt      time.Time // zero while live
+	DueAt        time.Time // when the sweeper must look at it again
 }
 
 // Live reports whether the credential may still work at time t. An expired
@@ -155,7 +158,7 @@ func (Grant) Table() string { return "grants" }
 func (g Grant) Columns() []any {
 	return []any{
 		g.ID, g.Version, string(g.State), g.Subject, g.Session, g.Kind,
-		g.document(), g.Handle, g.Sealed, g.Attempts,
+		g.document(), g.Handle, strings.Join(g.Fingerprints, " "), g.Sealed, g.Attempts,
 		unit.Micros(g.IssuedAt), unit.Micros(g.ExpiresAt), unit.Micros(g.EndedAt), unit.Micros(g.DueAt),
 	}
 }
@@ -187,10 +190,10 @@ func (g Grant) document() string {
 
 // Scan fills the grant from columns in the order of [Grant.Columns].
 func (g *Grant) Scan(scan unit.Scanner) error {
-	var state, doc string
+	var state, doc, prints string
 	var issued, expires, ended, due int64
 	err := scan(&g.ID, &g.Version, &state, &g.Subject, &g.Session, &g.Kind,
-		&doc, &g.Handle, &g.Sealed, &g.Attempts, &issued, &expires, &ended, &due)
+		&doc, &g.Handle, &prints, &g.Sealed, &g.Attempts, &issued, &expires, &ended, &due)
 	if err != nil {
 		return err
 	}
@@ -199,6 +202,9 @@ func (g *Grant) Scan(scan unit.Scanner) error {
 		return fault.Internalf("grant %s has a broken document", g.ID).Because(err)
 	}
 	g.State = State(state)
+	if prints != "" {
+		g.Fingerprints = strings.Split(prints, " ")
+	}
 	g.Scope = Scope{Kind: d.Kind, Params: d.Params, TTL: time.Duration(d.TTL) * time.Second, IssuedAt: unit.Moment(d.Issued), ExpiresAt: unit.Moment(d.Expires)}
 	g.Source, g.Policy, g.Tags, g.Reason = d.Source, d.Policy, d.Tags, d.Reason
 	g.IssuedAt, g.ExpiresAt, g.EndedAt, g.DueAt = unit.Moment(issued), unit.Moment(expires), unit.Moment(ended), unit.Moment(due)

@@ -157,7 +157,7 @@ func TestGrant_ComesBackAsItWas(t *testing.T) {
 		ID: "1", Version: 3, State: grant.Manual, Subject: "s", Session: "e", Kind: "k",
 		Scope:  grant.Scope{Kind: "k", Params: map[string]any{"a": []any{"b", 1.5, true, nil}}, TTL: time.Minute, IssuedAt: now, ExpiresAt: now.Add(time.Minute)},
 		Source: grant.Source{Plugin: "p", Version: "1", Digest: "d", Effects: grant.EffectsRemote, Revocable: true, KeepValue: true, Address: "a"},
-		Handle: "h", Sealed: []byte{1, 2}, Policy: []string{"base@1"}, Tags: []string{"t"}, Reason: "r", Attempts: 7,
+		Handle: "h", Fingerprints: []string{"f1", "f2"}, Sealed: []byte{1, 2}, Policy: []string{"base@1"}, Tags: []string{"t"}, Reason: "r", Attempts: 7,
 		IssuedAt: now, ExpiresAt: now.Add(time.Minute), EndedAt: now, DueAt: now,
 	}
 	columns := g.Columns()

@@ -38,7 +38,7 @@ var rowTables = []string{
 	"sessions* id version# subject parent certificate expires# revoked# reason",
 	"passports* id version# subject digest token expires# revoked# reason",
 	"invitations* id version# kind role team name author expires# used# used_by",
-	"grants* id version# state subject session kind document handle sealed! attempts# issued# expires# ended# due#",
+	"grants* id version# state subject session kind document handle prints sealed! attempts# issued# expires# ended# due#",
 	"resources id version# sealed! bytes# author created# changed# deleted#",
 	"resource_versions id version# sealed! bytes# author at# deleted#",
 	"policies* id version# kind source author at# state",

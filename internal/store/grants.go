@@ -153,7 +153,11 @@ func (s *Store) GrantsByFingerprint(ctx context.Context, fingerprints []string) 
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, found...)
+		for _, g := range found {
+			if slices.ContainsFunc(g.Fingerprints, func(fp string) bool { return slices.Contains(fingerprints, fp) }) {
+				list = append(list, g)
+			}
+		}
 	}
 	return list, nil
 }

@@ -68,24 +68,18 @@ func (s *Store) namesOf(ctx context.Context, run int64) ([shards][]byte, error) 
 		out[i] = []byte{}
 	}
 	n, first := 0, run*runWidth
-	before := int64(-1)
-	err := s.query(ctx, "SELECT l.position, coalesce(f.fp, ''), l.id, l.subject, l.grant_id "+
-		"FROM ledger l LEFT JOIN fingerprints f ON f.grant_id = l.grant_id "+
+	err := s.query(ctx, "SELECT l.position, l.id, l.subject, l.grant_id, coalesce(g.prints, '') "+
+		"FROM ledger l LEFT JOIN grants g ON g.id = l.grant_id "+
 		"WHERE l.position >= $1 AND l.position < $2 ORDER BY l.position", []any{first, first + runWidth},
 		func(rows *sql.Rows) error {
 			var position int64
-			var names [4]string
-			if err := rows.Scan(&position, &names[0], &names[1], &names[2], &names[3]); err != nil {
+			var names [3]string
+			var prints string
+			if err := rows.Scan(&position, &names[0], &names[1], &names[2], &prints); err != nil {
 				return err //nolint:wrapcheck // query's
 			}
-			some := names[:]
-			if position == before { // one more fingerprint of the same grant
-				some = names[:1]
-			} else {
-				n++
-			}
-			before = position
-			for _, name := range some {
+			n++
+			for _, name := range append(strings.Split(prints, " "), names[:]...) {
 				if name == "" {
 					continue
 				}
@@ -163,8 +157,8 @@ func (s *Store) grantsNamed(ctx context.Context, subject string) ([]string, erro
 	return slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" }), nil
 }
 
-// grantsFingerprinted gives the ids of grants that have one of the fingerprints,
-// in their order. Fingerprints are at most maxFingerprints, and one at least.
+// grantsFingerprinted gives the ids of grants that may have one of the
+// fingerprints, in their order: whoever reads them looks.
 func (s *Store) grantsFingerprinted(ctx context.Context, fingerprints []string) ([]string, error) {
 	var positions []int64
 	rest := int64(math.MaxInt64)
@@ -176,13 +170,8 @@ func (s *Store) grantsFingerprinted(ctx context.Context, fingerprints []string) 
 		positions, rest = append(positions, at...), min(rest, behind)
 	}
 	var ids []string
-	// The order of the join matters: fingerprints can be asked by grant alone.
-	look := func(records string, restrict func(*where)) error {
-		w := where{}
-		restrict(&w)
-		among(&w, "f.fp", fingerprints)
-		return s.query(ctx, "SELECT f.grant_id FROM "+records+" l CROSS JOIN fingerprints f WHERE f.grant_id = l.grant_id AND "+
-			strings.Join(w.parts, " AND "), w.args, func(rows *sql.Rows) error {
+	more := func(text string, w where) error {
+		return s.query(ctx, text+strings.Join(w.parts, " AND "), w.args, func(rows *sql.Rows) error {
 			var id string
 			err := rows.Scan(&id)
 			ids = append(ids, id)
@@ -190,19 +179,31 @@ func (s *Store) grantsFingerprinted(ctx context.Context, fingerprints []string) 
 		})
 	}
 	for at := range slices.Chunk(positions, chunk) {
-		if err := look("ledger", func(w *where) { among(w, "l.position", at) }); err != nil {
+		w := where{}
+		among(&w, "position", at)
+		if err := more("SELECT grant_id FROM ledger WHERE ", w); err != nil {
 			return nil, err
 		}
 	}
-	// What is pending first, as in grantsNamed.
-	if err := look("pending", func(*where) {}); err != nil {
+	// Behind the runs each grant is looked at. What is pending first, as in
+	// grantsNamed; the order of the join matters to SQLite.
+	behind, pending := where{}, where{}
+	behind.and("l.position >= ?", rest)
+	for _, w := range []*where{&pending, &behind} {
+		has := make([]string, len(fingerprints))
+		for i, fp := range fingerprints {
+			has[i] = "replace(g.prints, " + w.next(fp) + ", '') <> g.prints"
+		}
+		w.parts = append(w.parts, "("+strings.Join(has, " OR ")+")")
+	}
+	if err := more("SELECT g.id FROM pending l CROSS JOIN grants g WHERE g.id = l.grant_id AND ", pending); err != nil {
 		return nil, err
 	}
-	if err := look("ledger", func(w *where) { w.and("l.position >= ?", rest) }); err != nil {
+	if err := more("SELECT g.id FROM ledger l CROSS JOIN grants g WHERE g.id = l.grant_id AND ", behind); err != nil {
 		return nil, err
 	}
 	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" }), nil
 }
 
 // chunk is how many rows one query names, so that few forms of it exist.

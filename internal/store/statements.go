@@ -18,14 +18,9 @@ type statementText struct {
 	quiet    bool   // may run without a record
 }
 
-// fingerprintsInsert takes a grant and what its value is recognised by.
-const fingerprintsInsert = "fingerprints.insert"
-
 // written are the statements that no table generates. None of them changes a
 // row that carries a MAC.
 var written = []statementText{
-	{name: fingerprintsInsert, args: 2, sql: "INSERT INTO fingerprints (grant_id, fp) VALUES ($1, $2)"},
-
 	{name: "nonces.insert", args: 2, quiet: true, sql: "INSERT INTO nonces (id, expires) VALUES ($1, $2)"},
 	expiry("nonces"), expiry("outcomes"), expiry("sessions"), expiry("passports"), expiry("invitations"), expiry("upload_tokens"), expiry("deliveries"),
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -117,18 +118,19 @@ func (s *Store) prepare(u unit.Unit) (*job, error) {
 }
 
 // named demands that the record of a new grant names it and its subject, and
-// that of a fingerprint its grant. Both are found through the ledger
-// (docs/decisions/0011), so what no record names would be out of reach.
+// that of a grant which becomes active the grant. Grants and their fingerprints
+// are found through the ledger (docs/decisions/0011), so what no record names
+// would be out of reach.
 func named(st *step, u unit.Unit) error {
-	const idColumn, subjectColumn = 0, 3
+	const idColumn, stateColumn, subjectColumn = 0, 2, 3
 	switch st.stmt.name {
 	case "grants.insert":
 		if st.args[idColumn] != any(u.Record.Grant) || st.args[subjectColumn] != any(u.Record.Subject) {
 			return fault.Internalf("the record of a new grant does not name it and its subject")
 		}
-	case fingerprintsInsert:
-		if st.args[0] != any(u.Record.Grant) {
-			return fault.Internalf("the record of a fingerprint does not name its grant")
+	case "grants.update":
+		if st.args[stateColumn] == any(string(grant.Active)) && st.args[idColumn] != any(u.Record.Grant) {
+			return fault.Internalf("the record of a grant that becomes active does not name it")
 		}
 	}
 	return nil

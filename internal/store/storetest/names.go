@@ -76,11 +76,12 @@ func fingerprinted(t *testing.T, s *store.Store, all []placed) {
 	first, last := every[0], every[len(every)-1]
 	for _, c := range []struct{ fingerprints, want []string }{
 		{[]string{"nobody's"}, nil},
-		{[]string{"of " + first}, []string{first}},
-		{[]string{"of " + last, "nobody's"}, []string{last}},
-		{[]string{"of " + last, "of " + first, "of " + last}, []string{first, last}},
+		{[]string{"of-" + first}, []string{first}},
+		{[]string{"of-" + last, "nobody's"}, []string{last}},
+		{[]string{"of-" + last, "of-" + first, "of-" + last}, []string{first, last}},
+		{[]string{"of-", "everybody"}, nil},
 		{[]string{"everybody's"}, every},
-		{[]string{"of " + first, "everybody's"}, every},
+		{[]string{"of-" + first, "everybody's"}, every},
 	} {
 		list, err := s.GrantsByFingerprint(context.Background(), c.fingerprints)
 		must(t, err)
@@ -98,19 +99,26 @@ func fingerprinted(t *testing.T, s *store.Store, all []placed) {
 // through the records that name them.
 func unnamed(t *testing.T, e Engine) {
 	ctx, s := context.Background(), Open(t, e.Config(t))
-	g, other := Grant("SUBJECT"), Grant("SUBJECT")
-	fp := unit.Do("fingerprints.insert", 1, "", g.ID, "fp")
-	nameless, foreign := Issue(g, fp), Issue(g, fp)
+	g := Grant("SUBJECT")
+	nameless, foreign := Issue(g), Issue(g)
 	nameless.Record.Grant, foreign.Record.Subject = "", "ANOTHER"
-	for name, u := range map[string]unit.Unit{
-		"a grant that its record does not name": nameless, "a grant whose record names another subject": foreign,
-		"a fingerprint of another grant than the record's": Issue(other, fp), "a fingerprint without a record": {Writes: []unit.Write{fp}},
+	active := g
+	active.Version++
+	other := Record("grant.issued")
+	other.Grant = Grant("SUBJECT").ID
+	for _, c := range []struct {
+		name string
+		unit unit.Unit
+	}{
+		{"a grant that its record does not name", nameless},
+		{"a grant whose record names another subject", foreign},
+		{"a grant that becomes active under another's record", unit.Unit{Writes: []unit.Write{unit.Update(active)}, Record: other}},
 	} {
-		if err := s.Commit(ctx, u); !fault.Is(err, fault.Internal) {
-			t.Errorf("%s: %v", name, err)
+		if err := s.Commit(ctx, c.unit); !fault.Is(err, fault.Internal) {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	must(t, s.Commit(ctx, Issue(g, fp)))
+	must(t, s.Commit(ctx, Issue(g)))
 }
 
 // issued commits n records: grants of ten subjects, records that name only a
@@ -126,8 +134,8 @@ func issued(t *testing.T, s *store.Store, n int) {
 				switch i % 3 {
 				case 0:
 					g := Grant(fmt.Sprintf("SUBJECT%d", i%10))
-					fp := func(text string) unit.Write { return unit.Do("fingerprints.insert", 1, "", g.ID, text) }
-					u, last = Issue(g, fp("of "+g.ID), fp("everybody's")), g.ID
+					g.Fingerprints = []string{"of-" + g.ID, "everybody's"}
+					u, last = Issue(g), g.ID
 				case 1:
 					u.Record.Grant = last
 				}

@@ -68,7 +68,8 @@ func atomicity(t *testing.T, e Engine) {
 	sub := Subject("a")
 	must(t, s.Commit(ctx, Birth(sub)))
 	g := Grant(sub.ID)
-	u := Issue(g, unit.Do("fingerprints.insert", 1, "", g.ID, "fp"), unit.Check("subjects", sub.ID, 7))
+	g.Fingerprints = []string{"fp"}
+	u := Issue(g, unit.Check("subjects", sub.ID, 7))
 	want(t, s.Commit(ctx, u), fault.Conflict)
 	if _, err := s.Grant(ctx, g.ID); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the grant of a failed unit is there: %v", err)
@@ -125,6 +126,7 @@ func failingNeighbour(t *testing.T, e Engine) {
 	var tasks sync.WaitGroup
 	for i := range n {
 		grants[i] = Grant(sub.ID)
+		grants[i].Fingerprints = []string{grants[i].ID}
 		tasks.Go(func() {
 			version := int64(1)
 			if i%3 == 0 {
@@ -159,6 +161,7 @@ func cancelledCaller(t *testing.T, e Engine) {
 	var tasks sync.WaitGroup
 	for i := range n {
 		grants[i] = Grant(sub.ID)
+		grants[i].Fingerprints = []string{grants[i].ID}
 		tasks.Go(func() {
 			ctx := context.Background()
 			if i%2 == 0 {
@@ -166,7 +169,7 @@ func cancelledCaller(t *testing.T, e Engine) {
 				defer cancel()
 				ctx = short
 			}
-			errs[i] = s.Commit(ctx, Issue(grants[i], unit.Do("fingerprints.insert", 1, "", grants[i].ID, grants[i].ID)))
+			errs[i] = s.Commit(ctx, Issue(grants[i]))
 		})
 	}
 	tasks.Wait()
@@ -389,7 +392,8 @@ func secondReport(t *testing.T, e Engine) {
 	sub := Subject("a")
 	must(t, s.Commit(ctx, Birth(sub)))
 	g := Grant(sub.ID)
-	must(t, s.Commit(ctx, Issue(g, unit.Do("fingerprints.insert", 1, "", g.ID, "leaked"))))
+	g.Fingerprints = []string{"leaked"}
+	must(t, s.Commit(ctx, Issue(g)))
 	first, err := s.GrantsByFingerprint(ctx, []string{"leaked", "other"})
 	must(t, err)
 	next, err := first[0].To(grant.Revoked, "leak", time.Now())

@@ -74,6 +74,9 @@ CREATE TABLE invitations (
     mac BYTEA NOT NULL
 );
 
+-- prints are the fingerprints of what was given out. They are random: an index by
+-- them would touch a page of its own with every grant, so they are found through
+-- ledger_names.
 CREATE TABLE grants (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     version BIGINT NOT NULL,
@@ -83,6 +86,7 @@ CREATE TABLE grants (
     kind TEXT COLLATE "C" NOT NULL,
     document TEXT COLLATE "C" NOT NULL,
     handle TEXT COLLATE "C" NOT NULL,
+    prints TEXT COLLATE "C" NOT NULL,
     sealed BYTEA NOT NULL,
     attempts BIGINT NOT NULL,
     issued BIGINT NOT NULL,
@@ -299,14 +303,6 @@ CREATE TABLE deliveries (
     done BIGINT NOT NULL
 );
 CREATE INDEX deliveries_due ON deliveries (due) WHERE due > 0;
-
--- The grants that a leaked value may be of are found through ledger_names, like
--- those of a subject.
-CREATE TABLE fingerprints (
-    grant_id TEXT COLLATE "C" NOT NULL,
-    fp TEXT COLLATE "C" NOT NULL,
-    PRIMARY KEY (grant_id, fp)
-);
 
 CREATE TABLE nonces (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,

@@ -74,6 +74,9 @@ CREATE TABLE invitations (
     mac BLOB NOT NULL
 );
 
+-- prints are the fingerprints of what was given out. They are random: an index by
+-- them would touch a page of its own with every grant, so they are found through
+-- ledger_names.
 CREATE TABLE grants (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
@@ -83,6 +86,7 @@ CREATE TABLE grants (
     kind TEXT NOT NULL,
     document TEXT NOT NULL,
     handle TEXT NOT NULL,
+    prints TEXT NOT NULL,
     sealed BLOB NOT NULL,
     attempts INTEGER NOT NULL,
     issued INTEGER NOT NULL,
@@ -299,15 +303,6 @@ CREATE TABLE deliveries (
     done INTEGER NOT NULL
 );
 CREATE INDEX deliveries_due ON deliveries (due) WHERE due > 0;
-
--- The grants that a leaked value may be of are found through ledger_names, like
--- those of a subject. Fingerprints are random: an index by them would touch a page
--- of its own with every grant.
-CREATE TABLE fingerprints (
-    grant_id TEXT NOT NULL,
-    fp TEXT NOT NULL,
-    PRIMARY KEY (grant_id, fp)
-) WITHOUT ROWID;
 
 CREATE TABLE nonces (
     id TEXT NOT NULL PRIMARY KEY,
