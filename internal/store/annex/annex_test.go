@@ -299,6 +299,7 @@ func FuzzScan(f *testing.F) {
 		f.Add(s)
 	}
 	f.Add("select array[f('a', \"b\")] --\r, c\v(:d(')")
+	f.Add("/* /*/ select 1 */ */ drop table t into 0xA$$")
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, d := range []dialect{ofSQLite, ofPostgres} {
 			tokens, at, err := d.scan(s)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/plugin"
 )
@@ -51,6 +52,72 @@ func TestPostgres_HidesNothing(t *testing.T) {
 		if _, err := a.Query(ctx, "my-ext", s, 1); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// What PostgreSQL begins a statement with must be what is looked at, and there must
+// be one. Each of these once ran what is for migrations, or for nobody.
+func TestPostgres_HidesNoStatement(t *testing.T) {
+	a, _ := postgres(t)
+	ctx := t.Context()
+	// A house whose server reads backslashes in texts, as some old ones are set up.
+	admin := a.eng.(*postgresEngine).admin
+	if _, err := admin.ExecContext(ctx, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = off', current_database()); END $$"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"/* /*/ SELECT 1 */ */ DROP TABLE extension_myext_tags",
+		"/* /*/ SELECT 1 */ */ CREATE TABLE extension_x (a TEXT)",
+		"SELECT 1 AS a INTO extension_x",
+		"WITH x AS (SELECT 1 AS a) SELECT * INTO TABLE extension_x FROM x",
+		"SELECT 0xA$$ ' $$, lo_create(0) -- '",
+		"INSERT INTO extension_myext_tags (machine_id, label) SELECT '\\'', lo_create(0)::text || ''",
+	} {
+		if _, err := a.Exec(ctx, "my-ext", []plugin.Statement{{SQL: text}}); !fault.Is(err, fault.Denied) && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	trigger := "CREATE TRIGGER extension_t AFTER UPDATE ON extension_myext_tags FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger(); "
+	for _, text := range []string{
+		trigger + "CREATE FUNCTION extension_f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+		trigger + "CREATE TABLE extension_x (a TEXT); COMMIT; SELECT 1; END",
+	} {
+		if err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", Postgres: text})); !fault.Is(err, fault.Denied) {
+			t.Errorf("migration %s: %v", text, err)
+		}
+	}
+	if err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", Postgres: trigger + "DROP TRIGGER extension_t ON extension_myext_tags"})); err != nil {
+		t.Errorf("a trigger: %v", err)
+	}
+	var there string
+	if err := admin.QueryRowContext(ctx, `SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND relname LIKE 'extension\_%'`).Scan(&there); err != nil || there != "extension_myext_tags" {
+		t.Errorf("tables %q, %v", there, err)
+	}
+	var objects int
+	if err := admin.QueryRowContext(ctx, "SELECT count(*) FROM pg_largeobject_metadata").Scan(&objects); err != nil || objects != 0 {
+		t.Errorf("%d large objects, %v", objects, err)
+	}
+	got, err := a.Exec(ctx, "my-ext", []plugin.Statement{{SQL: `INSERT INTO extension_myext_tags (machine_id, label) VALUES ('\', 'into')`}})
+	if err != nil || got[0] != 1 {
+		t.Errorf("a backslash: %v, %v", got, err)
+	}
+}
+
+// SQLite takes a vertical tab for a space after another one: a trigger once ended
+// there, and what followed committed the migration halfway.
+func TestSQLite_HidesNoStatement(t *testing.T) {
+	a := files(t)
+	ctx := t.Context()
+	text := "CREATE TRIGGER extension_t AFTER INSERT ON extension_myext_tags BEGIN SELECT 1; \vEND; COMMIT; CREATE TABLE extension_x (a TEXT); SELECT broken; END"
+	if err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", SQLite: text})); !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v", err)
+	}
+	got, err := a.Query(ctx, "my-ext", plugin.Statement{SQL: "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'table')"}, 10)
+	if err != nil || len(got.Rows) != 2 { // tags, and the list of migrations
+		t.Errorf("%v, %v", got.Rows, err)
 	}
 }
 

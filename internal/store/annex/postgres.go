@@ -91,6 +91,7 @@ func (e *postgresEngine) open(ctx context.Context, plugin string) (*sql.DB, erro
 	cfg := e.base.Copy()
 	cfg.User, cfg.Password = role, string(password.Reveal())
 	cfg.RuntimeParams["search_path"] = schema
+	cfg.RuntimeParams["standard_conforming_strings"] = "on" // as statements are looked at, whatever the server's own setting is
 	cfg.RuntimeParams["statement_timeout"] = strconv.FormatInt(migrateWithin.Milliseconds(), 10)
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec // upgrades change what a statement returns
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {

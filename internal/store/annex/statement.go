@@ -65,9 +65,11 @@ func (d dialect) next(s string) (int, token, error) {
 		return 1, token{}, nil
 	case strings.HasPrefix(s, "--"):
 		return d.comment(s), token{}, nil
+	case c == '\v': // SQLite takes it for a space after another space, and for an error elsewhere
+		return 0, token{}, fault.Invalidf("a statement must not have a vertical tab")
 	case strings.HasPrefix(s, "/*"):
 		n := strings.Index(s[2:], "*/")
-		if n < 0 || strings.Contains(s[2:n+2], "/*") { // PostgreSQL nests comments, SQLite does not
+		if n < 0 || strings.Contains(s[2:n+3], "/*") { // PostgreSQL nests comments, also by /*/, SQLite does not
 			return 0, token{}, fault.Invalidf("a statement has a comment without an end, or one in another")
 		}
 		return n + 4, token{}, nil
@@ -76,7 +78,7 @@ func (d dialect) next(s string) (int, token, error) {
 	case c == ';':
 		return 1, token{text: ";", end: true}, nil
 	case letter(c):
-		return word(s)
+		return d.word(s)
 	case c == '$' && len(s) > 1 && (s[1] == '$' || letter(s[1])):
 		return 0, token{}, fault.Invalidf("texts between dollar signs are not taken")
 	case d == ofSQLite && strings.IndexByte("$:@#", c) >= 0:
@@ -99,13 +101,17 @@ func (d dialect) comment(s string) int {
 	return len(s)
 }
 
-// word is a key word or a name without quotes.
-func word(s string) (int, token, error) {
+// word is a key word or a name without quotes. PostgreSQL, which reads 0xA as a
+// number, begins a text at the dollar sign in 0xA$$, and not in a$$.
+func (d dialect) word(s string) (int, token, error) {
 	n := 1
 	for n < len(s) && (letter(s[n]) || digit(s[n]) || s[n] == '$') {
 		n++
 	}
 	w := strings.ToLower(s[:n])
+	if d == ofPostgres && strings.IndexByte(w, '$') >= 0 {
+		return 0, token{}, fault.Invalidf("write names with a dollar sign in quotes")
+	}
 	if n < len(s) && (s[n] == '\'' && (w == "e" || w == "u") || s[n] == '&' && w == "u") {
 		return 0, token{}, fault.Invalidf("write texts without escapes: E'' and U&'' are not taken")
 	}
@@ -168,9 +174,23 @@ func (d dialect) plain(sql string) error {
 	switch first := tokens[0]; {
 	case !first.word:
 	case oneOf(first.text, "select", "with", "values", "insert", "replace", "update", "delete"):
+		if d == ofPostgres && makesTable(tokens) {
+			return fault.Deniedf("SELECT INTO makes a table: tables are made by migrations")
+		}
 		return single(tokens)
 	}
 	return fault.Deniedf("an extension runs SELECT, VALUES, WITH, INSERT, REPLACE, UPDATE and DELETE; tables are made by its migrations, and the host runs transactions")
+}
+
+// makesTable reports whether there is an INTO of a SELECT, which makes a table of
+// any name: it stands behind neither INSERT nor MERGE.
+func makesTable(tokens []token) bool {
+	for n, t := range tokens {
+		if n > 0 && t.word && t.text == "into" && !oneOf(tokens[n-1].text, "insert", "merge") {
+			return true
+		}
+	}
+	return false
 }
 
 // single demands that tokens are one statement that leaves the host's names alone.
@@ -218,7 +238,8 @@ func outward(function string) bool {
 }
 
 // split cuts a migration into its statements and checks each of them. The body
-// of a trigger ends as SQLite's own shell sees it: with END after a semicolon.
+// of a trigger, which only SQLite has, ends as its own shell sees it: with END after
+// a semicolon.
 func (d dialect) split(text string) ([]string, error) {
 	tokens, at, err := d.scan(text)
 	if err != nil {
@@ -228,7 +249,7 @@ func (d dialect) split(text string) ([]string, error) {
 	from, start := 0, 0 // token and byte where the statement begins
 	for n, t := range tokens {
 		last := n == len(tokens)-1
-		if !t.end && !last || t.end && inTrigger(tokens[from:n]) && !last {
+		if !t.end && !last || t.end && d == ofSQLite && inTrigger(tokens[from:n]) && !last {
 			continue
 		}
 		part := tokens[from : n+1]
