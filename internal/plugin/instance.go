@@ -129,7 +129,7 @@ func (h *Host) launchAs(ctx context.Context, e Entry, how beginning) (_ *instanc
 	if err := h.serveServices(i); err != nil {
 		return nil, err
 	}
-	i.calls = newStream(i.conn, i.fail)
+	i.calls = newStream(own.NewPluginClient(i.conn), i.fail)
 	go func() {
 		<-i.proc.exited
 		i.fail()

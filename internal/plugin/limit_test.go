@@ -59,7 +59,7 @@ func TestLimit_IsATimeout(t *testing.T) {
 func TestStream_EndsWithItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plugin := newStuck()
-		s := &stream{client: plugin, fail: func() {}}
+		s := newStream(plugin, func() {})
 		defer s.close()
 		begin, l := time.Now(), limited(t.Context(), 5*time.Second)
 		defer l.end()

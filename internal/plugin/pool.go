@@ -49,6 +49,7 @@ type pool[W worker] struct {
 	changed  chan struct{} // closed and replaced whenever any of that changes
 	calls    int           // in flight
 	draining bool
+	shares   map[string]*share // of callers who have or want turns
 	untrust  atomic.Bool // what runs is killed, and not asked to end
 
 	quit chan struct{}
@@ -58,7 +59,7 @@ func newPool[W worker](name string, s Scale, p pace, log *slog.Logger, now func(
 	s = s.filled()
 	l := &pool[W]{
 		name: name, scale: s, log: log.With(slog.String("plugin", name)), now: now, meters: m,
-		slots: make(chan struct{}, s.Concurrency), changed: make(chan struct{}), quit: make(chan struct{}),
+		slots: make(chan struct{}, s.Concurrency), changed: make(chan struct{}), quit: make(chan struct{}), shares: map[string]*share{},
 	}
 	for range s.Instances {
 		l.lives = append(l.lives, newLife(l, p, start))

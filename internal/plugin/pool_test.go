@@ -157,6 +157,64 @@ func TestPool_QueuesInOrderAndRefusesBeyond(t *testing.T) {
 
 // What must not run is tried again as soon as somebody says that the reason may
 // have gone, and not before.
+// Whoever is slow keeps some of the turns, and the others go on.
+func TestPool_LeavesTurnsToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newTroupe(Scale{Concurrency: 8, Queue: 6}, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var leaves []func()
+		refused, waited := 0, make(chan error, 20)
+		for n := range 20 {
+			if n < 6 {
+				leave, err := p.enterFor(ctx, "slow")
+				if err != nil {
+					t.Fatal(err)
+				}
+				leaves = append(leaves, leave)
+				continue
+			}
+			go func() {
+				leave, err := p.enterFor(ctx, "slow")
+				if err == nil {
+					leave()
+				}
+				waited <- err
+			}()
+			synctest.Wait()
+		}
+		for len(waited) > 0 {
+			if err := <-waited; !fault.Is(err, fault.Exhausted) {
+				t.Fatalf("got %v", err)
+			}
+			refused++
+		}
+		if refused != 11 { // three wait
+			t.Errorf("%d calls are refused", refused)
+		}
+		short, end := context.WithTimeout(t.Context(), time.Second)
+		defer end()
+		leave, err := p.enterFor(short, "other")
+		if err != nil {
+			t.Fatalf("another caller: %v", err)
+		}
+		leave()
+		leaves[0]() // one of those who wait goes on, and the others after it
+		for range 3 {
+			if err := <-waited; err != nil {
+				t.Errorf("who waited: %v", err)
+			}
+		}
+		for _, leave := range leaves[1:] {
+			leave()
+		}
+		if len(p.shares) != 0 || len(p.slots) != 0 {
+			t.Errorf("%d shares and %d turns are left", len(p.shares), len(p.slots))
+		}
+		cancel()
+		p.end(t.Context())
+	})
+}
+
 func TestPool_RetriesWhatWasRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newTroupe(Scale{}, refuse(ReasonDigest, "not what was signed"))

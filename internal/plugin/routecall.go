@@ -108,7 +108,7 @@ func (c *routeCall) open(r RouteRequest) (*RouteAnswer, error) {
 
 // on begins the call at a process.
 func (c *routeCall) on(ctx context.Context, to *route, frame *own.HostFrame) error {
-	leave, err := to.pool.enter(ctx)
+	leave, err := to.pool.enterFor(ctx, frame.GetRoute().GetPrincipal().GetId())
 	if err != nil {
 		return err
 	}

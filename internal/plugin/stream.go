@@ -32,13 +32,14 @@ type stream struct {
 	fail   func()    // takes the process out of service
 	idle   sync.Pool // of *pending that nobody holds
 
-	mu     sync.Mutex
-	live   *lane
-	closed bool
+	opening chan struct{} // held by who opens a lane; capacity 1
+	mu      sync.Mutex    // never held while somebody waits
+	live    *lane
+	closed  bool
 }
 
-func newStream(conn grpc.ClientConnInterface, fail func()) *stream {
-	return &stream{client: own.NewPluginClient(conn), fail: fail}
+func newStream(client own.PluginClient, fail func()) *stream {
+	return &stream{client: client, fail: fail, opening: make(chan struct{}, 1)}
 }
 
 // lane is one opened stream.
@@ -210,22 +211,58 @@ func (l *lane) watch() {
 	}
 }
 
-// lane returns the open stream and opens one if there is none, which waits for
-// a connection no longer than the caller that needed it.
-func (s *stream) lane(caller context.Context) (*lane, error) {
+// lane returns the open stream and opens one if there is none. A plugin decides how
+// long that takes: its caller waits no longer than ctx, nor do those who come meanwhile.
+func (s *stream) lane(ctx context.Context) (*lane, error) {
+	if l, err := s.opened(); l != nil || err != nil {
+		return l, err
+	}
+	select {
+	case s.opening <- struct{}{}:
+		defer func() { <-s.opening }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if l, err := s.opened(); l != nil || err != nil {
+		return l, err
+	}
+	l, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.live = l
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		l.cancel()
+		l.threads.Wait()
+		return nil, errLost
+	}
+	return l, nil
+}
+
+// opened is the lane that can be used, nil for none.
+func (s *stream) opened() (*lane, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, errLost
 	}
-	if s.live != nil {
-		select {
-		case <-s.live.broken:
-			s.live.cancel()
-		default:
-			return s.live, nil
-		}
+	if s.live == nil {
+		return nil, nil //nolint:nilnil // none is no fault
 	}
+	select {
+	case <-s.live.broken:
+		s.live.cancel()
+		return nil, nil //nolint:nilnil // as above
+	default:
+		return s.live, nil
+	}
+}
+
+// open opens a lane.
+func (s *stream) open(caller context.Context) (*lane, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	abandon := context.AfterFunc(caller, cancel)
 	calls, err := s.client.Calls(ctx)
@@ -244,7 +281,6 @@ func (s *stream) lane(caller context.Context) (*lane, error) {
 	l.threads.Add(2)
 	go l.write(ctx)
 	go l.read()
-	s.live = l
 	return l, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -66,7 +67,7 @@ func TestStream_KnowsWhatWasNeverSent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				plugin, fails := newStuck(), 0
-				s := &stream{client: plugin, fail: func() { fails++ }}
+				s := newStream(plugin, func() { fails++ })
 				defer s.close()
 				const calls = 5
 				results := make(chan error, calls)
@@ -100,11 +101,46 @@ func TestStream_KnowsWhatWasNeverSent(t *testing.T) {
 	}
 }
 
+// mute is a plugin that never lets a stream be opened.
+type mute struct{ own.PluginClient }
+
+func (mute) Calls(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[own.HostFrames, own.PluginFrames], error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Who comes while a stream is being opened waits for that no longer than for anything
+// else: once, callers waited for each other, each for its whole time.
+func TestStream_OpensForNobodyLongerThanHisTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream(mute{}, func() {})
+		defer s.close()
+		const calls = 20
+		began, results := time.Now(), make(chan error, calls)
+		for range calls {
+			go func() {
+				l := limited(t.Context(), time.Second)
+				defer l.end()
+				_, err := s.call(l, &own.HostFrame{})
+				results <- err
+			}()
+		}
+		for range calls {
+			if err := <-results; !errors.Is(err, errUnsent) || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%d calls of one second each take %v", calls, took)
+		}
+	})
+}
+
 // A call that is given up before it was sent is not sent afterwards.
 func TestStream_WithdrawsWhatIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plugin := newStuck()
-		s := &stream{client: plugin, fail: func() {}}
+		s := newStream(plugin, func() {})
 		defer s.close()
 		for range 2 { // one is sent, one is stuck in the transport
 			go func() { _, _ = s.call(t.Context(), &own.HostFrame{}) }()

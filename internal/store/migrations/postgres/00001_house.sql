@@ -232,6 +232,7 @@ CREATE TABLE upload_tokens (
     created BIGINT NOT NULL,
     mac BYTEA NOT NULL
 );
+CREATE INDEX upload_tokens_expires ON upload_tokens (expires);
 
 CREATE TABLE endorsements (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,

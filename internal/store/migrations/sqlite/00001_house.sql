@@ -232,6 +232,7 @@ CREATE TABLE upload_tokens (
     created INTEGER NOT NULL,
     mac BLOB NOT NULL
 );
+CREATE INDEX upload_tokens_expires ON upload_tokens (expires);
 
 CREATE TABLE endorsements (
     id TEXT NOT NULL PRIMARY KEY,
