@@ -39,6 +39,52 @@ func expiries(t *testing.T, e Engine) {
 	must(t, s.Commit(ctx, unit.Unit{Writes: insert(0, n-1)}))
 }
 
+// expiringOutcomes: first answers go when they have expired, in as many steps as
+// it takes, also those that came before some which live longer.
+func expiringOutcomes(t *testing.T, e Engine) {
+	s, ctx := Open(t, e.Config(t)), context.Background()
+	start := time.Now().UTC().Truncate(time.Microsecond)
+	const n = 1000
+	var writes []unit.Write
+	for i := range n {
+		life := time.Minute
+		if i%100 == 7 {
+			life = 10 * time.Minute
+		}
+		writes = append(writes, unit.Insert(unit.Outcome{ID: strconv.Itoa(i), Version: 1, Sealed: []byte("x"), Expires: start.Add(life)}))
+	}
+	must(t, s.Commit(ctx, unit.Unit{Writes: writes, Record: Record("test.filled")}))
+	clean := func(at time.Time) (steps int) {
+		for ; ; steps++ {
+			more, err := s.Expired(ctx, map[string]time.Time{"outcomes": at})
+			must(t, err)
+			if !more {
+				return steps
+			}
+			must(t, s.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Do("outcomes.expire", unit.AnyRows, "", unit.Micros(at))}}))
+		}
+	}
+	left := func() (ids []string) {
+		for i := range n {
+			if _, err := s.Outcome(ctx, strconv.Itoa(i)); err == nil {
+				ids = append(ids, strconv.Itoa(i))
+			} else {
+				want(t, err, fault.NotFound)
+			}
+		}
+		return ids
+	}
+	if steps := clean(start); steps != 0 || len(left()) != n {
+		t.Errorf("%d of %d are left in %d steps before any has expired", len(left()), n, steps)
+	}
+	if steps, got := clean(start.Add(time.Minute)), left(); steps < 2 || len(got) != n/100 || got[0] != "7" {
+		t.Errorf("%q are left after %d steps", got, steps)
+	}
+	if clean(start.Add(time.Hour)); len(left()) != 0 {
+		t.Errorf("%q are left at the end", left())
+	}
+}
+
 // forget empties the store's memory of identities, by a commit that may have
 // changed any of them.
 func forget(t *testing.T, s *store.Store) {

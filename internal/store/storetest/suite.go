@@ -40,6 +40,7 @@ func Run(t *testing.T, e Engine) {
 		{"Reads/filters and pages", filters},
 		{"Reads/a deleted resource is not served and its versions go on", deletedResources},
 		{"Reads/what has expired goes little by little", expiries},
+		{"Reads/first answers expire in their order", expiringOutcomes},
 		{"Reads/the grants of a revoked subject are found", recalls},
 		{"Reads/a caller is read as of one moment", callers},
 		{"MAC/a change in any column is noticed", everyColumn},

@@ -291,7 +291,6 @@ CREATE TABLE outcomes (
     sealed BLOB NOT NULL,
     expires INTEGER NOT NULL
 );
-CREATE INDEX outcomes_expires ON outcomes (expires);
 
 CREATE TABLE deliveries (
     id TEXT NOT NULL PRIMARY KEY,
