@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"strconv"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
 	"github.com/sallyport-project/sallyport/internal/secret"
@@ -44,10 +46,28 @@ type keptCredential struct {
 	Grant     string          `json:"grant"`
 	Kind      string          `json:"kind"`
 	Value     keptText        `json:"value"`
-	Private   keptText        `json:"private,omitempty"`
+	Private   keptText        `json:"private"`
 	Issued    int64           `json:"issued"`
 	Expires   int64           `json:"expires"`
-	Anomalies []grant.Anomaly `json:"anomalies,omitempty"`
+	Anomalies []grant.Anomaly `json:"anomalies"`
+}
+
+// append writes the credential as JSON.
+func (k keptCredential) append(b []byte) ([]byte, error) {
+	anomalies, err := json.Marshal(k.Anomalies)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // by the one caller
+	}
+	for _, m := range [...]struct{ name, text string }{
+		{`{"grant":`, k.Grant}, {`,"kind":`, k.Kind}, {`,"value":`, k.Value.marked()}, {`,"private":`, k.Private.marked()},
+	} {
+		if b, err = canon.AppendString(append(b, m.name...), m.text); err != nil {
+			return nil, err //nolint:wrapcheck // by the one caller
+		}
+	}
+	b = strconv.AppendInt(append(b, `,"issued":`...), k.Issued, 10)
+	b = strconv.AppendInt(append(b, `,"expires":`...), k.Expires, 10)
+	return append(append(append(b, `,"anomalies":`...), anomalies...), '}'), nil
 }
 
 func (v vendedAnswer) kept() any {

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"unicode/utf8"
-
-	"github.com/sallyport-project/sallyport/internal/canon"
 )
 
 // keptText are bytes that are text nearly always, as credentials are. In JSON
@@ -19,12 +17,12 @@ const (
 	markBase64 = "+"
 )
 
-func (t keptText) MarshalJSON() ([]byte, error) {
-	text := markText + string(t)
-	if !utf8.Valid(t) {
-		text = markBase64 + base64.StdEncoding.EncodeToString(t)
+// marked is the string before JSON.
+func (t keptText) marked() string {
+	if utf8.Valid(t) {
+		return markText + string(t)
 	}
-	return canon.AppendString(make([]byte, 0, len(text)+len(text)/16+2), text) //nolint:wrapcheck // json's to wrap
+	return markBase64 + base64.StdEncoding.EncodeToString(t)
 }
 
 func (t *keptText) UnmarshalJSON(data []byte) (err error) {

@@ -1,27 +1,59 @@
 package flow
 
 import (
-	"bytes"
 	"encoding/json"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/secret"
+	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
-func TestKeptText_ComesBack(t *testing.T) {
+// TestKeyedCall_TextComesBack reads by reflection what was written without.
+func TestKeyedCall_TextComesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := rapid.OneOf(
-			rapid.SliceOf(rapid.Byte()),
-			rapid.Map(rapid.String(), func(s string) []byte { return []byte(s) }),
-			rapid.SampledFrom([][]byte{nil, []byte("+"), []byte("="), []byte("<&>\u2028\x00\x7f\n\"\\"), {0xff}}),
-		).Draw(t, "bytes")
-		data, err := json.Marshal(struct{ Value keptText }{want})
+		text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "+", "=", "<&>\u2028\x00\x7f\n\"\\"}))
+		value := rapid.OneOf(rapid.SliceOf(rapid.Byte()), rapid.Map(text, func(s string) []byte { return []byte(s) }), rapid.Just([]byte{0xff}))
+		out := Vended{
+			Grant: text.Draw(t, "grant"), Kind: text.Draw(t, "kind"),
+			Value: secret.New(value.Draw(t, "value")), Private: secret.New(value.Draw(t, "private")),
+			IssuedAt: time.UnixMicro(rapid.Int64Range(1, 1<<50).Draw(t, "issued")).UTC(), ExpiresAt: time.UnixMicro(rapid.Int64Range(1, 1<<50).Draw(t, "expires")).UTC(),
+		}
+		if rapid.Bool().Draw(t, "odd") {
+			out.Anomalies = []grant.Anomaly{{Level: grant.Alert, Code: text.Draw(t, "code"), Message: text.Draw(t, "message")}}
+		}
+		k := newKeyedCall(&Key{Text: "key"}, "grant.issued", "s", "", vendedAnswer{&out}, []string{text.Draw(t, "request")})
+		u := unit.Unit{Urgent: rapid.Bool().Draw(t, "urgent"), Record: audit.Record{
+			ID: text.Draw(t, "record"), Subject: text.Draw(t, "subject"), Grant: text.Draw(t, "named"), Target: text.Draw(t, "target"),
+		}}
+		data, err := k.text(u)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got struct{ Value keptText }
-		if err := json.Unmarshal(data, &got); err != nil || !bytes.Equal(got.Value, want) {
-			t.Fatalf("%q came back as %q by %s: %v", want, got.Value, data, err)
+		var got firstCall[json.RawMessage]
+		if err := json.Unmarshal(data, &got); err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		var back Vended
+		if err := (vendedAnswer{&back}).recall(got.Answer); err != nil {
+			t.Fatalf("%s: %v", got.Answer, err)
+		}
+		reveal := cmp.Transformer("reveal", func(b secret.Bytes) string { return string(b.Reveal()) })
+		if d := cmp.Diff(out, back, reveal, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("answer: %s", d)
+		}
+		got.Answer = nil
+		want := firstCall[json.RawMessage]{
+			Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target, Urgent: u.Urgent,
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("call: %s", d)
 		}
 	})
 }

@@ -8,9 +8,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
+	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/secret"
 	"github.com/sallyport-project/sallyport/internal/unit"
@@ -129,6 +131,41 @@ type firstCall[A any] struct {
 	Answer  A      `json:"answer"`
 }
 
+// text is a [firstCall] as JSON. It is written with every credential, so the one
+// answer that credentials have is written without reflection.
+func (k *keyedCall) text(u unit.Unit) ([]byte, error) {
+	first := firstCall[json.RawMessage]{
+		Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target, Urgent: u.Urgent,
+	}
+	kept := k.answer.kept()
+	credential, ok := kept.(keptCredential)
+	if !ok {
+		answer, err := json.Marshal(kept)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // by the one caller
+		}
+		first.Answer = answer
+		return json.Marshal(first) //nolint:wrapcheck // by the one caller
+	}
+	b := make([]byte, 0, 512+len(credential.Value)+len(credential.Private))
+	b = append(b, `{"request":"`...)
+	b = append(base64.StdEncoding.AppendEncode(b, first.Request), '"')
+	var err error
+	for _, m := range [...]struct{ name, text string }{
+		{"record", first.Record}, {"subject", first.Subject}, {"grant", first.Grant}, {"target", first.Target},
+	} {
+		b = append(append(append(b, `,"`...), m.name...), `":`...)
+		if b, err = canon.AppendString(b, m.text); err != nil {
+			return nil, err //nolint:wrapcheck // by the one caller
+		}
+	}
+	b = strconv.AppendBool(append(b, `,"urgent":`...), first.Urgent)
+	if b, err = credential.append(append(b, `,"answer":`...)); err != nil {
+		return nil, err
+	}
+	return append(b, '}'), nil
+}
+
 // underKey runs a verb's attempt under a key: a first answer that the attempt
 // came upon is committed as such, and what it does for the first time is kept.
 func (g *Gate) underKey(ctx context.Context, k *keyedCall, attempt func() (unit.Unit, error)) func() (unit.Unit, error) {
@@ -244,10 +281,7 @@ func (g *Gate) keep(k *keyedCall, u unit.Unit) (unit.Unit, error) {
 	if u.Record.ID == "" {
 		u.Record.ID = newID()
 	}
-	plain, err := json.Marshal(firstCall[any]{
-		Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target,
-		Urgent: u.Urgent, Answer: k.answer.kept(),
-	})
+	plain, err := k.text(u)
 	if err != nil {
 		return unit.Unit{}, fault.Wrap(err, "encode first answer")
 	}
