@@ -27,7 +27,7 @@ func (a *App) background(ctx context.Context) (wait func()) {
 			a.log.ErrorContext(ctx, "the ledger stopped", slog.Any("err", err))
 		}
 	})
-	a.subscribe()
+	a.observe()
 	a.watchReferences()
 	tasks.Go(func() {
 		if err := a.store.Relay(ctx); err != nil && ctx.Err() == nil {
@@ -83,14 +83,15 @@ func (a *App) watchReferences() {
 		})
 }
 
-// subscribe lists who hears of every record once it has its place.
-func (a *App) subscribe() {
-	events := a.metrics.Counter("sallyport_events_total", "Records of the ledger, by type and outcome.",
+// observe counts the records that this replica commits.
+func (a *App) observe() {
+	events := a.metrics.Counter("sallyport_events_total", "Records that this replica has committed to the ledger, by type and outcome.",
 		obs.AtMost("type", 128), obs.OneOf("outcome", string(audit.Done), string(audit.Denied), string(audit.Failed)))
-	a.store.Subscribe("metrics", func(ctx context.Context, position uint64, r audit.Record) error {
+	a.store.Observe(func(r audit.Record) {
 		events.Inc(r.Type, string(r.Outcome))
-		a.log.DebugContext(ctx, "event", slog.Any(obs.KeyEvent, r.Type), slog.Any("position", position), slog.Any(obs.KeySubject, r.Subject), slog.Any(obs.KeyGrant, r.Grant))
-		return nil
+		if ctx := context.Background(); a.log.Enabled(ctx, slog.LevelDebug) {
+			a.log.DebugContext(ctx, "event", slog.Any(obs.KeyEvent, r.Type), slog.Any("record", r.ID), slog.Any(obs.KeySubject, r.Subject), slog.Any(obs.KeyGrant, r.Grant))
+		}
 	})
 }
 

@@ -176,16 +176,37 @@ type document struct {
 	Reason  string         `json:"reason,omitempty"`
 }
 
+// document is written with every credential, and so without reflection.
 func (g Grant) document() string {
-	b, err := json.Marshal(document{
-		Kind: g.Scope.Kind, Params: g.Scope.Params, TTL: int64(g.Scope.TTL / time.Second),
-		Issued: unit.Micros(g.Scope.IssuedAt), Expires: unit.Micros(g.Scope.ExpiresAt),
-		Source: g.Source, Policy: g.Policy, Tags: g.Tags, Reason: g.Reason,
-	})
-	if err != nil {
+	w := writer{text: append(make([]byte, 0, 512), '{')}
+	w.number("ttl_seconds", int64(g.Scope.TTL/time.Second))
+	w.number("issued", unit.Micros(g.Scope.IssuedAt))
+	w.number("expires", unit.Micros(g.Scope.ExpiresAt))
+	w.value("kind", g.Scope.Kind)
+	if len(g.Scope.Params) > 0 {
+		w.value("params", g.Scope.Params)
+	}
+	w.name("source")
+	w.text = append(w.text, '{')
+	w.value("effects", string(g.Source.Effects))
+	w.value("plugin", g.Source.Plugin)
+	w.some("version", g.Source.Version)
+	w.some("digest", g.Source.Digest)
+	w.some("address", g.Source.Address)
+	if g.Source.Revocable {
+		w.value("revocable", true)
+	}
+	if g.Source.KeepValue {
+		w.value("keep", true)
+	}
+	w.text = append(w.text, '}')
+	w.list("policy", g.Policy)
+	w.list("tags", g.Tags)
+	w.some("reason", g.Reason)
+	if w.err != nil {
 		return "{}" // unreachable: parameters are JSON values by contract
 	}
-	return string(b)
+	return string(append(w.text, '}'))
 }
 
 // Scan fills the grant from columns in the order of [Grant.Columns].

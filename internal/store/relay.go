@@ -28,6 +28,12 @@ type subscribers struct {
 	changed *bell
 }
 
+// Observe makes f hear of each record that this process commits, once it is
+// durable: the only one, not in the order of positions, and not again after a
+// crash. For what may miss one, such as counters, it saves reading the ledger. f
+// must be quick: the writer calls it.
+func (s *Store) Observe(f func(audit.Record)) { s.observer.Store(&f) }
+
 // Subscribe registers a subscriber under a name by which its place is kept over
 // restarts.
 func (s *Store) Subscribe(name string, f Subscriber) {

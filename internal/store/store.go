@@ -96,6 +96,8 @@ type Store struct {
 	waiting atomic.Int64 // records committed here since the integrator last looked
 	clock   clock
 	subs    subscribers
+	// observer hears of each record that is committed here.
+	observer atomic.Pointer[func(audit.Record)]
 
 	failOnce sync.Once
 	failed   chan error

@@ -21,7 +21,9 @@ type job struct {
 	internal  bool // of the store itself; goes first and never refused for load
 	published bool // others are shown what it writes: durable before it can be seen
 	done      chan error
-	answered  bool // the writer's alone
+	answered  bool               // the writer's alone
+	committed func(audit.Record) // hears of the record when it is durable; nil for nobody
+	told      audit.Record
 }
 
 // step is one statement of a job.
@@ -109,6 +111,9 @@ func (s *Store) prepare(u unit.Unit) (*job, error) {
 	leaf, err := u.Record.Leaf()
 	if err != nil {
 		return nil, fault.Internalf("the record of a unit cannot be written").Because(err)
+	}
+	if f := s.observer.Load(); f != nil {
+		j.committed, j.told = *f, u.Record
 	}
 	j.record = &pendingRow{
 		id: u.Record.ID, subject: u.Record.Subject, kind: u.Record.Type, grant: u.Record.Grant,
@@ -235,6 +240,9 @@ func answer(batch []*job, err error) {
 func (j *job) answer(err error) {
 	if !j.answered {
 		j.answered = true
+		if err == nil && j.committed != nil {
+			j.committed(j.told)
+		}
 		j.done <- err
 	}
 }

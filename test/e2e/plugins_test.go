@@ -190,6 +190,7 @@ func TestPlugins_ChangeUnderLoad(t *testing.T) {
 	for _, want := range []string{
 		`sallyport_plugin_state{plugin="load-agentkms",reason="OK",state="ready"} 2`,
 		`sallyport_plugin_crashes_total{plugin="load-agentkms"} 1`,
+		`sallyport_events_total{outcome="done",type="grant.issued"} `,
 		`sallyport_plugin_calls_total{outcome="ok",plugin="load-agentkms"} `,
 	} {
 		if !strings.Contains(metrics, want) {

@@ -74,3 +74,34 @@ func start(s *store.Store, t *testing.T, name string) unit.Unit {
 	u.Writes = append(u.Writes, unit.Do("cursors.start", unit.AnyRows, "", name, int64(head.Size)))
 	return u
 }
+
+// observed: who observes hears of each record that was committed, once, before its
+// caller has the answer, and of none that was refused.
+func observed(t *testing.T, e Engine) {
+	ctx, s := context.Background(), Open(t, e.Config(t))
+	var mu sync.Mutex
+	heard := map[string]int{}
+	s.Observe(func(r audit.Record) {
+		mu.Lock()
+		defer mu.Unlock()
+		heard[r.ID]++
+	})
+	sub := Subject("a")
+	must(t, s.Commit(ctx, Birth(sub)))
+	var tasks sync.WaitGroup
+	for i := range 40 {
+		tasks.Go(func() {
+			u := Issue(Grant(sub.ID), unit.Check("subjects", sub.ID, int64(1+i%2)))
+			err := s.Commit(ctx, u)
+			mu.Lock()
+			defer mu.Unlock()
+			if n := heard[u.Record.ID]; (err == nil) != (n == 1) || n > 1 {
+				t.Errorf("unit %d (%v) was heard of %d times", i, err, n)
+			}
+		})
+	}
+	tasks.Wait()
+	if len(heard) != 21 {
+		t.Errorf("heard of %d records, not 21", len(heard))
+	}
+}

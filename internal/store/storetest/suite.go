@@ -55,6 +55,7 @@ func Run(t *testing.T, e Engine) {
 		{"Ledger/a rotation decides who signs", rotations},
 		{"Ledger/a rotation is signed by the new key alone", rotationByTheNewKey},
 		{"Relay/at least once, in order, from where it was", relay},
+		{"Relay/an observer hears of what was committed", observed},
 		{"Relay/a slow subscriber holds up nobody", slowSubscriber},
 		{"Relay/subscribers come and go", comingSubscribers},
 		{"Clock/time that runs backwards stops issuing", clockRollback},
