@@ -120,6 +120,9 @@ func goEnvironment(e *testscript.Env) error {
 		e.Setenv(name, values[i+1])
 	}
 	e.Setenv("GOPROXY", "off")
+	// As plugins are built: whatever is compiled once serves all scripts.
+	e.Setenv("CGO_ENABLED", "0")
+	e.Setenv("GOFLAGS", "-trimpath")
 	return nil
 }
 

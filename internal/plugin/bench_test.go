@@ -56,7 +56,7 @@ func built(b *testing.B, pkg string, params, bounds map[string]any) subject {
 		b.Fatal(err)
 	}
 	s.m.Publisher = "tester"
-	build := exec.Command("go", "build", "-ldflags", "-w", "-o", s.binary, "./"+dir)
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-w", "-o", s.binary, "./"+dir)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("build %s: %v\n%s", pkg, err, out)

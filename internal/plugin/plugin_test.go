@@ -56,7 +56,7 @@ func testMain(m *testing.M) int {
 
 // buildFixture compiles the fixture with more flags for the linker.
 func buildFixture(out, flags string) error {
-	build := exec.Command("go", "build", "-ldflags", "-s -w "+flags, "-o", out, "./testdata/fixture")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w "+flags, "-o", out, "./testdata/fixture")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build fixture: %w\n%s", err, text)

@@ -158,7 +158,7 @@ func TestStory_HelloWorld(t *testing.T) {
 		t.Fatal("docs/plugins/writing.md shows another program or manifest than the one that is tested")
 	}
 	binary := filepath.Join(t.TempDir(), "hello")
-	build := exec.Command("go", "build", "-o", binary, source)
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, source)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -78,7 +78,11 @@ func Failed(list evidence.Checks) []string {
 // Mutants calls try with n different mutants of data: bits flipped, bytes
 // replaced, runs removed, repeated or zeroed, ends cut and grown. They are the
 // same in every run, and none equals data. try must not keep its argument.
+//
+// With -short and under the race detector, which sees nothing in one goroutine and
+// takes five times as long, they are a twentieth: .ci/test tries them all without it.
 func Mutants(data []byte, n int, try func(i int, mutant []byte)) {
+	n /= share()
 	s := state(0x9e3779b97f4a7c15)
 	for i := 0; i < n; {
 		m := append([]byte(nil), data...)
@@ -90,6 +94,22 @@ func Mutants(data []byte, n int, try func(i int, mutant []byte)) {
 			i++
 		}
 	}
+}
+
+// Cuts calls try with data cut at every byte, or at a twentieth of them where
+// Mutants tries fewer, and not with data itself.
+func Cuts(data []byte, try func(cut []byte)) {
+	for i := 0; i < len(data); i += share() {
+		try(data[:i])
+	}
+}
+
+// share is the divisor of what is tried.
+func share() int {
+	if raced || testing.Short() {
+		return 20
+	}
+	return 1
 }
 
 // state is xorshift64*, which is enough to choose mutants.

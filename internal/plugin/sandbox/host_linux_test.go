@@ -44,7 +44,7 @@ func testMain(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	hostile, overTCP = filepath.Join(dir, "hostile"), filepath.Join(dir, "overtcp")
 	for _, program := range []string{hostile, overTCP} {
-		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", program, "./testdata/"+filepath.Base(program))
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./testdata/"+filepath.Base(program))
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", program, err, out)
