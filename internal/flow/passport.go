@@ -95,7 +95,7 @@ func (g *Gate) guestByToken(ctx context.Context, bearer, address string) (Caller
 		return Caller{}, token.Attested{}, err
 	}
 	// By the token's own name: its text as a whole has a twin.
-	passport, err := g.Store.PassportByDigest(ctx, attested.ID)
+	passport, err := g.Store.PassportByToken(ctx, attested.ID, attested.Expires)
 	if fault.Is(err, fault.NotFound) && !attested.Own {
 		passport, err = g.vouched(ctx, attested, bearer, address)
 	}
@@ -131,7 +131,7 @@ func (g *Gate) vouched(ctx context.Context, attested token.Attested, bearer, add
 	err := g.decide(ctx, nil, func() (unit.Unit, error) {
 		var err error
 		// Another request with the same token may have been first.
-		if out, err = g.Store.PassportByDigest(ctx, attested.ID); err == nil {
+		if out, err = g.Store.PassportByToken(ctx, attested.ID, attested.Expires); err == nil {
 			return unit.Unit{}, errThere
 		} else if !fault.Is(err, fault.NotFound) {
 			return unit.Unit{}, fault.Wrap(err, "read passport")

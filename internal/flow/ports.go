@@ -62,7 +62,7 @@ type Subjects interface {
 	Invitation(ctx context.Context, id string) (subject.Invitation, error)
 	Passport(ctx context.Context, handshake string) (subject.Passport, error)
 	Guest(ctx context.Context, handshake string) (subject.Passport, subject.Subject, error)
-	PassportByDigest(ctx context.Context, digest string) (subject.Passport, error)
+	PassportByToken(ctx context.Context, digest string, expires time.Time) (subject.Passport, error)
 }
 
 // Grants reads grants and first answers.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"time"
 
@@ -114,7 +113,7 @@ func (s *Store) CountGrants(ctx context.Context, subjectID string) (map[grant.St
 		w := grantsWhere(grant.Filter{Subject: subjectID})
 		among(&w, "id", some)
 		clause := w.clause("id", chunk)
-		err := s.query(ctx, "SELECT state FROM grants "+clause, w.args, func(rows *sql.Rows) error {
+		err := s.query(ctx, "SELECT state FROM grants "+clause, w.args, func(rows foundRow) error {
 			var state string
 			err := rows.Scan(&state)
 			counts[grant.State(state)]++

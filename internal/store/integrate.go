@@ -144,7 +144,7 @@ func (in *integrator) take(ctx context.Context, h headRow) (takenRows, error) {
 	var t takenRows
 	var leaf sql.RawBytes
 	expected := h.size
-	err := in.s.query(ctx, text, args, func(rows *sql.Rows) error {
+	err := in.s.query(ctx, text, args, func(rows foundRow) error {
 		var position int64
 		var name string
 		if err := rows.Scan(&position, &name, &leaf); err != nil {

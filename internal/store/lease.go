@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"time"
 
@@ -103,7 +102,7 @@ func (l *lease) release(ctx context.Context) {
 }
 
 func (s *Store) leaseRow(ctx context.Context, name string) (holder string, epoch, counter int64, err error) {
-	err = s.query(ctx, "SELECT holder, epoch, counter FROM leases WHERE name = $1", []any{name}, func(rows *sql.Rows) error {
+	err = s.query(ctx, "SELECT holder, epoch, counter FROM leases WHERE name = $1", []any{name}, func(rows foundRow) error {
 		return rows.Scan(&holder, &epoch, &counter)
 	})
 	return holder, epoch, counter, fault.Wrap(err, "read lease")

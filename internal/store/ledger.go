@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"log/slog"
 	"slices"
 
@@ -26,7 +25,7 @@ type headRow struct {
 func (s *Store) headRow(ctx context.Context) (headRow, error) {
 	var h headRow
 	var root string
-	err := s.query(ctx, "SELECT size, epoch, root, note FROM heads WHERE name = 'ledger'", nil, func(rows *sql.Rows) error {
+	err := s.query(ctx, "SELECT size, epoch, root, note FROM heads WHERE name = 'ledger'", nil, func(rows foundRow) error {
 		return rows.Scan(&h.size, &h.epoch, &root, &h.note)
 	})
 	if err != nil {
@@ -70,7 +69,7 @@ func (s *Store) checkpoint(h headRow) (audit.Checkpoint, error) {
 // Tile reads a stored tile, as audit.Tiles demands.
 func (s *Store) Tile(ctx context.Context, level int, index uint64) ([]byte, error) {
 	var data []byte
-	err := s.query(ctx, "SELECT data FROM tiles WHERE level = $1 AND idx = $2", []any{level, int64(index)}, func(rows *sql.Rows) error { //nolint:gosec // below 2^53
+	err := s.query(ctx, "SELECT data FROM tiles WHERE level = $1 AND idx = $2", []any{level, int64(index)}, func(rows foundRow) error { //nolint:gosec // below 2^53
 		return rows.Scan(&data)
 	})
 	if err == nil && data == nil {
@@ -84,7 +83,7 @@ func (s *Store) Tile(ctx context.Context, level int, index uint64) ([]byte, erro
 func (s *Store) Leaves(ctx context.Context, from uint64, n int) ([][]byte, error) {
 	list := make([][]byte, 0, n)
 	err := s.query(ctx, "SELECT leaf FROM ledger WHERE position >= $1 AND position < $2 ORDER BY position",
-		[]any{int64(from), int64(from) + int64(n)}, func(rows *sql.Rows) error { //nolint:gosec // below 2^53
+		[]any{int64(from), int64(from) + int64(n)}, func(rows foundRow) error { //nolint:gosec // below 2^53
 			var leaf []byte
 			err := rows.Scan(&leaf)
 			list = append(list, leaf)
@@ -224,7 +223,7 @@ func only(list []audit.Entry) (e audit.Entry) {
 
 func (s *Store) entries(ctx context.Context, clause string, args ...any) ([]audit.Entry, error) {
 	var list []audit.Entry
-	err := s.query(ctx, "SELECT l.position, l.leaf FROM ledger l "+clause, args, func(rows *sql.Rows) error {
+	err := s.query(ctx, "SELECT l.position, l.leaf FROM ledger l "+clause, args, func(rows foundRow) error {
 		var e audit.Entry
 		err := rows.Scan(&e.Position, &e.Leaf)
 		list = append(list, e)

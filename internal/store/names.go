@@ -71,7 +71,7 @@ func (s *Store) namesOf(ctx context.Context, run int64) ([shards][]byte, error) 
 	err := s.query(ctx, "SELECT l.position, l.id, l.subject, l.grant_id, coalesce(g.prints, '') "+
 		"FROM ledger l LEFT JOIN grants g ON g.id = l.grant_id "+
 		"WHERE l.position >= $1 AND l.position < $2 ORDER BY l.position", []any{first, first + runWidth},
-		func(rows *sql.Rows) error {
+		func(rows foundRow) error {
 			var position int64
 			var names [3]string
 			var prints string
@@ -103,7 +103,7 @@ func (s *Store) named(ctx context.Context, name string) (positions []int64, rest
 	}
 	shard, mark := nameKey(name)
 	err = s.query(ctx, "SELECT id, data FROM ledger_names WHERE id >= $1 AND id < $2 ORDER BY id", []any{shard << shardBits, shard<<shardBits | runs},
-		func(rows *sql.Rows) error {
+		func(rows foundRow) error {
 			var row int64
 			var data sql.RawBytes
 			if err := rows.Scan(&row, &data); err != nil {
@@ -129,7 +129,7 @@ func (s *Store) grantsNamed(ctx context.Context, subject string) ([]string, erro
 	}
 	var ids []string
 	more := func(text string, args ...any) error {
-		return s.query(ctx, text, args, func(rows *sql.Rows) error {
+		return s.query(ctx, text, args, func(rows foundRow) error {
 			var id string
 			err := rows.Scan(&id)
 			ids = append(ids, id)
@@ -171,7 +171,7 @@ func (s *Store) grantsFingerprinted(ctx context.Context, fingerprints []string) 
 	}
 	var ids []string
 	more := func(text string, w where) error {
-		return s.query(ctx, text+strings.Join(w.parts, " AND "), w.args, func(rows *sql.Rows) error {
+		return s.query(ctx, text+strings.Join(w.parts, " AND "), w.args, func(rows foundRow) error {
 			var id string
 			err := rows.Scan(&id)
 			ids = append(ids, id)

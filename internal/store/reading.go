@@ -44,8 +44,25 @@ func (s *Store) unreadable(ctx context.Context, err error) error {
 	return fault.Unavailablef("the store cannot be read").Because(err)
 }
 
+// foundRow is a row that a query found.
+type foundRow interface{ Scan(dest ...any) error }
+
 // query runs a prepared query and hands its rows to each.
-func (s *Store) query(ctx context.Context, text string, args []any, each func(*sql.Rows) error) error {
+func (s *Store) query(ctx context.Context, text string, args []any, each func(foundRow) error) error {
+	if s.readers == nil {
+		return s.queryPostgres(ctx, text, args, each)
+	}
+	err := s.readers.query(ctx, text, args, each)
+	if said, ok := errors.AsType[eachError](err); ok {
+		return said.error
+	}
+	if err != nil {
+		return s.unreadable(ctx, err)
+	}
+	return nil
+}
+
+func (s *Store) queryPostgres(ctx context.Context, text string, args []any, each func(foundRow) error) error {
 	stmt, err := s.reading(ctx, text)
 	if err != nil {
 		return err
@@ -91,7 +108,7 @@ func list[T any, P rowOf[T]](ctx context.Context, s *Store, skip func(id string)
 	t := s.catalogue.tables[tableName]
 	var found []T
 	r := newRaw(t)
-	err := s.query(ctx, "SELECT "+t.list()+" FROM "+tableName+" "+rest, args, func(rows *sql.Rows) error {
+	err := s.query(ctx, "SELECT "+t.list()+" FROM "+tableName+" "+rest, args, func(rows foundRow) error {
 		if err := rows.Scan(r.dest...); err != nil {
 			return s.unreadable(ctx, err)
 		}
@@ -171,7 +188,7 @@ func (w *where) clause(order string, limit int) string {
 func (s *Store) number(ctx context.Context, noun, text string, args ...any) (int64, error) {
 	var n int64
 	found := false
-	err := s.query(ctx, text, args, func(rows *sql.Rows) error {
+	err := s.query(ctx, text, args, func(rows foundRow) error {
 		found = true
 		return rows.Scan(&n) //nolint:wrapcheck // wrapped by query's caller
 	})

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"slices"
 	"sync"
@@ -202,7 +201,7 @@ func (s *Store) hand(ctx context.Context, guard step, sub *subscription, from in
 
 func (s *Store) cursor(ctx context.Context, name string) (int64, error) {
 	var at int64
-	err := s.query(ctx, "SELECT position FROM cursors WHERE name = $1", []any{name}, func(rows *sql.Rows) error {
+	err := s.query(ctx, "SELECT position FROM cursors WHERE name = $1", []any{name}, func(rows foundRow) error {
 		return rows.Scan(&at)
 	})
 	return at, fault.Wrap(err, "read cursor")

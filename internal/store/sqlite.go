@@ -73,12 +73,9 @@ func (s *Store) openSQLite(ctx context.Context) error {
 		return err
 	}
 	s.engine = e
-	s.reader, err = sql.Open("sqlite", s.cfg.sqliteDSN(true))
-	if err != nil {
-		return fault.Wrap(err, "open read connections")
+	if s.readers, err = openReaders(s.cfg.sqliteDSN(true), s.cfg.Readers); err != nil {
+		return s.explain(fault.Wrap(err, "open read connections"))
 	}
-	s.reader.SetMaxOpenConns(s.cfg.Readers)
-	s.reader.SetMaxIdleConns(s.cfg.Readers)
 	// Nobody else has the directory, so that no lease of an earlier process counts.
 	if err := e.w.exec("UPDATE leases SET holder = ''"); err != nil {
 		return s.explain(fault.Wrap(err, "clear leases"))
@@ -86,7 +83,7 @@ func (s *Store) openSQLite(ctx context.Context) error {
 	if e.syncer, err = openSyncer(e, dir); err != nil {
 		return s.explain(err)
 	}
-	return fault.Wrap(s.reader.PingContext(ctx), "open read connections")
+	return nil
 }
 
 // migrateSQLite brings the schema up to date over a connection of its own.

@@ -29,7 +29,7 @@ type prepared interface {
 func connect(dsn string) (*connection, error) {
 	conn, err := new(sqlite.Driver).Open(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("open writer: %w", err)
+		return nil, fmt.Errorf("open connection: %w", err)
 	}
 	return &connection{conn: conn, prepared: map[string]prepared{}}, nil
 }

@@ -74,8 +74,9 @@ type Store struct {
 	postgres bool
 
 	catalogue *catalogue
-	reader    *sql.DB
-	readings  sync.Map // SQL text -> *sql.Stmt
+	readers   *sqliteReaders // of SQLite
+	reader    *sql.DB        // of PostgreSQL
+	readings  sync.Map       // of PostgreSQL: SQL text -> *sql.Stmt
 	engine    engine
 	queue     *queue
 	lock      *dirLock
@@ -247,6 +248,9 @@ func (s *Store) Close(ctx context.Context) error {
 // release gives back what Open took.
 func (s *Store) release() error {
 	var errs []error
+	if s.readers != nil {
+		errs = append(errs, s.readers.close())
+	}
 	if s.reader != nil {
 		errs = append(errs, s.reader.Close())
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -94,7 +93,7 @@ func withSubject[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableNa
 	at, bt := s.catalogue.tables[tableName], s.catalogue.tables["subjects"]
 	a, b := newRaw(at), newRaw(bt)
 	text := "SELECT " + at.from("a") + ", " + bt.from("b") + " FROM " + tableName + " a JOIN subjects b ON b.id = a.subject WHERE a.id = $1"
-	err := s.query(ctx, text, []any{id}, func(rows *sql.Rows) error {
+	err := s.query(ctx, text, []any{id}, func(rows foundRow) error {
 		found = true
 		if err := rows.Scan(append(append(make([]any, 0, len(a.dest)+len(b.dest)), a.dest...), b.dest...)...); err != nil {
 			return s.unreadable(ctx, err)
@@ -121,10 +120,21 @@ func (s *Store) Passport(ctx context.Context, handshake string) (subject.Passpor
 	return remembered[subject.Passport](ctx, s, "attestation result", "passports", 0, handshake)
 }
 
-// PassportByDigest reads an attestation result by the SHA-256 of its token, in
-// lower-case hex.
-func (s *Store) PassportByDigest(ctx context.Context, digest string) (subject.Passport, error) {
-	return remembered[subject.Passport](ctx, s, "attestation result", "passports", 3, digest)
+// PassportByToken reads an attestation result by what its token says: the SHA-256 of
+// the signed text, in lower-case hex, and when it expires, which is part of that
+// text. By both they lie in the order of their time; by the hash alone each new one
+// would change a page of its own.
+func (s *Store) PassportByToken(ctx context.Context, digest string, expires time.Time) (subject.Passport, error) {
+	const tableName, column = "passports", 3
+	row, found, epoch := recall[subject.Passport](&s.identities, tableName, column, digest)
+	if found && row.Expires.Equal(expires) {
+		return row, nil
+	}
+	row, err := one[subject.Passport](ctx, s, "attestation result", tableName, "WHERE expires = $1 AND digest = $2", unit.Micros(expires), digest)
+	if err == nil {
+		s.identities.remember(epoch, tableName, column, digest, row)
+	}
+	return row, err
 }
 
 // Invitation reads a join token by its id.

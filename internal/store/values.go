@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/plugin"
@@ -19,7 +18,7 @@ func (s *Store) PluginKeys(ctx context.Context, name, from string, limit int) ([
 	first, end := plugin.ValueIDs(name)
 	var keys []string
 	err := s.query(ctx, "SELECT id FROM plugin_values WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3",
-		[]any{first + from, end, int64(limit)}, func(rows *sql.Rows) error {
+		[]any{first + from, end, int64(limit)}, func(rows foundRow) error {
 			var id string
 			err := rows.Scan(&id)
 			keys = append(keys, strings.TrimPrefix(id, first))

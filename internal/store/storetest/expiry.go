@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/store"
+	"github.com/sallyport-project/sallyport/internal/subject"
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
@@ -90,4 +91,40 @@ func expiringOutcomes(t *testing.T, e Engine) {
 func forget(t *testing.T, s *store.Store) {
 	t.Helper()
 	must(t, s.Commit(context.Background(), unit.Unit{Writes: []unit.Write{unit.Do("passports.delete", unit.AnyRows, "", "none", int64(1))}, Record: Record("store.forgot")}))
+}
+
+// passportByToken: a result is found by hash and expiry of its token together, in
+// memory as in the database, and no token is there twice.
+func passportByToken(t *testing.T, e Engine) {
+	cfg := e.Config(t)
+	s, ctx := Open(t, cfg), context.Background()
+	at := time.Now().UTC().Truncate(time.Second).Add(time.Hour)
+	p := subject.Passport{ID: "h", Version: 1, Subject: "x", Digest: "d", Token: "token", Expires: at}
+	must(t, s.Commit(ctx, insert(p)))
+	look := func(s *store.Store) {
+		t.Helper()
+		for range 2 {
+			for _, c := range []struct {
+				digest  string
+				expires time.Time
+				there   bool
+			}{{"d", at, true}, {"d", at.Add(time.Second), false}, {"e", at, false}} {
+				got, err := s.PassportByToken(ctx, c.digest, c.expires)
+				if c.there {
+					must(t, err)
+				} else {
+					want(t, err, fault.NotFound)
+				}
+				if c.there && got.ID != p.ID {
+					t.Errorf("got %+v", got)
+				}
+			}
+		}
+	}
+	look(s)
+	twin := p
+	twin.ID = "another"
+	want(t, s.Commit(ctx, insert(twin)), fault.Conflict)
+	must(t, s.Close(ctx))
+	look(Open(t, cfg))
 }

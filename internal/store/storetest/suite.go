@@ -41,6 +41,7 @@ func Run(t *testing.T, e Engine) {
 		{"Reads/a deleted resource is not served and its versions go on", deletedResources},
 		{"Reads/what has expired goes little by little", expiries},
 		{"Reads/first answers expire in their order", expiringOutcomes},
+		{"Reads/a result is found by what its token says", passportByToken},
 		{"Reads/the grants of a revoked subject are found", recalls},
 		{"Reads/a caller is read as of one moment", callers},
 		{"MAC/a change in any column is noticed", everyColumn},

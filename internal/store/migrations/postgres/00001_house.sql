@@ -57,8 +57,7 @@ CREATE TABLE passports (
     reason TEXT COLLATE "C" NOT NULL,
     mac BYTEA NOT NULL
 );
-CREATE UNIQUE INDEX passports_digest ON passports (digest);
-CREATE INDEX passports_expires ON passports (expires);
+CREATE UNIQUE INDEX passports_expires ON passports (expires, digest);
 
 CREATE TABLE invitations (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
