@@ -63,9 +63,9 @@ scripts, and for port 0.`,
 }
 
 // collectSeldom lets the heap grow to five times of what lives before garbage is
-// collected, unless GOGC says otherwise: what lives is some ten MiB, and an
-// eighth of the processor time of a request goes into collecting more often
-// (docs/performance.md).
+// collected, unless GOGC says otherwise: what lives in a server, or in who verifies
+// an export, is some ten MiB, and an eighth of the processor time goes into
+// collecting more often (docs/performance.md).
 func collectSeldom() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)

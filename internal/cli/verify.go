@@ -68,6 +68,7 @@ The exit code is 4 if anything is not as it was signed.`,
 			if !info.IsDir() {
 				return s.verifyProof(args[0], trusted, old)
 			}
+			collectSeldom()
 			return s.verifyExport(c.Context(), args[0], trusted, old)
 		},
 	}

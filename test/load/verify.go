@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"runtime"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ func verify(ctx context.Context, o options) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as `sallyport audit verify` does
 	tree := os.DirFS(dir)
 	var r result
 	r.CPUOf = "this process"
