@@ -1,6 +1,10 @@
 package store
 
-import "github.com/sallyport-project/sallyport/internal/unit"
+import (
+	"context"
+
+	"github.com/sallyport-project/sallyport/internal/unit"
+)
 
 // Batch commits units as one batch, in this order, and gives the answer of each.
 func (s *Store) Batch(units ...unit.Unit) ([]error, error) {
@@ -30,3 +34,14 @@ const WALFull = walFull
 
 // Heaviest is the largest value of a row that is kept in memory.
 const Heaviest = heaviest
+
+// RunWidth is how many records a run has.
+const RunWidth = runWidth
+
+// Run gives the names of a run as they are remembered, and as the ledger has
+// them; false if they are not remembered.
+func (s *Store) Run(ctx context.Context, run int64) (remembered, read [shards][]byte, ok bool, err error) {
+	remembered, ok = s.tail.run(run)
+	read, err = s.namesOf(ctx, run)
+	return remembered, read, ok, err
+}

@@ -34,6 +34,13 @@ func nameKey(name string) (shard int64, mark uint64) {
 	return int64(sum[0] % shards), binary.BigEndian.Uint64(sum[1:]) >> 16 << 16
 }
 
+// runRows are the entries of a run, by shard.
+type runRows [shards][]byte
+
+func (r *runRows) add(shard int64, mark uint64, place int64) {
+	r[shard] = binary.BigEndian.AppendUint64(r[shard], mark|uint64(place)) //nolint:gosec // below runWidth
+}
+
 // runs is how many runs have their names written.
 func (s *Store) runs(ctx context.Context) (int64, error) {
 	return s.number(ctx, "run", "SELECT coalesce(max(id), -1) + 1 FROM ledger_names WHERE id < $1", int64(1)<<shardBits)
@@ -43,13 +50,19 @@ func (s *Store) runs(ctx context.Context) (int64, error) {
 // yet. All rows of a run are written in one transaction.
 func (in *integrator) nameRuns(ctx context.Context, size int64) error {
 	for (in.named+1)*runWidth <= size {
-		rows, err := in.s.namesOf(ctx, in.named)
-		if err != nil {
-			return err
+		rows, here := in.s.tail.run(in.named)
+		if !here {
+			var err error
+			if rows, err = in.s.namesOf(ctx, in.named); err != nil {
+				return err
+			}
 		}
 		steps := []step{in.lease.step()}
 		for shard, data := range rows {
 			if len(data) > 0 || shard == 0 { // shard 0 counts the runs
+				if data == nil {
+					data = []byte{}
+				}
 				steps = append(steps, in.s.do("ledger_names.write", -1, int64(shard)<<shardBits|in.named, data))
 			}
 		}
@@ -61,12 +74,9 @@ func (in *integrator) nameRuns(ctx context.Context, size int64) error {
 	return nil
 }
 
-// namesOf reads the records of a run and gives their entries by shard.
-func (s *Store) namesOf(ctx context.Context, run int64) ([shards][]byte, error) {
-	var out [shards][]byte
-	for i := range out {
-		out[i] = []byte{}
-	}
+// namesOf reads the names of a run.
+func (s *Store) namesOf(ctx context.Context, run int64) (runRows, error) {
+	var out runRows
 	n, first := 0, run*runWidth
 	err := s.query(ctx, "SELECT l.position, l.id, l.subject, l.grant_id, coalesce(g.prints, '') "+
 		"FROM ledger l LEFT JOIN grants g ON g.id = l.grant_id "+
@@ -84,7 +94,7 @@ func (s *Store) namesOf(ctx context.Context, run int64) ([shards][]byte, error) 
 					continue
 				}
 				shard, mark := nameKey(name)
-				out[shard] = binary.BigEndian.AppendUint64(out[shard], mark|uint64(position-first)) //nolint:gosec // below runWidth
+				out.add(shard, mark, position-first)
 			}
 			return nil
 		})

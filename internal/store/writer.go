@@ -42,6 +42,7 @@ type pendingRow struct {
 	leaf                     string
 	hash                     audit.Hash // of the leaf
 	turns                    bool       // it may replace the ledger's key
+	names                    []nameMark // what it is found by
 }
 
 // miss is the fault of a step that did not find what it demanded.
@@ -118,6 +119,9 @@ func (s *Store) prepare(u unit.Unit) (*job, error) {
 	j.record = &pendingRow{
 		id: u.Record.ID, subject: u.Record.Subject, kind: u.Record.Type, grant: u.Record.Grant,
 		at: unit.Micros(u.Record.At), leaf: string(leaf), hash: audit.HashLeaf(leaf), turns: audit.IsRotation(leaf),
+	}
+	if !s.postgres { // where a record's place is not known when it commits
+		j.record.names = namesIn(j)
 	}
 	return j, nil
 }
