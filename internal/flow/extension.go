@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -88,12 +89,20 @@ func (g *Gate) ListExtensions(ctx context.Context, c Caller) ([]plugin.Extension
 	return g.Extensions.Extensions(), nil
 }
 
+// purgeWithin is how long the tables of an extension may take to go.
+const purgeWithin = time.Minute
+
 // PurgePlugin removes what a plugin that is not installed any more has left: what
 // it has kept, in one with the record, and then the tables of an extension, which
 // no unit can hold. Until these are gone nothing of the name is installed, so that
 // no new table goes with the old ones. It can be repeated, and must be if it was
-// interrupted.
+// interrupted; while it goes on a second one is Unavailable, because the first could
+// drop what was installed after the second.
 func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
+	if _, busy := g.purging.LoadOrStore(name, true); busy {
+		return fault.Unavailablef("plugin %s is being purged at this moment; try again", name).After(5 * time.Second)
+	}
+	defer g.purging.Delete(name)
 	c.keyed("plugin.purged", happened(), name)
 	var purging plugin.Installed
 	err := g.decide(ctx, &c, func() (unit.Unit, error) {
@@ -115,11 +124,17 @@ func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 	if err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
-	if c.Key != nil && c.Key.Replayed { // the first call may have been interrupted, or all may be done and more since
-		if purging, err = g.installedRow(ctx, name); err != nil || purging.State != plugin.Purging {
-			return err
-		}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeWithin)
+	defer cancel()
+	now, err := g.installedRow(ctx, name)
+	if err != nil || now.State != plugin.Purging {
+		return err // of a repeated call: all may be done, and more since
+	}
+	if c.Key != nil && c.Key.Replayed { // the first call was interrupted
+		purging = now
+	}
+	if now.Version != purging.Version { // another replica purges as well, and ends it
+		return nil
 	}
 	if g.Databases != nil {
 		if err := g.Databases.Purge(ctx, name); err != nil {
@@ -130,7 +145,7 @@ func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 		Record: audit.Record{Type: "plugin.forgotten", Actor: c.actor(), Target: name},
 		Writes: []unit.Write{unit.Update(purging.Purged()), g.bumped("plugins")},
 	})
-	if fault.Is(err, fault.Conflict) { // somebody else purges as well, and ends it
+	if fault.Is(err, fault.Conflict) { // another replica purges as well, and ends it
 		return nil
 	}
 	return err

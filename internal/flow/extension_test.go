@@ -323,21 +323,22 @@ func TestPurgePlugin_KeepsTheNameWhileItDrops(t *testing.T) {
 		t.Errorf("a repeated call purges what was installed since: %v, %+v", x.purged, state())
 	}
 
-	// Two at once: the name is free when the last one is done.
+	// Two at once: while the first one drops, no second one ends and frees the name.
 	next = state()
 	next.Version, next.State = next.Version+1, plugin.Removed
 	must(t, h.store.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(next)}, Record: storetest.Record("plugin.removed")}))
 	x.during = func() error {
-		x.during = func() error {
-			if plugin.ReasonOf(again("acme")) != plugin.ReasonConflict {
-				t.Error("installed again while the second call drops")
-			}
-			return nil
+		x.during = nil
+		want(t, purge("b-key"), fault.Unavailable)
+		if plugin.ReasonOf(again("acme")) != plugin.ReasonConflict {
+			t.Error("installed again while the first call drops")
 		}
-		return purge("b-key")
+		return nil
 	}
 	must(t, purge("c-key"))
 	if state().State != plugin.Removed {
 		t.Errorf("two calls leave %+v", state())
 	}
+	must(t, again("acme"))
+	must(t, purge("b-key"))
 }

@@ -126,6 +126,7 @@ type Gate struct {
 	references *references
 	strangers  *strangers
 	applying   sync.Mutex // held from reading what is installed to applying it
+	purging    sync.Map   // names of plugins that this process purges
 }
 
 // New makes a gate. Call [Gate.Reload] once before serving.

@@ -111,7 +111,8 @@ func (i Installed) Purged() Installed {
 // name, in whatever state that is: an older version only if that is said to be
 // meant, and another publisher's only once the plugin was removed and what it kept
 // was purged. Names are not divided among publishers whose keys may sign all, and
-// what one has kept under a name is not for another. The fault is Denied with
+// what one has kept under a name is not for another, nor for a package that only a
+// developer's key says is the publisher's. The fault is Denied with
 // [ReasonRollback] or [ReasonConflict].
 func CheckUpgrade(old *Installed, next Installed, allowDowngrade bool) error {
 	switch {
@@ -119,7 +120,11 @@ func CheckUpgrade(old *Installed, next Installed, allowDowngrade bool) error {
 		return nil
 	case old.State == Purging:
 		return refuse(ReasonConflict, "what plugin %s kept is being removed; try again, and if that was interrupted: sallyport plugin purge %s", old.Name, old.Name)
-	case old.Publisher == "" || old.Publisher == next.Publisher:
+	case old.Publisher == "":
+	case next.Use == UseDevelopment && old.Use != UseDevelopment:
+		return refuse(ReasonConflict, "plugin %s is or was installed from publisher %s, and a package that is signed for development does not get what it kept; "+
+			"remove the plugin and purge that first, or give yours another name", old.Name, old.Publisher)
+	case old.Publisher == next.Publisher:
 	case old.State == Active:
 		return refuse(ReasonConflict, "plugin %s is installed from publisher %s, and this package of the same name is of publisher %s; "+
 			"if the publisher has really changed, remove the plugin and purge what it kept first", old.Name, old.Publisher, next.Publisher)
