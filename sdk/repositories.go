@@ -2,10 +2,12 @@ package sallyport
 
 import (
 	"context"
+	"errors"
 	"io"
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 )
 
@@ -124,12 +126,35 @@ func (c *Client) RollbackPlugin(ctx context.Context, name, version string) (Inst
 }
 
 // UploadPlugin sends a package to a server that takes packages into its own
-// repository. The stream is sent once; sending the same package again changes
-// nothing.
+// repository. Sending the same package again changes nothing: what can be read again
+// from where it began (an [io.Seeker]) is, after the time that a server names, if
+// another replica takes packages in. Any other stream is sent once.
 func (c *Client) UploadPlugin(ctx context.Context, pack io.Reader) (Release, error) {
+	again, ok := pack.(io.Seeker)
+	begin := int64(0)
+	if ok {
+		at, err := again.Seek(0, io.SeekCurrent)
+		begin, ok = at, err == nil // a pipe cannot
+	}
+	for n := 1; ; n++ {
+		out, err := c.upload(ctx, pack)
+		var refused *Error
+		if err == nil || !ok || n >= attempts || !Is(err, Unavailable) || !errors.As(err, &refused) || refused.RetryAfter == 0 || pause(ctx, n, err) != nil {
+			return out, err
+		}
+		c.Close() // a new connection may be to another replica
+		if _, e := again.Seek(begin, io.SeekStart); e != nil {
+			return out, err
+		}
+	}
+}
+
+// upload is one attempt. Nobody reads the package any more when it returns.
+func (c *Client) upload(ctx context.Context, pack io.Reader) (Release, error) {
 	reader, writer := io.Pipe()
 	form := multipart.NewWriter(writer)
-	go func() {
+	var sending sync.WaitGroup
+	sending.Go(func() {
 		part, err := form.CreateFormFile("plugin", "package.spk")
 		if err == nil {
 			_, err = io.Copy(part, pack)
@@ -138,7 +163,8 @@ func (c *Client) UploadPlugin(ctx context.Context, pack io.Reader) (Release, err
 			err = form.Close()
 		}
 		_ = writer.CloseWithError(err)
-	}()
+	})
+	defer sending.Wait()
 	defer func() { _ = reader.Close() }()
 	var out Release
 	_, err := c.do(ctx, call{method: http.MethodPost, path: "/plugins/upload", stream: reader, kind: form.FormDataContentType()}, &out)

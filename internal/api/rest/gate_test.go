@@ -44,6 +44,7 @@ type gate struct {
 	invited  map[string]subject.Invitation // by secret
 	vended   map[string]flow.Vended        // by key
 	calls    []string
+	uploads  []error // what the next uploads answer
 	vends    int
 	fail     error // of every call but Authenticate
 	lose     int   // so many vends are done and answered Unavailable
@@ -455,7 +456,11 @@ func (g *gate) UploadPackage(_ context.Context, _ flow.Caller, pack io.Reader) (
 	if err != nil {
 		return plugin.Release{}, err
 	}
-	return plugin.Release{Name: "sshcert", Version: "1.0.0"}, g.called("UploadPackage", string(data))
+	err = g.called("UploadPackage", string(data))
+	if len(g.uploads) > 0 {
+		err, g.uploads = g.uploads[0], g.uploads[1:]
+	}
+	return plugin.Release{Name: "sshcert", Version: "1.0.0"}, err
 }
 
 func (g *gate) CreateUploadToken(_ context.Context, c flow.Caller, r flow.UploadTokenRequest) (flow.NewUploadToken, error) {

@@ -2,12 +2,14 @@ package rest
 
 import (
 	"bytes"
+	"io"
 	"mime/multipart"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/subject"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
@@ -165,6 +167,16 @@ func TestUploadTokens_SDK(t *testing.T) {
 	if r, err := up.UploadPlugin(ctx, strings.NewReader("bytes")); err != nil || r.Name != "sshcert" || h.gate.last != "bytes" {
 		t.Errorf("%+v, %v", r, err)
 	}
+	// A replica that does not take packages in says so, and the whole package comes again.
+	h.gate.uploads = []error{fault.Unavailablef("another replica takes packages in").After(time.Nanosecond), nil}
+	before := h.gate.count("UploadPackage")
+	if _, err := up.UploadPlugin(ctx, strings.NewReader("once more")); err != nil || h.gate.last != "once more" || h.gate.count("UploadPackage") != before+2 {
+		t.Errorf("after a replica that does not: %v, %v", h.gate.last, err)
+	}
+	h.gate.uploads = []error{fault.Unavailablef("another replica takes packages in").After(time.Nanosecond)}
+	if _, err := up.UploadPlugin(ctx, io.MultiReader(strings.NewReader("a stream"))); !sallyport.Is(err, sallyport.Unavailable) {
+		t.Errorf("what cannot be read again: %v", err)
+	}
 	if _, err := client.CreateUploadToken(ctx, sallyport.UploadTokenRequest{Publisher: "acme", Names: []string{"a"}, TTL: time.Hour, Address: "https://x"}); !sallyport.Is(err, sallyport.Invalid) {
 		t.Errorf("an address that is none: %v", err)
 	}
@@ -189,7 +201,7 @@ func TestUploadTokens_SDK(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer astray.Close()
-	before := h.gate.count("Uploader")
+	before = h.gate.count("Uploader")
 	if _, err := astray.UploadPlugin(ctx, strings.NewReader("bytes")); !sallyport.Is(err, sallyport.Unauthenticated) || h.gate.count("Uploader") != before {
 		t.Errorf("a token of another server: %v", err)
 	}
