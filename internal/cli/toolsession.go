@@ -79,7 +79,8 @@ func (s *shell) authorities(c *identity) (string, error) {
 // key made for it: what the plugin gets opens nothing without that key, cannot be
 // refreshed or passed on, and ends when the function is called.
 func delegate(ctx context.Context, cfg sallyport.Config, scopes []string) (*handover.Session, func(), error) {
-	cfg.Scopes, cfg.Sessions = scopes, nil
+	own := &opened{}
+	cfg.Scopes, cfg.Sessions = scopes, own
 	client, err := sallyport.New(cfg)
 	if err != nil {
 		return nil, func() {}, err
@@ -105,13 +106,30 @@ func delegate(ctx context.Context, cfg sallyport.Config, scopes []string) (*hand
 		}
 		client.Close()
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case own.is: // the narrowed one is open, and nobody else would end it
+		end()
+		return nil, func() {}, err
+	default:
 		client.Close()
 		return nil, func() {}, err
 	}
 	return &handover.Session{
 		Token: got.Token.Reveal(), TokenType: got.TokenType, ExpiresAt: got.ExpiresAt, Scopes: scopes, Key: handover.NewKey(private),
 	}, end, nil
+}
+
+// opened knows whether a client has opened a session. It keeps none.
+type opened struct{ is bool }
+
+// Load implements sallyport.SessionCache.
+func (*opened) Load(context.Context) (*sallyport.Session, error) { return nil, nil } //nolint:nilnil // there is none
+
+// Store implements sallyport.SessionCache.
+func (o *opened) Store(_ context.Context, s *sallyport.Session) error {
+	o.is = s != nil
+	return nil
 }
 
 // plainVariables are handed on to every plugin: how to write for this user's
