@@ -56,8 +56,38 @@ type jwk struct {
 func ParseKey(data []byte) (PublicKey, error) {
 	var j jwk
 	if err := canon.Lenient(data, MaxKey, 8, &j); err != nil {
-		return PublicKey{}, fault.Invalidf("the TEE key is not a JSON Web Key object of at most %d bytes", MaxKey).Because(err)
+		return PublicKey{}, errNoKey().Because(err)
 	}
+	return j.key()
+}
+
+// KeyOf is [ParseKey] for a JWK that is part of a larger document, which was decoded
+// already. Of the limits that of the size counts for the members which are kept.
+func KeyOf(members map[string]any) (PublicKey, error) {
+	j := jwk{D: members["d"], Priv: members["priv"]}
+	size := 0
+	for _, m := range [...]struct {
+		name string
+		to   *string
+	}{{"kty", &j.Kty}, {"crv", &j.Crv}, {"alg", &j.Alg}, {"x", &j.X}, {"y", &j.Y}, {"n", &j.N}, {"e", &j.E}, {"pub", &j.Pub}} {
+		v := members[m.name]
+		if v == nil { // as ParseKey takes null
+			continue
+		}
+		text, ok := v.(string)
+		if size += len(text); !ok || size > MaxKey {
+			return PublicKey{}, errNoKey()
+		}
+		*m.to = text
+	}
+	return j.key()
+}
+
+func errNoKey() *fault.Error {
+	return fault.Invalidf("the TEE key is not a JSON Web Key object of at most %d bytes", MaxKey)
+}
+
+func (j jwk) key() (PublicKey, error) {
 	if j.D != nil || j.Priv != nil {
 		return PublicKey{}, fault.Invalidf("the TEE key holds a private part: send the public key only, and make a new one")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/secret"
 )
@@ -117,6 +118,39 @@ func TestParseKey_RefusesUnfitKeys(t *testing.T) {
 		}
 		if !k.IsZero() {
 			t.Errorf("%s: a key came with the error", name)
+		}
+		// Decoded before, as part of a token: only what is dropped may be larger and deeper.
+		var members map[string]any
+		if name == "too long" || name == "deep" || canon.Lenient([]byte(text), 1<<20, 99, &members) != nil {
+			continue
+		}
+		if k, err := KeyOf(members); !fault.Is(err, fault.Invalid) || !k.IsZero() {
+			t.Errorf("%s, decoded: %v", name, err)
+		}
+	}
+	if _, err := KeyOf(map[string]any{"kty": "RSA", "alg": OAEP, "e": "AQAB", "n": strings.Repeat("A", MaxKey)}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a long key, decoded: %v", err)
+	}
+}
+
+// TestKeyOf_IsParseKey for what was decoded before.
+func TestKeyOf_IsParseKey(t *testing.T) {
+	_, p := ecKey(t, elliptic.P384())
+	p384, _ := json.Marshal(p.Public())
+	for _, text := range []string{
+		vectorJWK, string(p384), rsaJWK(odd(8192), big.NewInt(65537), OAEP),
+		strings.Replace(vectorJWK, `"kty"`, `"d":null,"n":null,"kid":{"x":[1]},"kty"`, 1),
+	} {
+		want, err := ParseKey([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var members map[string]any
+		if err := canon.Lenient([]byte(text), MaxKey, 8, &members); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := KeyOf(members); err != nil || !got.Equal(want) {
+			t.Errorf("%.60s: %v", text, err)
 		}
 	}
 }

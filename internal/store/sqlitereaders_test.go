@@ -56,7 +56,7 @@ func TestSQLiteReaders_ReadWhatIsThere(t *testing.T) {
 					found++
 					return row.Scan(&n, &text, &blob, &raw)
 				})
-				if err != nil || found != 1 || n != uint64(i+1) || text != "text "+string(rune('1'+i)) || string(blob) != "\x01\x02" || string(raw) != text { //nolint:gosec // small
+				if err != nil || found != 1 || n != uint64(i+1) || text != "text "+string(rune('1'+i)) || string(blob) != "\x01\x02" || string(raw) != text {
 					t.Errorf("%d: %d rows, %d %q %x %q, %v", i, found, n, text, blob, raw, err)
 				}
 			}

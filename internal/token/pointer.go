@@ -1,7 +1,6 @@
 package token
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -16,11 +15,8 @@ func (t *Trust) teeKey(claims map[string]any) (seal.PublicKey, error) {
 		if !ok {
 			continue
 		}
-		text, err := json.Marshal(v)
-		if err != nil {
-			return seal.PublicKey{}, fault.Wrap(err, "encode TEE key of token")
-		}
-		key, err := seal.ParseKey(text)
+		members, _ := v.(map[string]any) // anything else is a key without members
+		key, err := seal.KeyOf(members)
 		if err != nil {
 			return seal.PublicKey{}, fault.Unauthenticatedf("the attestation token's TEE key cannot be used: %s", fault.Public(err)).Because(err)
 		}
