@@ -50,7 +50,7 @@ type pool[W worker] struct {
 	calls    int           // in flight
 	draining bool
 	shares   map[string]*share // of callers who have or want turns
-	untrust  atomic.Bool // what runs is killed, and not asked to end
+	untrust  atomic.Bool       // what runs is killed, and not asked to end
 
 	quit chan struct{}
 }
