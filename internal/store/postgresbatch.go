@@ -12,24 +12,20 @@ import (
 )
 
 // together sends BEGIN and the statements of the batch in one pipeline, checks the
-// counts, and commits in a second one. Jobs are answered when it commits.
+// counts, sends the rows, and commits. Jobs are answered when it commits.
 func (e *postgresEngine) together(c *pgx.Conn, batch []*job) error {
-	b := &pgx.Batch{}
-	b.Queue("BEGIN")
 	plan := newPgPlan(batch)
-	plan.queue(b)
-	records := e.queueRecords(b, batch)
-	err := e.results(c, b, func(r pgx.BatchResults) error {
-		if _, err := r.Exec(); err != nil {
-			return err //nolint:wrapcheck // classified by the caller
+	first := "BEGIN;"
+	if len(plan.steps) > 0 {
+		first = ""
+		if err := e.begin(c, plan); err != nil {
+			return e.rollback(c, err)
 		}
-		if err := plan.check(r); err != nil {
-			return err
+	}
+	if len(plan.tables) > 0 {
+		if err := copyRows(c, first, plan.tables); err != nil {
+			return e.rollback(c, err)
 		}
-		return checkRecords(r, records)
-	})
-	if err != nil {
-		return e.rollback(c, err)
 	}
 	if err := end(c); err != nil {
 		return err
@@ -37,6 +33,19 @@ func (e *postgresEngine) together(c *pgx.Conn, batch []*job) error {
 	e.s.committed(batch)
 	answer(batch, nil)
 	return nil
+}
+
+// begin sends BEGIN and the steps that are no rows.
+func (e *postgresEngine) begin(c *pgx.Conn, plan *pgPlan) error {
+	b := &pgx.Batch{}
+	b.Queue("BEGIN")
+	plan.queue(b)
+	return e.results(c, b, func(r pgx.BatchResults) error {
+		if _, err := r.Exec(); err != nil {
+			return err //nolint:wrapcheck // classified by the caller
+		}
+		return plan.check(r)
+	})
 }
 
 // apart runs the jobs one after the other, each in a savepoint, in one

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -14,36 +15,52 @@ import (
 type pgPlan struct {
 	steps  []*step // sent one by one
 	checks map[check]bool
-	bulks  []*pgBulk // in the order of their first row
-	byStmt map[*statement]*pgBulk
+	tables []*pgRows // in the order of their first row; records last
+	byStmt map[*statement]*pgRows
 }
 
-// pgBulk are the rows of one insert, by column.
-type pgBulk struct {
-	first   *step // for what a miss says
-	rows    int64
-	columns []any // *[]string, *[]int64 or *[][]byte
-	sql     string
+// pgRows are the rows for one table, as COPY takes them in its binary format.
+type pgRows struct {
+	into string // the table and its columns
+	rows int64
+	data []byte
 }
+
+// rowGuess is about how many bytes a grant or a record takes.
+const rowGuess = 1 << 10
 
 func newPgPlan(batch []*job) *pgPlan {
-	p := &pgPlan{checks: map[check]bool{}, byStmt: map[*statement]*pgBulk{}}
+	p := &pgPlan{checks: map[check]bool{}, byStmt: map[*statement]*pgRows{}}
+	records := newPgRows(pendingInto, len(batch))
 	for _, j := range batch {
 		for i := range j.steps {
-			p.add(&j.steps[i])
+			p.add(&j.steps[i], len(batch))
 		}
+		if r := j.record; r != nil {
+			records.add(r.id, r.subject, r.kind, r.grant, r.at, r.leaf)
+		}
+	}
+	if records.rows > 0 {
+		p.tables = append(p.tables, records)
 	}
 	return p
 }
 
-func (p *pgPlan) add(st *step) {
+func (p *pgPlan) add(st *step, jobs int) {
 	if c, ok := checkOf(st); ok {
 		if p.checks[c] {
 			return
 		}
 		p.checks[c] = true
 	} else if st.rows <= 1 && st.stmt.plain {
-		p.bulk(st)
+		t := p.byStmt[st.stmt]
+		if t == nil {
+			head, _, _ := strings.Cut(st.stmt.sql, " VALUES ")
+			t = newPgRows(strings.TrimPrefix(head, "INSERT INTO "), jobs)
+			p.byStmt[st.stmt] = t
+			p.tables = append(p.tables, t)
+		}
+		t.add(st.args...)
 		return
 	} else {
 		clear(p.checks) // what follows may depend on what this one writes
@@ -51,57 +68,36 @@ func (p *pgPlan) add(st *step) {
 	p.steps = append(p.steps, st)
 }
 
-func (p *pgPlan) bulk(st *step) {
-	b := p.byStmt[st.stmt]
-	if b == nil {
-		b = newPgBulk(st)
-		p.byStmt[st.stmt] = b
-		p.bulks = append(p.bulks, b)
-	}
-	b.rows++
-	for i, a := range st.args {
-		switch c := b.columns[i].(type) {
-		case *[]string:
-			v, _ := a.(string) // seal and plain have checked the types
-			*c = append(*c, v)
-		case *[]int64:
-			v, _ := a.(int64)
-			*c = append(*c, v)
-		case *[][]byte:
-			v, _ := a.([]byte)
-			*c = append(*c, v)
-		}
-	}
+// newPgRows begins with the signature, no flags and no extension.
+func newPgRows(into string, rows int) *pgRows {
+	const head = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
+	return &pgRows{into: into, data: append(make([]byte, 0, rows*rowGuess), head...)}
 }
 
-func newPgBulk(st *step) *pgBulk {
-	b := &pgBulk{first: st}
-	types := make([]string, len(st.args))
-	for i, a := range st.args {
-		var column any
-		var name string
-		switch a.(type) {
-		case int64:
-			column, name = &[]int64{}, "bigint"
+// add appends one row: the number of columns, and each with its length ahead. seal
+// and plain have checked the types.
+func (t *pgRows) add(columns ...any) {
+	t.rows++
+	b := binary.BigEndian.AppendUint16(t.data, uint16(len(columns))) //nolint:gosec // a table has few
+	for _, column := range columns {
+		switch v := column.(type) {
+		case string:
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...) //nolint:gosec // no value is that long
 		case []byte:
-			column, name = &[][]byte{}, "bytea"
-		default:
-			column, name = &[]string{}, "text"
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...) //nolint:gosec // no value is that long
+		case int64:
+			b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, 8), uint64(v)) //nolint:gosec // two's complement
 		}
-		b.columns = append(b.columns, column)
-		types[i] = fmt.Sprintf("$%d::%s[]", i+1, name)
 	}
-	head, _, _ := strings.Cut(st.stmt.sql, " VALUES ")
-	b.sql = head + " SELECT * FROM unnest(" + strings.Join(types, ", ") + ")"
-	return b
+	t.data = b
 }
+
+// end is the data with its trailer.
+func (t *pgRows) end() []byte { return append(t.data, 0xff, 0xff) }
 
 func (p *pgPlan) queue(b *pgx.Batch) {
 	for _, st := range p.steps {
 		b.Queue(st.stmt.sql, st.args...)
-	}
-	for _, k := range p.bulks {
-		b.Queue(k.sql, k.columns...)
 	}
 }
 
@@ -109,11 +105,6 @@ func (p *pgPlan) queue(b *pgx.Batch) {
 func (p *pgPlan) check(r pgx.BatchResults) error {
 	for _, st := range p.steps {
 		if err := checkStep(r, st, st.rows); err != nil {
-			return err
-		}
-	}
-	for _, k := range p.bulks {
-		if err := checkStep(r, k.first, k.rows); err != nil {
 			return err
 		}
 	}

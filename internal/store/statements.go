@@ -78,7 +78,7 @@ var written = []statementText{
 	// so that records get their places later. The arguments are arrays.
 	{
 		name: "pending.insert", args: 6, quiet: true,
-		sql: "INSERT INTO pending (id, subject, type, grant_id, at, leaf) " +
+		sql: "INSERT INTO " + pendingInto + " " +
 			"SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])",
 	},
 	{
@@ -107,6 +107,9 @@ var written = []statementText{
 		sql: "UPDATE heads SET epoch = epoch + 1 WHERE name = 'ledger' AND size = $1 AND epoch = $2",
 	},
 }
+
+// pendingInto are the columns of a record without a position.
+const pendingInto = "pending (id, subject, type, grant_id, at, leaf)"
 
 // Rows of these tables are removed when they have expired, atOnce at most by one
 // statement: whoever wants to write waits for it.
