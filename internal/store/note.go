@@ -63,7 +63,7 @@ func (n *noteFile) last() (audit.Checkpoint, bool) {
 
 // noteEvery bounds how often the file is written under load. Between the head
 // and the file only the detection of a rollback by that little is lost.
-const noteEvery = 50 * time.Millisecond
+const noteEvery = 500 * time.Millisecond
 
 // keep remembers a checkpoint and writes it if it is time, or if it must.
 func (n *noteFile) keep(c audit.Checkpoint, must bool) error {
