@@ -95,14 +95,18 @@ func (r *reserve) refill() {
 	}
 }
 
-// Pace of checkpoints of the write-ahead log.
+// Pace of checkpoints of the write-ahead log. While pages are copied each sync of
+// the log takes tens of milliseconds, so that it is done seldom (docs/decisions/0010).
 const (
 	checkpointPause   = 250 * time.Millisecond
-	checkpointBatches = 300     // batches after which it is worth while
-	checkpointIdle    = 20      // pauses after which it is done for fewer
-	walAnew           = 4 << 10 // pages after which the log begins anew
-	walLeft           = 256     // pages that may be left to copy while the writer waits
-	walFull           = int64(walAnew * (4<<10 + 24))
+	checkpointBatches = 900                                 // batches after which it is worth while
+	checkpointIdle    = 20                                  // pauses after which it is done for fewer
+	walAnew           = 8 << 10                             // pages after which the log begins anew
+	walLeft           = 256                                 // pages that may be left to copy while the writer waits
+	walFrame          = 4<<10 + 24                          // bytes of a page in the log
+	walFull           = int64(4 << 10 * walFrame)           // bytes that are made room for ahead
+	walBusy           = int64((walAnew + 2<<10) * walFrame) // the same behind busyBatches
+	busyBatches       = 100
 	walHuge           = int64(256 << 20) // bytes above which the file is cut
 )
 
@@ -162,10 +166,14 @@ func (e *sqliteEngine) widenBy(zeros []byte) bool {
 	e.mu.Lock() // nobody else makes the file longer meanwhile
 	defer e.mu.Unlock()
 	fi, err := e.syncer.log.Stat()
-	if err != nil || e.batches.Load() == 0 || fi.Size() >= walFull {
+	batches, room := e.batches.Load(), walFull
+	if batches > busyBatches {
+		room = walBusy
+	}
+	if err != nil || batches == 0 || fi.Size() >= room {
 		return false
 	}
-	if free, err := freeSpace(e.s.cfg.Dir); err != nil || free < 16*walFull {
+	if free, err := freeSpace(e.s.cfg.Dir); err != nil || free < 16*room {
 		return false
 	}
 	_, err = e.syncer.log.WriteAt(zeros, fi.Size())
