@@ -98,16 +98,15 @@ func (r *reserve) refill() {
 // Pace of checkpoints of the write-ahead log. While pages are copied each sync of
 // the log takes tens of milliseconds, so that it is done seldom (docs/decisions/0010).
 const (
-	checkpointPause   = 250 * time.Millisecond
-	checkpointBatches = 900                                 // batches after which it is worth while
-	checkpointIdle    = 20                                  // pauses after which it is done for fewer
-	walAnew           = 8 << 10                             // pages after which the log begins anew
-	walLeft           = 256                                 // pages that may be left to copy while the writer waits
-	walFrame          = 4<<10 + 24                          // bytes of a page in the log
-	walFull           = int64(4 << 10 * walFrame)           // bytes that are made room for ahead
-	walBusy           = int64((walAnew + 2<<10) * walFrame) // the same behind busyBatches
-	busyBatches       = 100
-	walHuge           = int64(256 << 20) // bytes above which the file is cut
+	checkpointPause = 250 * time.Millisecond
+	checkpointIdle  = 20                                  // pauses after which it is done for fewer pages than walAnew
+	walAnew         = 8 << 10                             // pages after which the log is copied and begins anew
+	walLeft         = 256                                 // pages that may be left to copy while the writer waits
+	walFrame        = 4<<10 + 24                          // bytes of a page in the log
+	walFull         = int64(4 << 10 * walFrame)           // bytes that are made room for ahead
+	walBusy         = int64((walAnew + 2<<10) * walFrame) // the same behind busyBatches
+	busyBatches     = 100
+	walHuge         = int64(256 << 20) // bytes above which the file is cut
 )
 
 // checkpoints copies the write-ahead log into the database beside the writer,
@@ -134,7 +133,7 @@ func (e *sqliteEngine) checkpoints(ctx context.Context) {
 			e.s.fail(err)
 			return
 		}
-		if n := e.batches.Load(); n == 0 || n < checkpointBatches && idle < checkpointIdle {
+		if e.batches.Load() == 0 || idle < checkpointIdle && !e.long(c) {
 			continue
 		}
 		idle = 0
@@ -144,6 +143,12 @@ func (e *sqliteEngine) checkpoints(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// long reports whether enough of the log is left to copy that it is worth while.
+func (e *sqliteEngine) long(c *connection) bool {
+	n, err := c.numbers("PRAGMA wal_checkpoint(NOOP)") // busy, pages in the log, pages copied
+	return err != nil || len(n) < 3 || n[1]-n[2] >= walAnew
 }
 
 // widen gives the log the space that it will need before it begins anew, filled
