@@ -181,7 +181,7 @@ func (e *sqliteEngine) widenBy(zeros []byte) bool {
 	if free, err := freeSpace(e.s.cfg.Dir); err != nil || free < 16*room {
 		return false
 	}
-	_, err = e.syncer.log.WriteAt(zeros, fi.Size())
+	_, err = e.syncer.log.Write(zeros)
 	return err == nil
 }
 

@@ -202,7 +202,8 @@ func (in *integrator) integrate(ctx context.Context) (int, error) {
 	}
 	j := s.own(in.steps(h, t, next)...)
 	j.published = true
-	err = s.submit(ctx, j)
+	// Whoever ends here must know whether the head moved: it is what is kept outside.
+	err = s.submit(context.WithoutCancel(ctx), j)
 	if err != nil {
 		in.builder = nil
 		if fault.Is(err, fault.Conflict) {
