@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,15 +18,21 @@ import (
 	"github.com/sallyport-project/sallyport/internal/store/storetest"
 )
 
-var server *storetest.Server
+// started is the server of all tests, begun by the first that needs it: a fuzzer's
+// worker needs none, and would leave it its pipes.
+var started = sync.OnceValues(func() (*storetest.Server, error) {
+	server, _, err := storetest.NewServer()
+	begun = server
+	return server, err
+})
+
+var begun *storetest.Server
 
 func TestMain(m *testing.M) {
-	var err error
-	if server, _, err = storetest.NewServer(); err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	_ = server.Stop()
+	if begun != nil {
+		_ = begun.Stop()
+	}
 	os.Exit(code)
 }
 
@@ -61,6 +68,10 @@ func files(t *testing.T) *Annexes {
 // postgres is a set of databases on a server, and the connection of the house.
 func postgres(t *testing.T) (*Annexes, secret.Bytes) {
 	t.Helper()
+	server, err := started()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if server == nil {
 		t.Skip("PostgreSQL is not installed (apt package postgresql)")
 	}
