@@ -138,13 +138,9 @@ func (s *Store) grantsNamed(ctx context.Context, subject string) ([]string, erro
 		return nil, err
 	}
 	var ids []string
-	more := func(text string, args ...any) error {
-		return s.query(ctx, text, args, func(rows foundRow) error {
-			var id string
-			err := rows.Scan(&id)
-			ids = append(ids, id)
-			return err //nolint:wrapcheck // query's
-		})
+	more := func(text string, args ...any) (err error) {
+		ids, err = s.addTexts(ctx, ids, text, args)
+		return err
 	}
 	for at := range slices.Chunk(positions, chunk) {
 		w := where{}
@@ -180,13 +176,9 @@ func (s *Store) grantsFingerprinted(ctx context.Context, fingerprints []string) 
 		positions, rest = append(positions, at...), min(rest, behind)
 	}
 	var ids []string
-	more := func(text string, w where) error {
-		return s.query(ctx, text+strings.Join(w.parts, " AND "), w.args, func(rows foundRow) error {
-			var id string
-			err := rows.Scan(&id)
-			ids = append(ids, id)
-			return err //nolint:wrapcheck // query's
-		})
+	more := func(text string, w where) (err error) {
+		ids, err = s.addTexts(ctx, ids, text+strings.Join(w.parts, " AND "), w.args)
+		return err
 	}
 	for at := range slices.Chunk(positions, chunk) {
 		w := where{}
@@ -214,6 +206,17 @@ func (s *Store) grantsFingerprinted(ctx context.Context, fingerprints []string) 
 	}
 	slices.Sort(ids)
 	return slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" }), nil
+}
+
+// addTexts adds what a query of one text column finds.
+func (s *Store) addTexts(ctx context.Context, list []string, text string, args []any) ([]string, error) {
+	err := s.query(ctx, text, args, func(row foundRow) error {
+		var found string
+		err := row.Scan(&found)
+		list = append(list, found)
+		return err //nolint:wrapcheck // query's
+	})
+	return list, err
 }
 
 // chunk is how many rows one query names, so that few forms of it exist.
