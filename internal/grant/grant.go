@@ -176,7 +176,8 @@ type document struct {
 	Reason  string         `json:"reason,omitempty"`
 }
 
-// document is written with every credential, and so without reflection.
+// document is written with every credential, and so without reflection where all
+// texts and parameters are as JSON has them.
 func (g Grant) document() string {
 	w := writer{text: append(make([]byte, 0, 512), '{')}
 	w.number("ttl_seconds", int64(g.Scope.TTL/time.Second))
@@ -204,9 +205,23 @@ func (g Grant) document() string {
 	w.list("tags", g.Tags)
 	w.some("reason", g.Reason)
 	if w.err != nil {
-		return "{}" // unreachable: parameters are JSON values by contract
+		return g.anyDocument()
 	}
 	return string(append(w.text, '}'))
+}
+
+// anyDocument is the document of a grant with texts that are no UTF-8, of which
+// what can be read is kept: without a document nothing could be taken back.
+func (g Grant) anyDocument() string {
+	b, err := json.Marshal(document{
+		Kind: g.Scope.Kind, Params: g.Scope.Params, TTL: int64(g.Scope.TTL / time.Second),
+		Issued: unit.Micros(g.Scope.IssuedAt), Expires: unit.Micros(g.Scope.ExpiresAt),
+		Source: g.Source, Policy: g.Policy, Tags: g.Tags, Reason: g.Reason,
+	})
+	if err != nil {
+		return "{}" // unreachable: parameters are JSON values by contract
+	}
+	return string(b)
 }
 
 // Scan fills the grant from columns in the order of [Grant.Columns].

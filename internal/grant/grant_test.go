@@ -160,6 +160,26 @@ func TestGrant_ComesBackAsItWas(t *testing.T) {
 		Handle: "h", Fingerprints: []string{"f1", "f2"}, Sealed: []byte{1, 2}, Policy: []string{"base@1"}, Tags: []string{"t"}, Reason: "r", Attempts: 7,
 		IssuedAt: now, ExpiresAt: now.Add(time.Minute), EndedAt: now, DueAt: now,
 	}
+	if d := cmp.Diff(g, stored(t, g)); d != "" {
+		t.Fatal(d)
+	}
+}
+
+// TestGrant_KeepsItsDocument when a provider's words are no UTF-8.
+func TestGrant_KeepsItsDocument(t *testing.T) {
+	g := grant.Grant{
+		Scope:  grant.Scope{Kind: "k", Params: map[string]any{"a": 7}, TTL: time.Minute},
+		Source: grant.Source{Plugin: "p", Effects: grant.EffectsRemote, Revocable: true}, Reason: "no \xff text", Policy: []string{"base@1"},
+	}
+	back := stored(t, g)
+	if back.Scope.Kind != "k" || back.Source != g.Source || back.Scope.Params["a"] != 7.0 || back.Reason != "no \ufffd text" || len(back.Policy) != 1 {
+		t.Errorf("%+v", back)
+	}
+}
+
+// stored is a grant as it comes back from its columns.
+func stored(t *testing.T, g grant.Grant) grant.Grant {
+	t.Helper()
 	columns := g.Columns()
 	var back grant.Grant
 	if err := back.Scan(func(dest ...any) error {
@@ -177,7 +197,5 @@ func TestGrant_ComesBackAsItWas(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(g, back); d != "" {
-		t.Fatal(d)
-	}
+	return back
 }
