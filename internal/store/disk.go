@@ -158,8 +158,7 @@ func (e *sqliteEngine) long(c *connection) bool {
 // nothing: it knows its frames by salt and checksum. Where there is no room to
 // spare the log grows by itself. The error is a failed sync.
 func (e *sqliteEngine) widen() error {
-	zeros := make([]byte, 1<<20)
-	for e.widenBy(zeros) {
+	for e.widenBy(1 << 20) {
 		if err := syncData(e.syncer.log); err != nil {
 			return &unknown{fmt.Errorf("sync write-ahead log: %w", err)}
 		}
@@ -167,7 +166,7 @@ func (e *sqliteEngine) widen() error {
 	return nil
 }
 
-func (e *sqliteEngine) widenBy(zeros []byte) bool {
+func (e *sqliteEngine) widenBy(n int) bool {
 	e.mu.Lock() // nobody else makes the file longer meanwhile
 	defer e.mu.Unlock()
 	fi, err := e.syncer.log.Stat()
@@ -181,7 +180,7 @@ func (e *sqliteEngine) widenBy(zeros []byte) bool {
 	if free, err := freeSpace(e.s.cfg.Dir); err != nil || free < 16*room {
 		return false
 	}
-	_, err = e.syncer.log.Write(zeros)
+	_, err = e.syncer.log.Write(make([]byte, n))
 	return err == nil
 }
 

@@ -13,9 +13,9 @@ import (
 )
 
 // Names find records: their own ids, their subjects, their grants, and the
-// fingerprints of what their grants gave out. An index of the database would touch pages of its own in every commit, so names are
-// written for a run of records at once, when the run is complete
-// (docs/decisions/0003). What lies behind the last such run is searched row by
+// fingerprints of what their grants gave out. An index of the database would touch
+// pages of its own in every commit, so names are written for a run of records at
+// once, when the run is complete (docs/decisions/0011). What lies behind the last such run is searched row by
 // row, which is at most a run and what is pending.
 //
 // A run has one row for each shard of names: entries of 8 bytes, 6 of them of
