@@ -19,7 +19,7 @@ import (
 // be seen.
 type syncer struct {
 	e       *sqliteEngine
-	log     *os.File // SQLite's write-ahead log, to append to; it stays the same file while the store is open
+	log     *os.File // SQLite's write-ahead log; it stays the same file while the store is open
 	data    *os.File // the database; closing it would end SQLite's locks on it, so it is closed last
 	flights chan []*job
 }
@@ -29,7 +29,7 @@ type syncer struct {
 func openSyncer(e *sqliteEngine, dir string) (*syncer, error) {
 	y := &syncer{e: e, flights: make(chan []*job, 1)}
 	var err error
-	if y.log, err = os.OpenFile(e.wal, os.O_WRONLY|os.O_APPEND, 0); err != nil {
+	if y.log, err = os.OpenFile(e.wal, os.O_RDWR, 0); err != nil {
 		return y, fmt.Errorf("open write-ahead log: %w", err)
 	}
 	if y.data, err = os.OpenFile(filepath.Join(dir, databaseFile), os.O_RDWR, 0); err != nil { //nolint:gosec // in the data directory
