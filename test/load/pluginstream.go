@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,6 +78,7 @@ func pluginStream(ctx context.Context, o options) (r result, err error) {
 		host.add(s)
 		floor.add(f)
 	}
+	slices.Sort(host.times) // those of each turn were
 	r.take(host)
 	r.CPUOf = "this process and the plugin's"
 	r.against("a bare bidirectional stream that echoes, as many messages in flight", floor.perSecond())
