@@ -83,7 +83,7 @@ allow if {
 func TestClaims_areBounded(t *testing.T) {
 	s := mustCompile(t, Document{Name: "r", Version: 1, Kind: KBSResource, Source: "package policy\nallow if input.submods"})
 	for i := range maxTokens + 10 {
-		releases(t, s, Claims{fmt.Sprint(i), object{"submods": object{}}})
+		releases(t, s, Claims{fmt.Sprint(i), object{"submods": object{"cpu0": i}}})
 	}
 	if n := len(s.tokens.known); n != maxTokens || s.tokens.known["0"] != nil || s.tokens.known[fmt.Sprint(maxTokens+9)] == nil {
 		t.Errorf("%d are kept", n)

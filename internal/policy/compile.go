@@ -78,6 +78,9 @@ func (s *Set) add(p *program) error {
 		s.appraisals[p.document.Name] = p
 		return nil
 	case KBSResource:
+		for _, m := range p.compiler.Modules { // it has one
+			p.sight = look(m)
+		}
 		if err := s.addResource(p); err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ type program struct {
 	queries  map[string]ast.Body // by entry point, for example release
 	scope    []string            // of kind KBSResource: plugin and leading segments it is for; empty for all
 	reads    *reads              // of kind KBSAttestation: of other kinds documents are asked together
+	sight    *sight              // of kind KBSResource
 }
 
 const answerVar = ast.Var("answer")

@@ -2,10 +2,8 @@ package policy
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -57,25 +55,38 @@ func (s *Set) ResourceAllowed(ctx context.Context, r ResourceRequest, claims Cla
 	return d, err
 }
 
-// resourceKey names what a decision depends on: the document, all of the request, and
-// the token, whose name always means the same claims. There is none if a document
-// asks the clock.
+// resourceKey names what a decision depends on: the document, and what it can tell
+// apart in the claims and the request. Where that is too much, the token stands for
+// the claims, whose name always means the same. There is no key if a document asks
+// the clock.
 func (s *Set) resourceKey(p *program, r ResourceRequest, claims Claims) (string, bool) {
-	if claims.Token == "" || s.reads[resourceEntry].clock {
+	if s.reads[resourceEntry].clock {
 		return "", false
 	}
-	b := make([]byte, 0, 256)
-	for _, part := range []string{p.document.Name, claims.Token, r.Plugin, r.Method} {
-		b = appendText(b, part)
+	b := appendText(make([]byte, 0, 256), p.document.Name)
+	if p.sight.narrow() && decoded(claims.Members) {
+		key, ok := p.sight.append(append(b, 's'), map[string]any{"input": claims.Members, "data": r.facts()})
+		if ok && len(key) <= longestKey {
+			return string(key), true
+		}
 	}
-	b = binary.AppendUvarint(b, uint64(len(r.Path)))
-	for _, segment := range r.Path {
-		b = appendText(b, segment)
+	if claims.Token == "" {
+		return "", false
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Query)) {
-		b = appendText(appendText(b, name), r.Query[name])
+	b, ok := appendFact(appendText(append(b, 't'), claims.Token), r.facts())
+	return string(b), ok && len(b) <= longestKey
+}
+
+// facts are what a document finds below data, beside its rules.
+func (r ResourceRequest) facts() map[string]any {
+	path, query := make([]any, len(r.Path)), make(map[string]any, len(r.Query))
+	for i, segment := range r.Path {
+		path[i] = segment
 	}
-	return string(b), len(b) <= longestKey
+	for name, v := range r.Query {
+		query[name] = v
+	}
+	return map[string]any{"plugin": r.Plugin, "resource-path": path, "query": query, "method": r.Method}
 }
 
 // resourceAllowed asks the document that decides, and reports whether it broke.

@@ -10,7 +10,8 @@ import (
 
 // memory keeps answers of one set with all that they depended on: of decisions the
 // verb, the kind that was asked for, and every fact that some document can look at
-// ([reads]); of appraisals what is said at [appraised]. Documents can call nothing
+// ([reads]); of resources what the one document that decides can tell apart ([sight]),
+// or the token; of appraisals what is said at [appraised]. Documents can call nothing
 // else that changes, but time.now_ns; where one does, nothing is kept
 // (docs/decisions/0015). A new set begins with an empty memory, so that no answer
 // outlives its documents.

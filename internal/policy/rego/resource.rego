@@ -5,12 +5,10 @@ package policy
 
 sample_evidence := {"sample", "sampledevice"}
 
-submods := object.get(input, "submods", {})
-
 allow if {
 	data.plugin == "resource"
-	count(submods) > 0
-	every submod in submods {
+	count(input.submods) > 0
+	every submod in input.submods {
 		is_object(submod["ear.veraison.annotated-evidence"])
 		count(sample_evidence & object.keys(submod["ear.veraison.annotated-evidence"])) == 0
 	}
