@@ -81,10 +81,13 @@ func (in *integrator) turn(ctx context.Context) error {
 			return err
 		}
 		pause(ctx, integrateEvery)
-		return nil
+		return in.s.note.settle()
 	}
 	n, err := in.integrate(ctx)
 	if err != nil {
+		return err
+	}
+	if err := in.s.note.settle(); err != nil {
 		return err
 	}
 	if n < integrateMost {

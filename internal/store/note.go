@@ -62,7 +62,8 @@ func (n *noteFile) last() (audit.Checkpoint, bool) {
 }
 
 // noteEvery bounds how often the file is written under load. Between the head
-// and the file only the detection of a rollback by that little is lost.
+// and the file only the detection of a rollback by that little is lost, and a
+// round of the integrator.
 const noteEvery = 500 * time.Millisecond
 
 // keep remembers a checkpoint and writes it if it is time, or if it must.
@@ -70,13 +71,28 @@ func (n *noteFile) keep(c audit.Checkpoint, must bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.kept, n.have = c, true
-	if n.written == c.Note || !must && time.Since(n.at) < noteEvery {
+	return n.put(must)
+}
+
+// settle writes what came too soon after the one before, once it is time: nothing
+// may follow for hours.
+func (n *noteFile) settle() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.have {
 		return nil
 	}
-	if err := n.write(c.Note); err != nil {
+	return n.put(false)
+}
+
+func (n *noteFile) put(must bool) error {
+	if n.written == n.kept.Note || !must && time.Since(n.at) < noteEvery {
+		return nil
+	}
+	if err := n.write(n.kept.Note); err != nil {
 		return fault.Unavailablef("the checkpoint cannot be kept in %s", n.dir).Because(err)
 	}
-	n.written, n.at = c.Note, time.Now()
+	n.written, n.at = n.kept.Note, time.Now()
 	return nil
 }
 

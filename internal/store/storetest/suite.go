@@ -53,6 +53,7 @@ func Run(t *testing.T, e Engine) {
 		{"Ledger/an export verifies and a changed leaf is named", exports},
 		{"Ledger/a changed record is not served", tamperedRecord},
 		{"Ledger/a restored backup is refused until it is declared", restoredBackup},
+		{"Ledger/the last checkpoint is kept outside though nothing follows", keptOutside},
 		{"Ledger/a rotation decides who signs", rotations},
 		{"Ledger/a rotation is signed by the new key alone", rotationByTheNewKey},
 		{"Relay/at least once, in order, from where it was", relay},

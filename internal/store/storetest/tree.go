@@ -224,6 +224,23 @@ func restoredBackup(t *testing.T, e Engine) {
 	Open(t, cfg) // and is accepted from now on
 }
 
+// keptOutside demands that the last checkpoint reaches its file though nothing
+// follows it: a server may stand idle for hours before it is killed.
+func keptOutside(t *testing.T, e Engine) {
+	ctx, cfg := context.Background(), e.Config(t)
+	s := Open(t, cfg)
+	Running(t, s)
+	var head audit.Checkpoint
+	for size := uint64(1); size <= 2; size++ { // the second comes too soon after the first to be written at once
+		must(t, s.Commit(ctx, unit.Unit{Record: Record("test.filled")}))
+		head = coveredTo(t, s, size)
+	}
+	Eventually(t, "the last checkpoint is in its file", func() bool {
+		note, err := os.ReadFile(filepath.Join(s.Config().StateDir, "last-checkpoint"))
+		return err == nil && string(note) == head.Note
+	})
+}
+
 func relay(t *testing.T, e Engine) {
 	cfg := e.Config(t)
 	var mu sync.Mutex
