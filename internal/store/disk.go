@@ -114,7 +114,7 @@ const (
 // almost everything is copied. The file is kept then: writing over it costs the
 // file system half of what growing it costs (docs/decisions/0002).
 func (e *sqliteEngine) checkpoints(ctx context.Context) {
-	c, err := connect(e.s.cfg.sqliteDSN(false, "busy_timeout(20)"))
+	c, err := e.s.cfg.checkpointer()
 	if err != nil {
 		e.s.fail(err)
 		return
@@ -129,7 +129,7 @@ func (e *sqliteEngine) checkpoints(ctx context.Context) {
 		case <-tick.C:
 		}
 		e.reserve.refill()
-		if err := e.widen(); err != nil {
+		if err := e.widen(c); err != nil {
 			e.s.fail(err)
 			return
 		}
@@ -145,6 +145,17 @@ func (e *sqliteEngine) checkpoints(ctx context.Context) {
 	}
 }
 
+// checkpointer is a connection that waits for nobody for long, since the writer
+// waits for it. The driver would take one of two busy_timeouts in the name of the
+// database, and not the last.
+func (c Config) checkpointer() (*connection, error) {
+	conn, err := connect(c.sqliteDSN(false))
+	if err == nil {
+		err = conn.exec("PRAGMA busy_timeout = 20")
+	}
+	return conn, err
+}
+
 // long reports whether enough of the log is left to copy that it is worth while.
 func (e *sqliteEngine) long(c *connection) bool {
 	n, err := c.numbers("PRAGMA wal_checkpoint(NOOP)") // busy, pages in the log, pages copied
@@ -156,19 +167,39 @@ func (e *sqliteEngine) long(c *connection) bool {
 // stood before changes none of the file system's own records, and takes a third of
 // the time (docs/decisions/0010). To SQLite what lies behind the last commit is
 // nothing: it knows its frames by salt and checksum. Where there is no room to
-// spare the log grows by itself. The error is a failed sync.
-func (e *sqliteEngine) widen() error {
-	for e.widenBy(1 << 20) {
+// spare the log grows by itself. An error is final.
+func (e *sqliteEngine) widen(c *connection) error {
+	for {
+		wider, err := e.widenBy(c, 1<<20)
+		if err != nil || !wider {
+			return err
+		}
 		if err := syncData(e.syncer.log); err != nil {
 			return &unknown{fmt.Errorf("sync write-ahead log: %w", err)}
 		}
 	}
-	return nil
 }
 
-func (e *sqliteEngine) widenBy(n int) bool {
-	e.mu.Lock() // nobody else makes the file longer meanwhile
+func (e *sqliteEngine) widenBy(c *connection, n int) (wider bool, err error) {
+	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !e.narrow() {
+		return false, nil
+	}
+	// SQLite's own lock keeps out whoever writes and is not ours: zeros must not
+	// cover what it has just put behind the end.
+	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
+		return false, nil //nolint:nilerr // the next turn tries again
+	}
+	if fi, err := e.syncer.log.Stat(); err == nil {
+		_, err = e.syncer.log.WriteAt(make([]byte, n), fi.Size())
+		wider = err == nil
+	}
+	return wider, c.exec("ROLLBACK")
+}
+
+// narrow reports whether the log is to be widened, and may be.
+func (e *sqliteEngine) narrow() bool {
 	fi, err := e.syncer.log.Stat()
 	batches, room := e.batches.Load(), walFull
 	if batches > busyBatches {
@@ -177,11 +208,8 @@ func (e *sqliteEngine) widenBy(n int) bool {
 	if err != nil || batches == 0 || fi.Size() >= room || e.s.cfg.Unsafe != "" { // where nothing is to be synced
 		return false
 	}
-	if free, err := freeSpace(e.s.cfg.Dir); err != nil || free < 16*room {
-		return false
-	}
-	_, err = e.syncer.log.WriteAt(make([]byte, n), fi.Size())
-	return err == nil
+	free, err := freeSpace(e.s.cfg.Dir)
+	return err == nil && free >= 16*room
 }
 
 // checkpoint copies, and begins the log anew when it is long.

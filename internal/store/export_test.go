@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sallyport-project/sallyport/internal/unit"
 )
@@ -28,6 +29,16 @@ func (s *Store) Batch(units ...unit.Unit) ([]error, error) {
 
 // Careful says whether the next batches begin with savepoints (SQLite).
 func (s *Store) Careful() bool { return s.engine.(*sqliteEngine).careful > 0 }
+
+// Widen fills the write-ahead log up by one piece, if it is to be (SQLite).
+func (s *Store) Widen() (bool, error) {
+	c, err := s.cfg.checkpointer()
+	if err != nil {
+		return false, err
+	}
+	wider, err := s.engine.(*sqliteEngine).widenBy(c, 1<<20)
+	return wider, errors.Join(err, c.close())
+}
 
 // WALFull is how long the write-ahead log is made.
 const WALFull = walFull

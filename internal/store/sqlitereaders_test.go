@@ -116,3 +116,16 @@ func TestSQLiteReaders_GiveConnectionsBack(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 }
+
+// TestSQLite_CheckpointsWaitForNobody while all who write wait for them: what a
+// reader keeps from being copied is copied later.
+func TestSQLite_CheckpointsWaitForNobody(t *testing.T) {
+	c, err := Config{Dir: t.TempDir()}.checkpointer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := c.numbers("PRAGMA busy_timeout")
+	if err := errors.Join(err, c.close()); err != nil || len(n) != 1 || n[0] > 100 {
+		t.Errorf("a checkpoint waits for %v ms, %v", n, err)
+	}
+}
