@@ -11,9 +11,9 @@ import (
 )
 
 // readersOf opens n read connections to a database with the numbers 1 to 100.
-func readersOf(t *testing.T, n int) *sqliteReaders {
+func readersOf(t *testing.T, n int) (r *sqliteReaders, dsn string) {
 	t.Helper()
-	dsn := "file:" + filepath.Join(t.TempDir(), "x.db")
+	dsn = "file:" + filepath.Join(t.TempDir(), "x.db")
 	w, err := connect(dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -29,15 +29,27 @@ func readersOf(t *testing.T, n int) *sqliteReaders {
 	if err := w.close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := openReaders(dsn, n)
+	if r, err = openReaders(dsn, n); err != nil {
+		t.Fatal(err)
+	}
+	return r, dsn
+}
+
+// unread demands that no reader holds a lock: one that did would keep every
+// checkpoint from beginning the log anew.
+func unread(t *testing.T, dsn, after string) {
+	t.Helper()
+	w, err := connect(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	if err := errors.Join(w.exec("BEGIN EXCLUSIVE"), w.close()); err != nil {
+		t.Errorf("after %s somebody reads: %v", after, err)
+	}
 }
 
 func TestSQLiteReaders_ReadWhatIsThere(t *testing.T) {
-	r := readersOf(t, 2)
+	r, _ := readersOf(t, 2)
 	defer func() {
 		if err := r.close(); err != nil {
 			t.Error(err)
@@ -67,7 +79,7 @@ func TestSQLiteReaders_ReadWhatIsThere(t *testing.T) {
 
 // TestSQLiteReaders_GiveConnectionsBack after whatever ended a query, and say what did.
 func TestSQLiteReaders_GiveConnectionsBack(t *testing.T) {
-	r := readersOf(t, 1)
+	r, dsn := readersOf(t, 1)
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancel(t.Context())
 	const every = "SELECT n FROM x ORDER BY n"
@@ -91,11 +103,13 @@ func TestSQLiteReaders_GiveConnectionsBack(t *testing.T) {
 		if err == nil || c.want != nil && !errors.Is(err, c.want) || rows > 1 {
 			t.Errorf("%s: %v after %d rows", name, err, rows)
 		}
+		unread(t, dsn, name)
 	}
 	func() {
 		defer func() { _ = recover() }()
 		_ = r.query(t.Context(), every, nil, func(foundRow) error { panic("lost") })
 	}()
+	unread(t, dsn, "a panic")
 	var count int64
 	if err := r.query(t.Context(), "SELECT count(*) FROM x", nil, func(row foundRow) error { return row.Scan(&count) }); err != nil || count != 100 {
 		t.Errorf("%d rows, %v", count, err)
