@@ -3,16 +3,19 @@ package grant_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/sallyport-project/sallyport/internal/canon"
 	"github.com/sallyport-project/sallyport/internal/fault"
 	"github.com/sallyport-project/sallyport/internal/grant"
+	"github.com/sallyport-project/sallyport/internal/unit"
 )
 
 var states = []grant.State{grant.Intent, grant.Active, grant.Revoking, grant.Revoked, grant.Expired, grant.Manual, grant.Void}
@@ -165,6 +168,36 @@ func TestGrant_ComesBackAsItWas(t *testing.T) {
 	}
 }
 
+// TestGrant_AnyDocumentComesBack as it was, whatever its texts and numbers are.
+func TestGrant_AnyDocumentComesBack(t *testing.T) {
+	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "<&>\u2028\u2029\x00\x7f\n\"\\", "kind", "\U0010ffff"}))
+	number := rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{1e21, 1e-7, 1 << 53, -0.5, math.MaxFloat64, math.SmallestNonzeroFloat64}))
+	plain := rapid.OneOf(rapid.Map(text, func(s string) any { return s }), rapid.Map(number, func(f float64) any { return f }),
+		rapid.SampledFrom([]any{nil, true, false, []any{}, map[string]any{}}))
+	value := rapid.OneOf(plain, rapid.Map(rapid.SliceOf(plain), func(l []any) any { return append([]any{}, l...) }),
+		rapid.Map(rapid.MapOf(text, plain), func(m map[string]any) any { return m }))
+	at := rapid.Map(rapid.Int64Range(-1<<50, 1<<50), unit.Moment)
+	texts := rapid.SliceOfN(text, 0, 3)
+	rapid.Check(t, func(t *rapid.T) {
+		g := grant.Grant{
+			Scope: grant.Scope{
+				Kind: text.Draw(t, "kind"), Params: rapid.MapOf(text, value).Draw(t, "params"),
+				TTL:      time.Duration(rapid.Int64Range(0, 1<<33).Draw(t, "ttl")) * time.Second,
+				IssuedAt: at.Draw(t, "issued").In(time.FixedZone("", 3600)), ExpiresAt: at.Draw(t, "expires"),
+			},
+			Source: grant.Source{
+				Plugin: text.Draw(t, "plugin"), Version: text.Draw(t, "version"), Digest: text.Draw(t, "digest"),
+				Effects: grant.Effects(text.Draw(t, "effects")), Revocable: rapid.Bool().Draw(t, "revocable"),
+				KeepValue: rapid.Bool().Draw(t, "keep"), Address: text.Draw(t, "address"),
+			},
+			Policy: texts.Draw(t, "policy"), Tags: texts.Draw(t, "tags"), Reason: text.Draw(t, "reason"),
+		}
+		if d := cmp.Diff(g, stored(t, g), cmpopts.EquateEmpty()); d != "" {
+			t.Fatal(d)
+		}
+	})
+}
+
 // TestGrant_KeepsItsDocument when a provider's words are no UTF-8.
 func TestGrant_KeepsItsDocument(t *testing.T) {
 	g := grant.Grant{
@@ -178,8 +211,7 @@ func TestGrant_KeepsItsDocument(t *testing.T) {
 }
 
 // stored is a grant as it comes back from its columns.
-func stored(t *testing.T, g grant.Grant) grant.Grant {
-	t.Helper()
+func stored(t interface{ Fatal(...any) }, g grant.Grant) grant.Grant {
 	columns := g.Columns()
 	var back grant.Grant
 	if err := back.Scan(func(dest ...any) error {

@@ -197,10 +197,10 @@ func numberInside(in float64, out, limit any, bounded bool) bool {
 		return true
 	}
 	l, isNumber := limit.(float64)
-	if !bounded || !isNumber || in > o || in > l || in < 0 {
+	if !bounded || !isNumber {
 		return false
 	}
-	return in != 0 || l == 0
+	return in <= o && in <= l && (in > 0 || in == 0 && l == 0) // what is no number is none of it
 }
 
 func same(a, b any) bool {

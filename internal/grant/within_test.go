@@ -1,6 +1,7 @@
 package grant_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -57,6 +58,7 @@ func TestWithin_Rules(t *testing.T) {
 		{"another number", params{"n": 3.0}, params{"n": 7.0}, nil, false},
 		{"number lowered to its bound", params{"n": 3.0}, params{"n": 7.0}, params{"n": 3.0}, true},
 		{"number above its bound", params{"n": 7.0}, params{"n": 7.0}, params{"n": 3.0}, false},
+		{"no number at all", params{"n": math.NaN()}, params{"n": 7.0}, params{"n": 3.0}, false},
 		{"number lowered to zero", params{"n": 0.0}, params{"n": 7.0}, params{"n": 3.0}, false},
 		{"number below zero", params{"n": -1.0}, params{"n": 7.0}, params{"n": 3.0}, false},
 		{"true for false", params{"b": true}, params{"b": false}, params{"b": true}, false},
