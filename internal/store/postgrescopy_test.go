@@ -19,7 +19,11 @@ func TestPostgreSQL_Copy(t *testing.T) {
 	s, db := storetest.Open(t, cfg), e.DB(t, cfg)
 	sub := storetest.Subject("a")
 	noError(t, s.Commit(ctx, storetest.Birth(sub)))
-	issue := func(writes ...unit.Write) unit.Unit { return storetest.Issue(storetest.Grant(sub.ID), writes...) }
+	issue := func(writes ...unit.Write) unit.Unit {
+		g := storetest.Grant(sub.ID)
+		g.Handle, g.Sealed = "\\N\t\r\n'\"\\\\x00 \\. \u2028", []byte{0, '\\', 0xff} // nothing in it means anything to COPY
+		return storetest.Issue(g, writes...)
+	}
 	twice := issue()
 	for _, test := range []struct {
 		name         string
