@@ -205,7 +205,7 @@ func TestSQLite_FailedSyncWorker(t *testing.T) {
 // under load and with readers.
 func TestSQLite_CheckpointsBoundTheLog(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes 400 MB")
+		t.Skip("writes 150 MB")
 	}
 	ctx := context.Background()
 	cfg := store.Config{Dir: t.TempDir()}
@@ -213,7 +213,7 @@ func TestSQLite_CheckpointsBoundTheLog(t *testing.T) {
 	var tasks sync.WaitGroup
 	for range 16 {
 		tasks.Go(func() {
-			for range 400 {
+			for range 150 {
 				g := storetest.Grant("SUBJECT")
 				g.Sealed = make([]byte, 64<<10)
 				if err := s.Commit(ctx, storetest.Issue(g)); err != nil {
@@ -228,8 +228,8 @@ func TestSQLite_CheckpointsBoundTheLog(t *testing.T) {
 	tasks.Wait()
 	fi, err := os.Stat(filepath.Join(cfg.Dir, "sallyport.db-wal"))
 	noError(t, err)
-	if fi.Size() > 300<<20 {
-		t.Errorf("the log grew to %d MB of 400 written", fi.Size()>>20)
+	if fi.Size() > 120<<20 {
+		t.Errorf("the log grew to %d MB of 150 written", fi.Size()>>20)
 	}
 }
 

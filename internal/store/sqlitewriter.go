@@ -150,7 +150,7 @@ func (c *connection) close() error {
 
 // Records go into the ledger several at once; the statement exists in these
 // sizes.
-var recordChunks = [...]int{32, 8, 1}
+var recordChunks = [...]int{32, 8, 4, 2, 1}
 
 // recordTexts are the statements for recordChunks.
 func recordTexts() [len(recordChunks)]string {

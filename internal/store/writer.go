@@ -324,12 +324,12 @@ func (q *queue) move(batch []*job, n int, lanes ...int) []*job {
 }
 
 // join returns up to n more jobs of callers while a committed batch is on its way
-// to the disk, waiting for them; none as soon as that has landed. Jobs of the
-// store itself do not join: some need a transaction of another kind.
+// to the disk, as soon as a piece of them is there; none when that has landed. Jobs
+// of the store itself do not join: some need a transaction of another kind.
 func (q *queue) join(n int) []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.flying && (n <= 0 || len(q.lanes[urgentLane])+len(q.lanes[usualLane]) == 0) {
+	for q.flying && (n < joinPiece || len(q.lanes[urgentLane])+len(q.lanes[usualLane]) < joinPiece) {
 		q.some.Wait()
 	}
 	if !q.flying {
@@ -337,6 +337,10 @@ func (q *queue) join(n int) []*job {
 	}
 	return q.move(nil, n, urgentLane, usualLane)
 }
+
+// joinPiece is how many jobs join together: rows of several cost half of what
+// rows one by one do.
+const joinPiece = 8
 
 // more returns up to n jobs of callers that are there now.
 func (q *queue) more(n int) []*job {

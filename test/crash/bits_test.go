@@ -41,7 +41,7 @@ func TestBits_FlippedBitsAreNeverServed(t *testing.T) {
 
 	chance := rand.New(rand.NewPCG(7, 7))
 	detected := 0
-	for round := range 4 * *rounds {
+	for round := range 2 * *rounds {
 		bad := append([]byte{}, data...)
 		if round%4 == 0 { // a torn write: a sector of zeros
 			at := chance.IntN(len(bad)/sector) * sector
@@ -57,7 +57,7 @@ func TestBits_FlippedBitsAreNeverServed(t *testing.T) {
 		}
 		noError(t, os.RemoveAll(other))
 	}
-	t.Logf("%d of %d damages were noticed, the others hit nothing that is served", detected, 4**rounds)
+	t.Logf("%d of %d damages were noticed, the others hit nothing that is served", detected, 2**rounds)
 	if detected == 0 {
 		t.Error("no damage was noticed at all")
 	}
