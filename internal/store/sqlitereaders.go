@@ -7,26 +7,33 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // sqliteReaders are connections that only read, without database/sql: it costs as
 // much as a query of one row by its key, and most are. Safe for concurrent use;
 // each connection belongs to one query at a time.
+//
+// The one that was used last is used first: it has the upper pages of the trees,
+// which each connection reads anew after a commit. In turns, all would read them.
 type sqliteReaders struct {
-	free   chan *connection
-	opened int
+	turns  chan struct{} // as many as connections are free
+	mu     sync.Mutex
+	free   []*connection // the one used last at the end
 	closed chan struct{}
 }
 
 func openReaders(dsn string, n int) (*sqliteReaders, error) {
-	r := &sqliteReaders{free: make(chan *connection, n), closed: make(chan struct{})}
+	r := &sqliteReaders{turns: make(chan struct{}, n), closed: make(chan struct{})}
 	for range n {
 		c, err := connect(dsn)
 		if err != nil {
-			return nil, errors.Join(err, r.close())
+			for _, opened := range r.free {
+				err = errors.Join(err, opened.close())
+			}
+			return nil, err
 		}
-		r.opened++
-		r.free <- c
+		r.give(c)
 	}
 	return r, nil
 }
@@ -39,28 +46,46 @@ func (r *sqliteReaders) query(ctx context.Context, text string, args []any, each
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var c *connection
 	select {
-	case c = <-r.free:
+	case <-r.turns:
 	default:
 		select {
-		case c = <-r.free:
+		case <-r.turns:
 		case <-r.closed:
 			return errReadersClosed
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	defer func() { r.free <- c }()
+	c := r.take()
+	defer r.give(c)
 	return c.each(ctx, text, args, each)
+}
+
+// take is for who has got a turn.
+func (r *sqliteReaders) take() *connection {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := len(r.free) - 1
+	c := r.free[last]
+	r.free = r.free[:last]
+	return c
+}
+
+func (r *sqliteReaders) give(c *connection) {
+	r.mu.Lock()
+	r.free = append(r.free, c)
+	r.mu.Unlock()
+	r.turns <- struct{}{}
 }
 
 // close waits for the queries that run, and closes all connections.
 func (r *sqliteReaders) close() error {
 	close(r.closed)
 	var errs []error
-	for range r.opened {
-		errs = append(errs, (<-r.free).close())
+	for range cap(r.turns) {
+		<-r.turns
+		errs = append(errs, r.take().close())
 	}
 	return errors.Join(errs...)
 }

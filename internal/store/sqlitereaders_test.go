@@ -143,3 +143,22 @@ func TestSQLite_CheckpointsWaitForNobody(t *testing.T) {
 		t.Errorf("a checkpoint waits for %v ms, %v", n, err)
 	}
 }
+
+// TestSQLiteReaders_UseTheLastFirst: the connection that has the most pages.
+func TestSQLiteReaders_UseTheLastFirst(t *testing.T) {
+	r, _ := readersOf(t, 3)
+	warm := r.free[len(r.free)-1]
+	for range 5 {
+		if err := r.query(t.Context(), "SELECT 1", nil, func(foundRow) error {
+			if len(r.free) != 2 || r.free[0] == warm || r.free[1] == warm {
+				t.Error("another connection was taken")
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.close(); err != nil {
+		t.Error(err)
+	}
+}
