@@ -23,9 +23,9 @@ import (
 
 func ledgerBudgets(o options) []budget {
 	if o.driver == store.PostgreSQL {
-		return []budget{atLeast("requests_per_s", 25_000)}
+		return []budget{atLeast("requests_per_s", 25_000), atLeast("group_ratio", 0.21)}
 	}
-	return []budget{atLeast("requests_per_s", 60_000), atMost("p99_ms", 3)}
+	return []budget{atLeast("requests_per_s", 60_000), atMost("p99_ms", 3), atLeast("group_ratio", 0.5)}
 }
 
 // ledger commits units as releases do: a new grant with its MAC, and its
@@ -69,7 +69,7 @@ func ledger(ctx context.Context, o options) (r result, err error) {
 	group := (before.group + after.group) / 2
 	r.figure("group_commit_per_s", group)
 	r.figure("group_commit_p99_ms", milliseconds(max(before.p99, after.p99)))
-	r.figure("ratio_to_group_commit", r.PerSecond/group)
+	r.figure("group_ratio", r.PerSecond/group)
 	return r, nil
 }
 

@@ -40,6 +40,7 @@ type options struct {
 	json     bool
 	check    bool
 	profile  string
+	dsn      string // of a PostgreSQL that was started; empty for SQLite
 	// Of kbs-flat.
 	sessions, resources int
 }

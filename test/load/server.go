@@ -66,6 +66,12 @@ func found(ctx context.Context, o options, dir string) (*installation, error) {
 	if strings.HasPrefix(o.scenario, "kbs-") { // all guests come from one address
 		text += "verifiers:\n  sample:\n    insecure: true\nkbs:\n  handshakes:\n    per_second: -1\n"
 	}
+	if o.dsn != "" {
+		if err := os.WriteFile(filepath.Join(dir, "dsn"), []byte(o.dsn), 0o600); err != nil {
+			return nil, fmt.Errorf("write connection string: %w", err)
+		}
+		text += "storage:\n  driver: postgres\n  dsn_file: " + filepath.Join(dir, "dsn") + "\n"
+	}
 	if err := os.WriteFile(in.config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}

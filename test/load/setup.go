@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/plugin"
+	"github.com/sallyport-project/sallyport/internal/store"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
@@ -145,6 +146,14 @@ func running(ctx context.Context, o options, prepare func(*server, *sallyport.Cl
 func runningAs(
 	ctx context.Context, o options, folder, command string, prepare func(*server, *sallyport.Client) error, do func(*server) error,
 ) (err error) {
+	if o.driver == store.PostgreSQL {
+		pg, failed := startPostgres()
+		if failed != nil {
+			return failed
+		}
+		defer func() { err = errors.Join(err, pg.Stop()) }()
+		o.dsn = pg.DSN("postgres")
+	}
 	in, err := found(ctx, o, filepath.Join(o.dir, folder))
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/id"
 	"github.com/sallyport-project/sallyport/internal/keys/sshca"
+	"github.com/sallyport-project/sallyport/internal/store"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
 
@@ -118,7 +119,10 @@ func (v vended) measure(ctx context.Context, o options) (r result, err error) {
 			return nil
 		})
 	})
-	r.CPUOf = "the server and its plugin"
+	r.Driver, r.CPUOf = o.driver, "the server and its plugin"
+	if o.driver == store.PostgreSQL {
+		r.CPUOf += ", without PostgreSQL"
+	}
 	return r, err
 }
 
