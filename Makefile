@@ -3,7 +3,7 @@
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci build bench crash chaos gen fmt lint fuzz cover tools install-parts clean
+.PHONY: help demo test ci build profile bench crash chaos gen fmt lint fuzz cover tools install-parts clean
 
 # Rounds of kill and restart, plugins to kill, and seconds per fuzz target.
 ROUNDS   ?= 1000
@@ -12,6 +12,8 @@ FUZZTIME ?= 30s
 # Where the demo finds the plugins that it packs, and options for it (--keep).
 PLUGINS  := bin/plugins
 DEMO     ?=
+# Scenarios of test/load whose processor time the compiler is to save.
+PROFILED := vend vend-agentkms kbs-resource kbs-handshake-new route
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 LDFLAGS  := -s -w -X main.version=$(VERSION)
@@ -38,6 +40,13 @@ ci: ## exactly what CI runs: generated code, format, lint, builds, fuzzing, test
 build: ## build bin/sallyport
 	@mkdir -p bin
 	@$(GO_BUILD) -o bin/sallyport ./cmd/sallyport
+
+profile: build ## measure anew what the compiler optimizes a release by (docs/performance.md)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; go build -o "$$dir/load" ./test/load; \
+	for scenario in $(PROFILED); do \
+		"$$dir/load" $$scenario --duration 8s --server bin/sallyport --profile "$$dir/$$scenario" >"$$dir/log" || { cat "$$dir/log"; exit 1; }; \
+	done; \
+	go run -C tools ./profile "$$PWD/cmd/sallyport/default.pgo" $(PROFILED:%="$$dir/%")
 
 bench: ## run all benchmarks once; compare two runs with benchstat (docs/performance.md)
 	@go test -run '^$$' -bench . -benchmem -benchtime 1s -p 1 ./... | grep -v -e '^?' -e 'no test files'

@@ -63,7 +63,7 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 }
 
 func compile(ctx context.Context, out, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, module+"/"+pkg) //nolint:gosec // constant packages
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-pgo=off", "-o", out, module+"/"+pkg) //nolint:gosec // constant packages
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w: %s", pkg, err, text)
