@@ -143,7 +143,7 @@ func TestSight_ofWhatIsInstalled(t *testing.T) {
 		return Claims{Token: fmt.Sprint(n, tee, status), Members: c}
 	}
 	for name, kept := range map[string]int{"resource.rego": 2, "resource-affirming.rego": 2, "resource-allow-all.rego": 1, "resource-deny-all.rego": 1} {
-		text, err := os.ReadFile(filepath.Join("rego", name)) //nolint:gosec // ours
+		text, err := os.ReadFile(filepath.Join("rego", name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,8 +170,10 @@ func TestSight_ofAllIsByToken(t *testing.T) {
 	for _, text := range []string{"allow if input", "allow if object.get(input, \"a\", 0)", "allow if input.a with input.b as 1"} {
 		s := mustCompile(t, resource("package policy\n\n"+text))
 		for _, c := range []Claims{{Members: object{"a": true}}, {Token: "1", Members: object{"a": true}}, {Token: "2", Members: object{"a": true}}} {
-			if !releases(t, s, c) || !releases(t, s, c) {
-				t.Errorf("%s: refused", text)
+			for range 2 { // the second is remembered, where the token has a name
+				if !releases(t, s, c) {
+					t.Errorf("%s: refused", text)
+				}
 			}
 		}
 		if n := len(s.released.known); n != 2 {

@@ -188,8 +188,8 @@ func (e *sqliteEngine) widenBy(c *connection, n int) (wider bool, err error) {
 	}
 	// SQLite's own lock keeps out whoever writes and is not ours: zeros must not
 	// cover what it has just put behind the end.
-	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
-		return false, nil //nolint:nilerr // the next turn tries again
+	if err := c.exec("BEGIN IMMEDIATE"); err != nil { // the next turn tries again
+		return false, nil
 	}
 	if fi, err := e.syncer.log.Stat(); err == nil {
 		_, err = e.syncer.log.WriteAt(make([]byte, n), fi.Size())
