@@ -276,7 +276,7 @@ func TestRevokedSubject_EndsWithNothingHoweverItAsks(t *testing.T) {
 	}
 }
 
-// Ten thousand grants are revoked, each once, in pages.
+// Thousands of grants are revoked, each once, in pages.
 func TestRevokedSubject_OfThousandsOfGrants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: takes long")
