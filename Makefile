@@ -41,10 +41,10 @@ build: ## build bin/sallyport
 	@mkdir -p bin
 	@$(GO_BUILD) -o bin/sallyport ./cmd/sallyport
 
-profile: build ## measure anew what the compiler optimizes a release by (docs/performance.md)
+profile: ## measure anew what the compiler optimizes a release by (docs/performance.md)
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; go build -o "$$dir/load" ./test/load; \
 	for scenario in $(PROFILED); do \
-		"$$dir/load" $$scenario --duration 8s --server bin/sallyport --profile "$$dir/$$scenario" >"$$dir/log" || { cat "$$dir/log"; exit 1; }; \
+		"$$dir/load" $$scenario --duration 8s --profile "$$dir/$$scenario" >"$$dir/log" || { cat "$$dir/log"; exit 1; }; \
 	done; \
 	go run -C tools ./profile "$$PWD/cmd/sallyport/default.pgo" $(PROFILED:%="$$dir/%")
 

@@ -150,10 +150,13 @@ func (e *sqliteEngine) checkpoints(ctx context.Context) {
 // database, and not the last.
 func (c Config) checkpointer() (*connection, error) {
 	conn, err := connect(c.sqliteDSN(false))
-	if err == nil {
-		err = conn.exec("PRAGMA busy_timeout = 20")
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	if err := conn.exec("PRAGMA busy_timeout = 20"); err != nil {
+		return nil, errors.Join(err, conn.close())
+	}
+	return conn, nil
 }
 
 // long reports whether enough of the log is left to copy that it is worth while.

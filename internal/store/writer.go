@@ -338,8 +338,7 @@ func (q *queue) join(n int) []*job {
 	return q.move(nil, n, urgentLane, usualLane)
 }
 
-// joinPiece is how many jobs join together: rows of several cost half of what
-// rows one by one do.
+// joinPiece is how many jobs join together, so that their rows share statements.
 const joinPiece = 8
 
 // more returns up to n jobs of callers that are there now.

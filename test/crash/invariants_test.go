@@ -137,8 +137,9 @@ func agree(ctx context.Context, s *store.Store, issued, revoked map[string]int) 
 	return nil
 }
 
-// fingerprinted demands that grants are found by their fingerprints. It looks for
-// some of them at a time: a search costs what all that is not yet in a run costs.
+// fingerprinted demands that grants are found by their fingerprints. It looks for 64
+// drawn at random: a search costs what all records behind the runs cost, for each
+// fingerprint.
 func fingerprinted(ctx context.Context, s *store.Store, list []grant.Grant) error {
 	rand.Shuffle(len(list), func(i, k int) { list[i], list[k] = list[k], list[i] })
 	wanted := map[string]bool{}
