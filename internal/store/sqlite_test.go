@@ -204,9 +204,6 @@ func TestSQLite_FailedSyncWorker(t *testing.T) {
 // TestSQLite_CheckpointsBoundTheLog writes far more than the log may grow to,
 // under load and with readers.
 func TestSQLite_CheckpointsBoundTheLog(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 150 MB")
-	}
 	ctx := context.Background()
 	cfg := store.Config{Dir: t.TempDir()}
 	s := storetest.Open(t, cfg)
