@@ -42,7 +42,7 @@ build: ## build bin/sallyport
 	@$(GO_BUILD) -o bin/sallyport ./cmd/sallyport
 
 profile: ## measure anew what the compiler optimizes a release by (docs/performance.md)
-	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; go build -o "$$dir/load" ./test/load; \
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; go build -trimpath -o "$$dir/load" ./test/load; \
 	for scenario in $(PROFILED); do \
 		"$$dir/load" $$scenario --duration 8s --profile "$$dir/$$scenario" >"$$dir/log" || { cat "$$dir/log"; exit 1; }; \
 	done; \

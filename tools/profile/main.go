@@ -41,6 +41,9 @@ func run(out string, in []string) error {
 	for _, m := range p.Mapping {
 		m.File, m.BuildID = filepath.Base(m.File), ""
 	}
+	for _, f := range p.Function { // the compiler goes by names and lines
+		f.Filename = filepath.Base(f.Filename)
+	}
 	f, err := os.Create(out) //nolint:gosec // the caller's choice
 	if err != nil {
 		return err

@@ -22,8 +22,8 @@ func TestRun_MergesAndForgetsThePlace(t *testing.T) {
 	if len(p.Sample) != 1 || p.Sample[0].Value[0] != 5 || p.Function[0].Name != "main.f" {
 		t.Errorf("merged to %v", p)
 	}
-	if p.TimeNanos != 0 || len(p.Mapping) != 1 || p.Mapping[0].File != "load" {
-		t.Errorf("it says when or where: %d, %v", p.TimeNanos, p.Mapping)
+	if p.TimeNanos != 0 || len(p.Mapping) != 1 || p.Mapping[0].File != "load" || p.Function[0].Filename != "main.go" {
+		t.Errorf("it says when or where: %v", p)
 	}
 }
 
@@ -44,7 +44,7 @@ func TestRun_RefusesWhatIsNoProfile(t *testing.T) {
 func write(t *testing.T, dir, name string, n int64) string {
 	t.Helper()
 	m := &profile.Mapping{ID: 1, Start: 1, Limit: 9, File: "/home/someone/load", HasFunctions: true}
-	f := &profile.Function{ID: 1, Name: "main.f", Filename: "main.go"}
+	f := &profile.Function{ID: 1, Name: "main.f", Filename: "/home/someone/main.go"}
 	l := &profile.Location{ID: 1, Mapping: m, Address: 5, Line: []profile.Line{{Function: f, Line: 7}}}
 	p := &profile.Profile{
 		SampleType: []*profile.ValueType{{Type: "samples", Unit: "count"}},
