@@ -182,9 +182,9 @@ func (l *looking) find(r ast.Ref, depth int) *sight {
 	}
 	var at *sight
 	switch alias, named := l.aliases[head]; {
-	case named && l.defined[head] == 1 && depth < deepest:
-		at = l.find(alias, depth+1)
-	case named && depth >= deepest:
+	case named && depth < deepest:
+		at = l.find(alias, depth+1) // if it is no name, all that it is equal to is used: what is found more does no harm
+	case named:
 		l.root.all = true
 	case head.Equal(ast.InputRootDocument.Value):
 		at = l.root.members["input"]
