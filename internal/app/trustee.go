@@ -277,12 +277,22 @@ func (i *importer) attestationService() {
 	if minutes := a.text("timeout") + i.from.text("timeout"); minutes != "" && minutes != "5" {
 		i.note("attestation_service.timeout: a handshake lives 5 minutes here")
 	}
-	i.results(a.table("attestation_token_broker"))
+	broker := a.table("attestation_token_broker")
+	if kind, ok := a.members["attestation_token_broker"].(string); ok { // older files name it, and have its members beside it
+		delete(a.members, "attestation_token_broker")
+		broker.members["type"] = kind
+	}
+	for name, v := range a.table("attestation_token_config").members {
+		if _, there := broker.members[name]; !there {
+			broker.members[name] = v
+		}
+	}
+	i.results(broker)
 	if rvps := a.table("rvps_config"); len(rvps.members) > 0 {
 		i.note("attestation_service.rvps_config: register your reference values here: sallyport reference")
 	}
 	if v := a.table("verifier_config"); len(v.members) > 0 {
-		i.note("attestation_service.verifier_config: reference material is a folder or fetched, see verifiers.endorsements and docs/evidence.md")
+		i.note("attestation_service.verifier_config: reference material is imported or fetched: sallyport reference import, or verifiers.fetch (docs/reference.md)")
 	}
 	for _, name := range []string{"work_dir", "as_addr", "pool_size", "policy_engine"} {
 		if a.take(name) != nil {

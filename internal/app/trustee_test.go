@@ -129,6 +129,10 @@ func TestImportTrustee_CarriesOlderKeys(t *testing.T) {
 		"local files":       {"[storage_backend]\nstorage_type = \"LocalFs\"\n[storage_backend.backends.local_fs]\ndir_path = \"/srv/kbs\"\n", "operators", false, "/srv/kbs/repository"},
 		"flat TOML":         {"sockets = [\"127.0.0.1:8080\"]\nauth_public_key = \"/etc/kbs/admin.pub\"\ninsecure_http = true\n\n[repository_config]\ntype = \"LocalFs\"\ndir_path = \"/srv/secrets\"\n", "bearer_jwt", true, "/srv/secrets"},
 		"simple":            {"[http_server]\ninsecure_http = true\n[admin]\ntype = \"Simple\"\nauth_public_key = \"/etc/kbs/admin.pub\"\n", "bearer_jwt", true, "role = admin"},
+		"personas":          {"[http_server]\ninsecure_http = true\n[admin]\ntype = \"Simple\"\n[[admin.personas]]\nid = \"admin\"\npublic_key_path = \"/etc/kbs/public.pub\"\n", "bearer_jwt", true, `"public_key":"/etc/kbs/public.pub"`},
+		"no keys":           {"[http_server]\ninsecure_http = true\n[admin]\ntype = \"Simple\"\n", "operators", true, "names no public key"},
+		"resources":         {"[[plugins]]\nname = \"resource\"\nbackend = \"kvstorage\"\ntype = \"LocalFs\"\ndir_path = \"/srv/secrets\"\n", "operators", false, "lie in /srv/secrets"},
+		"life of tokens":    {"[attestation_service]\nattestation_token_broker = \"Simple\"\n[attestation_service.attestation_token_config]\nduration_min = 7\n", "operators", false, `"life":"7m"`},
 		"insecure_api":      {"[admin]\ninsecure_api = true\nauth_public_key = \"x\"\n[attestation_token]\ninsecure_key = true\n", "insecure_allow_all", false, "insecure_header_jwk"},
 		"YAML":              {"http_server:\n  sockets: [127.0.0.1:8080]\n  insecure_http: true\nadmin:\n  authorization_mode: DenyAll\n", "deny_all", true, "verifiers.enabled"},
 		"JSON":              {`{"http_server":{"insecure_http":true},"admin":{"authorization_mode":"InsecureAllowAll"}}`, "insecure_allow_all", true, "everybody"},
@@ -151,6 +155,9 @@ func TestImportTrustee_CarriesOlderKeys(t *testing.T) {
 			}
 			if ours.KBS.Admin.Mode != c.mode || ours.Listen.Further[0].Plain != c.plain {
 				t.Errorf("imported as\n%s", text)
+			}
+			if strings.Contains(strings.Join(got.Notes, "\n"), "is not known") {
+				t.Errorf("something was not known: %q", got.Notes)
 			}
 			if all := strings.Join(got.Notes, "\n"); !strings.Contains(all, c.note) && !strings.Contains(string(text), c.note) {
 				t.Errorf("nothing is about %q:\n%s", c.note, all)

@@ -31,6 +31,9 @@ func (i *importer) storage() {
 		i.note("storage_backend: write the connection string of PostgreSQL into the file dsn, mode 0600; our tables are others than Trustee's, put resources and policies anew")
 	case "", "memory", "localfs", "localjson":
 		if where == "" {
+			where = i.resources()
+		}
+		if where == "" {
 			where = folder
 		}
 		if where == "" {
@@ -52,6 +55,20 @@ func (i *importer) storage() {
 	i.rest(".repository_config", older.members)
 }
 
+// resources is the folder that the plugin for resources names, in files between
+// the older and the present ones.
+func (i *importer) resources() string {
+	list, _ := i.from.members["plugins"].([]any)
+	for _, one := range list {
+		p, _ := one.(map[string]any)
+		if name, _ := p["name"].(string); strings.EqualFold(name, "resource") {
+			dir, _ := p["dir_path"].(string)
+			return dir
+		}
+	}
+	return ""
+}
+
 // admin carries who administers, under the present and the older keys. What was
 // open because nobody said otherwise is not carried.
 func (i *importer) admin(operator string) {
@@ -60,10 +77,7 @@ func (i *importer) admin(operator string) {
 	mode, older := a.text("authorization_mode"), a.text("type")
 	open := i.from.yes("insecure_api")
 	open = a.yes("insecure_api") || open
-	key := a.text("auth_public_key")
-	if top := i.from.text("auth_public_key"); key == "" {
-		key = top
-	}
+	keys := i.personas(a)
 	out := map[string]any{}
 	// The younger key says what counts: an old switch that was left behind opens
 	// nothing that is closed since.
@@ -80,9 +94,15 @@ func (i *importer) admin(operator string) {
 	case said == "AuthenticatedAuthorization":
 		out["mode"], out["as"] = adminJWT, operator
 		i.providers(a, out)
-	case said == "Simple" || said == "" && key != "":
+	case said == "Simple" && len(keys) == 0:
+		i.note("admin: Simple names no public key: operators administer with their certificates")
+	case said == "Simple" || said == "" && len(keys) > 0:
 		out["mode"], out["as"] = adminJWT, operator
-		out["identity_providers"] = []any{map[string]any{"public_key": unfile([]string{key})[0]}}
+		var providers []any
+		for _, key := range keys {
+			providers = append(providers, map[string]any{"public_key": key})
+		}
+		out["identity_providers"] = providers
 		out["access"] = []any{map[string]any{"role": "admin", "endpoints": []any{"^/kbs/.+$"}}}
 		i.note("admin: tokens of the older kind have no role: make new ones, with the claims role = admin and exp")
 	case said != "":
@@ -97,6 +117,21 @@ func (i *importer) admin(operator string) {
 		i.kbs["admin"] = out
 	}
 	i.rest(".admin", a.members)
+}
+
+// personas are the public keys of administrators of the older kind: one, or a list
+// in which each has a name.
+func (i *importer) personas(a foreign) []string {
+	keys := []string{a.text("auth_public_key"), i.from.text("auth_public_key")}
+	if keys[0] != "" {
+		keys = keys[:1]
+	}
+	for _, p := range a.tables("personas") {
+		p.take("id") // the token says who it is
+		keys = append(keys, p.text("public_key_path"))
+		i.rest(".admin.personas", p.members)
+	}
+	return unfile(slices.DeleteFunc(keys, func(key string) bool { return key == "" }))
 }
 
 // providers carries identity providers and access lists.
@@ -149,8 +184,10 @@ func (i *importer) plugins() {
 		name := strings.ToLower(p.text("name"))
 		switch name {
 		case "resource":
-			if kind := strings.ToLower(p.text("storage_backend_type") + p.text("type")); kind != "" && kind != "kvstorage" && kind != "localfs" {
-				i.note("plugins.resource: secrets that lie in %s are not fetched from there; put them by sallyport resource put", kind)
+			for _, member := range []string{"storage_backend_type", "backend", "type"} {
+				if kind := strings.ToLower(p.text(member)); kind != "" && kind != "kvstorage" && kind != "localfs" {
+					i.note("plugins.resource: secrets that lie in %s are not fetched from there; put them by sallyport resource put", kind)
+				}
 			}
 			p.take("dir_path")
 		case "external":
