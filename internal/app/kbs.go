@@ -196,8 +196,12 @@ func (c Config) weakListeners() []string {
 		if l.TLS.Profile == tlsOld {
 			out = append(out, "the listener "+l.Name+" has the TLS profile old: versions of TLS are spoken that can be broken")
 		}
-		if l.Plain && c.KBS.Admin.Mode == adminJWT && slices.Contains(l.Doors, "kbs") && !loopback(l.Address) {
+		switch {
+		case !l.Plain || loopback(l.Address): // on loopback nobody is on the way
+		case c.KBS.Admin.Mode == adminJWT && slices.Contains(l.Doors, "kbs"):
 			out = append(out, "the listener "+l.Name+" takes the tokens of administrators without TLS: whoever is on the way can take one, and administer")
+		default:
+			out = append(out, "the listener "+l.Name+" is plain HTTP: whoever is on the way sees who asks for what, and whatever is not sealed to a guest")
 		}
 	}
 	return out

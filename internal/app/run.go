@@ -48,7 +48,11 @@ func (a *App) Run(ctx context.Context) error {
 	a.fetchKeys(ctx)
 	background := a.background(ctx)
 	close(a.ready)
-	a.log.InfoContext(ctx, "serving", slog.Any("main", a.bound[mainListener]), slog.Any("operations", a.bound[operationsListener]))
+	where := []slog.Attr{slog.Any("main", a.bound[mainListener]), slog.Any("operations", a.bound[operationsListener])}
+	if further := a.further(); len(further) > 0 {
+		where = append(where, slog.Any("further", further))
+	}
+	a.log.LogAttrs(ctx, slog.LevelInfo, "serving", where...)
 	var failed error
 	select {
 	case <-ctx.Done():
@@ -114,6 +118,15 @@ func (a *App) Address(name string) string { return a.bound[name] }
 // Addresses is where every listener is bound, by its name. Valid once
 // [App.Ready] is closed.
 func (a *App) Addresses() map[string]string { return maps.Clone(a.bound) }
+
+// further is where the further listeners are bound, each as name=address.
+func (a *App) further() []string {
+	var out []string
+	for _, l := range a.cfg.Listen.Further {
+		out = append(out, l.Name+"="+a.bound[l.Name])
+	}
+	return out
+}
 
 // server is one open listener.
 type server struct {

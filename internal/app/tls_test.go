@@ -56,7 +56,28 @@ func TestWeakListeners(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	c.KBS.Admin.Mode = adminOperators
-	if got := c.weakListeners(); len(got) != 1 {
+	if got := c.weakListeners(); len(got) != 2 || !strings.Contains(got[0], "open is plain HTTP") {
 		t.Errorf("where nobody shows a token: %q", got)
+	}
+}
+
+// What is bound to every address is announced by a name that is in the certificate.
+func TestApp_Announced(t *testing.T) {
+	for _, c := range []struct {
+		bound string
+		names []string
+		want  string
+	}{
+		{"127.0.0.1:8443", []string{"far.example.org"}, "127.0.0.1:8443"},
+		{"192.0.2.7:8443", nil, "192.0.2.7:8443"},
+		{"[::]:8443", []string{"far.example.org", "localhost"}, "far.example.org:8443"},
+		{"0.0.0.0:8443", []string{"2001:db8::1"}, "[2001:db8::1]:8443"},
+		{"[::]:8443", nil, "localhost:8443"},
+	} {
+		a := &App{bound: map[string]string{mainListener: c.bound}}
+		a.cfg.Listen.Main = Listener{Address: c.bound, Names: c.names}
+		if got := a.announced(); got != c.want {
+			t.Errorf("bound to %s, called %q: %s, want %s", c.bound, c.names, got, c.want)
+		}
 	}
 }

@@ -83,7 +83,7 @@ type shell struct {
 // nothing registers itself.
 func (s *shell) groups() []func(*shell) *cobra.Command {
 	return []func(*shell) *cobra.Command{
-		newInit, newServe, newDemo, newConfig, newDoctor, newRestore, newVersion,
+		newInit, newServe, newDemo, newConfig, newDoctor, newRestore, newStatus, newVersion,
 		newAuth, newAgent, newPolicy, newPlugin, newExtension, newCredential, newResource, newKBS, newEvidence, newReference, newAudit, newKey,
 	}
 }
