@@ -198,7 +198,7 @@ func (c *Client) ReadResource(ctx context.Context, repository, kind, tag string,
 // Status is how the server does.
 type Status struct {
 	Version          string         `json:"version"`
-	Storage          string         `json:"storage"` // sqlite or postgresql
+	Storage          string         `json:"storage"` // sqlite or postgres
 	Ready            bool           `json:"ready"`
 	Weak             []string       `json:"weak"`        // configuration that weakens something
 	Reference        []string       `json:"reference"`   // what has expired, or expires within a week

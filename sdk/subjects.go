@@ -54,6 +54,9 @@ type InviteRequest struct {
 	Team string        // may be empty
 	Name string        // empty lets the newcomer choose
 	TTL  time.Duration // one minute to a day; an hour if zero
+	// Address is the host:port under which the newcomer finds the server; that of
+	// its main listener if empty.
+	Address string
 }
 
 // Invitation is an open invitation, shown this once.
@@ -73,7 +76,8 @@ func (c *Client) Invite(ctx context.Context, r InviteRequest) (Invitation, error
 		Team string `json:"team,omitempty"`
 		Name string `json:"name,omitempty"`
 		TTL  int64  `json:"ttl_seconds,omitempty"`
-	}{r.Kind, r.Role, r.Team, r.Name, seconds(r.TTL)}
+		At   string `json:"address,omitempty"`
+	}{r.Kind, r.Role, r.Team, r.Name, seconds(r.TTL), r.Address}
 	var out Invitation
 	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/invitations", body: body, keyed: true}, &out)
 	return out, err

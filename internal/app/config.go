@@ -161,7 +161,7 @@ func Load(path string) (Config, error) {
 func Parse(text []byte, folder string) (Config, error) {
 	var c Config
 	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
-		return Config{}, fault.Invalidf("the configuration is not right: %s", yaml.FormatError(err, false, true)).Because(err)
+		return Config{}, fault.Invalidf("the configuration is not right: %s", yaml.FormatError(err, false, false)).Because(err)
 	}
 	c.fill()
 	for i, l := range c.Listen.Further {

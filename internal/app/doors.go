@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -56,11 +57,21 @@ func (a *App) doors(names []string) http.Handler {
 	return mux
 }
 
+// announced is where others find the main listener: what it is bound to, or the
+// first of its names where that is every address of this machine.
+func (a *App) announced() string {
+	host, port, err := net.SplitHostPort(a.bound[mainListener])
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsUnspecified() {
+		return a.bound[mainListener]
+	}
+	return net.JoinHostPort(a.cfg.Listen.Main.names()[0], port)
+}
+
 // joinToken writes an invitation's secret down with what a newcomer must know
 // to find and recognise this server.
-func (a *App) joinToken(value []byte, role string, expires time.Time) (string, error) {
+func (a *App) joinToken(value []byte, role, address string, expires time.Time) (string, error) {
 	text, err := ca.JoinToken{
-		Address: a.bound["main"], KeyHash: a.keys().authority.KeyHash(), Secret: secret.New(value), Role: role,
+		Address: cmp.Or(address, a.announced()), KeyHash: a.keys().authority.KeyHash(), Secret: secret.New(value), Role: role,
 		Expires: expires.UTC().Truncate(time.Second),
 	}.Text()
 	if err != nil {
@@ -72,7 +83,7 @@ func (a *App) joinToken(value []byte, role string, expires time.Time) (string, e
 // uploadToken does the same for the secret of an upload token.
 func (a *App) uploadToken(value []byte, id, address string, expires time.Time) (string, error) {
 	text, err := ca.UploadToken{
-		Address: cmp.Or(address, a.bound["main"]), KeyHash: a.keys().authority.KeyHash(), Secret: secret.New(value), ID: id,
+		Address: cmp.Or(address, a.announced()), KeyHash: a.keys().authority.KeyHash(), Secret: secret.New(value), ID: id,
 		Expires: expires.UTC().Truncate(time.Second),
 	}.Text()
 	if err != nil {

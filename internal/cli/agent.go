@@ -31,7 +31,9 @@ func agentToken(s *shell) *cobra.Command {
 		Use: "token --role ROLE", Short: "Make a join token", Args: cobra.NoArgs,
 		Long: `Make a join token: the server's address, the hash of its authority's key, and a
 secret that works once. Only the token goes to standard output, so that it can
-be piped; hand it over by a channel that you trust.
+be piped; hand it over by a channel that you trust. The address is the one by which
+you reach the server (--url, or the context's); if that is on this machine alone,
+the server says its own (docs/operating.md, Others on the network).
 
 A script that may have lost the token to a broken connection repeats the command
 with the same --idempotency-key: it gets the same token, and no second one exists.
@@ -50,6 +52,9 @@ reporter, or one that your policies know).`,
 				return err
 			}
 			defer client.Close()
+			if r.Address, err = s.reached(c.Context()); err != nil {
+				return err
+			}
 			made, err := client.Invite(c.Context(), r)
 			if err != nil {
 				return err

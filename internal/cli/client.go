@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -91,6 +93,20 @@ func (s *shell) target(c *identity) (sallyport.Config, error) {
 			"choose one (sallyport auth use), or give --url and SALLYPORT_TOKEN")
 	}
 	return cfg, nil
+}
+
+// reached is the host:port by which the server is reached, for somebody elsewhere;
+// empty where it is this machine's own.
+func (s *shell) reached(ctx context.Context) (string, error) {
+	_, cfg, err := s.caller(ctx)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback() {
+		return "", nil //nolint:nilerr // the client says what is wrong with it
+	}
+	return net.JoinHostPort(u.Hostname(), first(u.Port(), "443")), nil
 }
 
 // halfway reports whether more than half of a certificate's life is over.

@@ -3,11 +3,13 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 // plan is what init was asked for.
 type plan struct {
 	dir, name, trustDomain, listen, operations string
+	hosts                                      []string
 	sample                                     bool
 }
 
@@ -47,8 +50,11 @@ A folder that has a sallyport.yaml but no data yet is completed: write the file
 beforehand for another storage than SQLite. An installation that exists is never
 touched. Keep keys/kek in a safe place of its own: without it the data are lost,
 and with both somebody else is you. Give the printed key of the ledger to your
-auditors now: a key that comes with what it signs proves nothing.`,
-		Example: "  sallyport init\n  sallyport init --dir /srv/sallyport --name alice --trust-domain example.org --listen 0.0.0.0:8443",
+auditors now: a key that comes with what it signs proves nothing.
+
+Others on the network need --listen and --host: what they connect to must stand in
+the server's certificate, and join tokens carry it.`,
+		Example: "  sallyport init\n  sallyport init --dir /srv/sallyport --name alice --trust-domain example.org --listen 0.0.0.0:8443 --host sallyport.example.org",
 		RunE:    func(c *cobra.Command, _ []string) error { return s.init(c.Context(), p) },
 	}
 	f := c.Flags()
@@ -56,6 +62,7 @@ auditors now: a key that comes with what it signs proves nothing.`,
 	f.StringVar(&p.name, "name", "operator", "name of the first operator, and of the context")
 	f.StringVar(&p.trustDomain, "trust-domain", "", "domain of the names in certificates; cannot be changed later (default sallyport.internal)")
 	f.StringVar(&p.listen, "listen", "", "address to serve on (default 127.0.0.1:8443)")
+	f.StringSliceVar(&p.hosts, "host", nil, "name or address by which others reach the server; the first is the one that they are told")
 	f.StringVar(&p.operations, "operations", "", "address for health and metrics, on loopback, or off (default 127.0.0.1:9090)")
 	f.BoolVar(&p.sample, "insecure-sample-verifier", false, "believe evidence that proves nothing, for trials on loopback")
 	return c
@@ -71,8 +78,10 @@ func (s *shell) init(ctx context.Context, p plan) error {
 	if err != nil {
 		return err
 	}
-	if err := s.free(p.dir, p.name); err != nil {
-		return fault.Conflictf("%s is set up already: %s", p.dir, fault.Public(err)).Because(err)
+	if err := s.free(p.dir, p.name); fault.Is(err, fault.Invalid) {
+		return err
+	} else if err != nil {
+		return fault.Conflictf("%s is set up already, and was not touched: start its server (sallyport serve), or name another folder (--dir)", p.dir).Because(err)
 	}
 	path := filepath.Join(p.dir, configFile)
 	ours, err := p.write(path)
@@ -104,7 +113,7 @@ func (p plan) write(path string) (ours bool, err error) {
 		return false, fileFault(p.dir, err)
 	}
 	if _, err := os.Lstat(path); err == nil {
-		if p.trustDomain+p.listen+p.operations != "" || p.sample {
+		if p.trustDomain+p.listen+p.operations != "" || len(p.hosts) > 0 || p.sample {
 			return false, fault.Conflictf("%s exists already: change it there, or remove it, instead of giving options", path)
 		}
 		return false, nil
@@ -123,6 +132,10 @@ func (p plan) config() []byte {
 		"kek:\n  file: keys/kek # keep a copy elsewhere: without it the data are lost\n")
 	b.WriteString("trust_domain: " + strconv.Quote(first(p.trustDomain, "sallyport.internal")) + " # cannot be changed\n")
 	b.WriteString("listen:\n  main:\n    address: " + strconv.Quote(first(p.listen, "127.0.0.1:8443")) + "\n")
+	if len(p.hosts) > 0 {
+		names, _ := json.Marshal(append(slices.Clone(p.hosts), "localhost", "127.0.0.1", "::1"))
+		b.WriteString("    names: " + string(names) + " # in the server's certificate; others are told the first\n")
+	}
 	b.WriteString("  operations: " + strconv.Quote(first(p.operations, "127.0.0.1:9090")) + "\n")
 	if p.sample {
 		b.WriteString("verifiers:\n  sample:\n    insecure: true # evidence that proves nothing; loopback only\n")

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"crypto/x509"
-	"net/url"
 	"strings"
 	"time"
 
@@ -52,14 +51,8 @@ It acts as you: it is allowed no more than you are, and ends when you are revoke
 			if r.TTL, err = span("--expires", life); err != nil {
 				return err
 			}
-			_, cfg, err := s.caller(c.Context())
-			if err != nil {
+			if r.Address, err = s.reached(c.Context()); err != nil {
 				return err
-			}
-			if u, err := url.Parse(cfg.URL); err == nil && u.Port() != "" {
-				r.Address = u.Host
-			} else if err == nil && u.Hostname() != "" {
-				r.Address = u.Host + ":443"
 			}
 			return s.calling(c.Context(), func(client *sallyport.Client) error {
 				made, err := client.CreateUploadToken(c.Context(), r)

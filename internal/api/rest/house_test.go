@@ -105,9 +105,9 @@ func newHouse(t testing.TB, change func(*Config)) *house {
 	}
 	cfg := Config{
 		Gate: h.gate, Log: log, Metrics: h.metrics, Now: time.Now, Version: "0.0.0-test", Root: func() []byte { return []byte(a.Bundle()) },
-		JoinToken: func(value []byte, role string, expires time.Time) (string, error) {
+		JoinToken: func(value []byte, role, address string, expires time.Time) (string, error) {
 			text, err := ca.JoinToken{
-				Address: h.server.Listener.Addr().String(), KeyHash: a.KeyHash(), Secret: secret.New(bytes.Clone(value)), Role: role,
+				Address: cmp.Or(address, h.server.Listener.Addr().String()), KeyHash: a.KeyHash(), Secret: secret.New(bytes.Clone(value)), Role: role,
 				Expires: expires.UTC().Truncate(time.Second),
 			}.Text()
 			return string(text.Reveal()), err
@@ -163,7 +163,7 @@ func (h *house) invite(t testing.TB, kind subject.Kind) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := h.door.cfg.JoinToken(in.Secret.Reveal(), "deployer", in.Expires)
+	text, err := h.door.cfg.JoinToken(in.Secret.Reveal(), "deployer", "", in.Expires)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,10 +39,10 @@ type Config struct {
 	// first; they change when a root is replaced.
 	Root func() []byte
 	// JoinToken composes the text of a join token around an invitation's secret,
-	// which is wiped afterwards.
-	JoinToken func(value []byte, role string, expires time.Time) (string, error)
-	// UploadToken composes the text of an upload token, as JoinToken does; the
-	// address is where its bearer finds the server, empty for the main listener's.
+	// which is wiped afterwards; the address is where its bearer finds the server,
+	// empty for the main listener's.
+	JoinToken func(value []byte, role, address string, expires time.Time) (string, error)
+	// UploadToken composes the text of an upload token, as JoinToken does.
 	// ReadUploadToken takes one apart; ok is false for a text that does not claim
 	// to be one, and the id is empty for one that is damaged.
 	UploadToken     func(value []byte, id, address string, expires time.Time) (string, error)

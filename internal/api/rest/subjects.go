@@ -17,6 +17,7 @@ type inviteBody struct {
 	Team       string `json:"team,omitempty"`
 	Name       string `json:"name,omitempty" doc:"Of the newcomer; absent lets it choose."`
 	TTLSeconds int64  `json:"ttl_seconds,omitempty" doc:"60 to 86400; 3600 by default."`
+	Address    string `json:"address,omitempty" doc:"host:port under which the newcomer finds this server; that of the main listener by default."`
 }
 
 type invitedView struct {
@@ -109,6 +110,10 @@ func (d *Door) invite(ctx context.Context, x *exchange, in inviteBody) (invitedV
 	if err != nil {
 		return invitedView{}, err
 	}
+	// What the text cannot say is refused before there is an invitation.
+	if _, err := d.cfg.JoinToken(make([]byte, 32), "agent", in.Address, d.cfg.Now().Add(time.Hour)); err != nil {
+		return invitedView{}, err
+	}
 	out, err := d.cfg.Gate.Invite(ctx, x.caller, flow.InviteRequest{
 		Kind: subject.Kind(in.Kind), Role: in.Role, Team: in.Team, Name: in.Name, Life: life,
 	})
@@ -116,7 +121,7 @@ func (d *Door) invite(ctx context.Context, x *exchange, in inviteBody) (invitedV
 		return invitedView{}, err
 	}
 	defer out.Secret.Wipe()
-	join, err := d.cfg.JoinToken(out.Secret.Reveal(), in.Role, out.Expires)
+	join, err := d.cfg.JoinToken(out.Secret.Reveal(), in.Role, in.Address, out.Expires)
 	if err != nil {
 		return invitedView{}, err
 	}
