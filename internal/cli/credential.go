@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"path/filepath"
+	"os"
 	"strings"
 	"time"
 
@@ -119,6 +119,9 @@ func (s *shell) vend(ctx context.Context, kind string, v vending) error {
 	if err != nil {
 		return err
 	}
+	if err := v.place(kind); err != nil {
+		return err
+	}
 	client, err := s.client(ctx)
 	if err != nil {
 		return err
@@ -183,6 +186,21 @@ func (s *shell) showVended(got sallyport.Credential, files []string, v vending) 
 // save writes a credential to files, where ssh looks for them. The private key
 // of a fresh pair may not replace another; a certificate may, since it is
 // fetched again and again.
+// place finds out whether the files can be where --out wants them, before there is
+// a credential that nobody could keep.
+func (v vending) place(kind string) error {
+	if v.out == "" {
+		return nil
+	}
+	if _, err := os.Stat(folder(v.out)); err != nil {
+		return newFault(v.out, err)
+	}
+	if kind == "ssh-user-cert" && v.publicKey == "" { // the key comes from here
+		return replaceable(v.out)
+	}
+	return nil
+}
+
 func save(kind, prefix string, got sallyport.Credential) ([]string, error) {
 	value := prefix
 	var files []string
@@ -209,11 +227,10 @@ func save(kind, prefix string, got sallyport.Credential) ([]string, error) {
 // replaceable refuses to write a private key over one that was not written
 // here before: such a key has its certificate beside it.
 func replaceable(prefix string) error {
-	found, err := filepath.Glob(prefix)
-	if err != nil || len(found) == 0 {
-		return nil //nolint:nilerr // an odd name is written like any other
+	if _, err := os.Lstat(prefix); os.IsNotExist(err) {
+		return nil
 	}
-	if beside, err := filepath.Glob(prefix + "-cert.pub"); err == nil && len(beside) > 0 {
+	if _, err := os.Lstat(prefix + "-cert.pub"); err == nil {
 		return nil
 	}
 	return fault.Conflictf("%s exists and is not from here; choose another --out, or give its public half with --public-key", prefix)

@@ -51,7 +51,9 @@ func describe(err error) failure {
 		case fault.Internal:
 			f.Detail = err.Error()
 		case fault.Unavailable:
-			if root := deepest(err).Error(); !strings.Contains(f.Detail, root) {
+			if root := deepest(err).Error(); strings.HasPrefix(root, f.Detail) { // a fault has its causes in its text
+				f.Detail = root
+			} else if !strings.Contains(f.Detail, root) {
 				f.Detail += ": " + root
 			}
 		}

@@ -40,6 +40,9 @@ func credentialList(s *shell) *cobra.Command {
 				return err
 			}
 			return s.print(list, func() error {
+				if len(list) == 0 && q.Subject == "" {
+					s.note("these are your own grants; those of everybody: sallyport credential list --all")
+				}
 				var rows [][]string
 				for _, g := range list {
 					rows = append(rows, []string{g.ID, g.Kind, g.State, g.Subject, when(g.IssuedAt), when(g.ExpiresAt), strings.Join(g.Tags, " ")})

@@ -57,6 +57,17 @@ func fileFault(path string, err error) error {
 	return fault.Unavailablef("%s cannot be used", path).Because(err)
 }
 
+// newFault is why a file could not be made.
+func newFault(path string, err error) error {
+	switch {
+	case os.IsNotExist(err):
+		return fault.NotFoundf("%s cannot be written: there is no folder %s", path, folder(path)).Because(err)
+	case os.IsPermission(err):
+		return fault.Deniedf("%s may not be written", path).Because(err)
+	}
+	return fileFault(path, err)
+}
+
 // hush is where a secret may come from: a file, standard input, a variable of
 // the environment, or an argument, which others can see.
 type hush struct {
@@ -98,7 +109,7 @@ func (s *shell) read(h hush) (secret.Bytes, error) {
 func create(path string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode) //nolint:gosec // the user names it
 	if err != nil {
-		return fileFault(path, err)
+		return newFault(path, err)
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -118,7 +129,7 @@ func create(path string, data []byte, mode os.FileMode) error {
 func replace(path string, data []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(folder(path), ".new-*")
 	if err != nil {
-		return fileFault(path, err)
+		return newFault(path, err)
 	}
 	_, err = f.Write(data)
 	if err == nil {

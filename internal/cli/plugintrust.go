@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
@@ -82,6 +83,9 @@ no name, so --names must list the plugins themselves.`,
 // publicKey reads a public key as PEM; raw allows the bare 32 bytes.
 func (s *shell) publicKey(path string, raw bool) (string, error) {
 	text, err := s.readFile(path, maxSecret)
+	if bytes.Contains(text, []byte("PRIVATE KEY")) { // which must not leave this machine
+		return "", fault.Invalidf("%s is a private key: give the public one, which plugin keygen wrote beside it as NAME.pub", path)
+	}
 	if err != nil || !raw || len(text) != ed25519.PublicKeySize {
 		return string(text), err
 	}
