@@ -144,6 +144,9 @@ func (a *App) openAnnexes() (*annex.Annexes, error) {
 	cfg := annex.Config{
 		Driver: a.cfg.Storage.Driver, Dir: filepath.Join(a.cfg.DataDir, "extensions"), MaxBytes: a.cfg.Plugins.ExtensionBytes, Log: a.log,
 		Password: func(name string) (secret.Bytes, error) { return a.keys().vault.Password("extension", name) },
+		Installed: func(ctx context.Context, name, publisher string) error {
+			return a.gate.PluginInstalled(ctx, name, publisher)
+		},
 	}
 	if cfg.Driver == store.PostgreSQL {
 		var err error

@@ -96,8 +96,8 @@ const purgeWithin = time.Minute
 // it has kept, in one with the record, and then the tables of an extension, which
 // no unit can hold. Until these are gone nothing of the name is installed, so that
 // no new table goes with the old ones. It can be repeated, and must be if it was
-// interrupted; while it goes on a second one is Unavailable, because the first could
-// drop what was installed after the second.
+// interrupted; while it goes on a second one on this node is Unavailable, and one on
+// another node waits.
 func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 	if _, busy := g.purging.LoadOrStore(name, true); busy {
 		return fault.Unavailablef("plugin %s is being purged at this moment; try again", name).After(5 * time.Second)
@@ -133,11 +133,12 @@ func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 	if c.Key != nil && c.Key.Replayed { // the first call was interrupted
 		purging = now
 	}
-	if now.Version != purging.Version { // another replica purges as well, and ends it
-		return nil
-	}
 	if g.Databases != nil {
-		if err := g.Databases.Purge(ctx, name); err != nil {
+		still := func(ctx context.Context) (bool, error) { // another replica may purge as well, and end it
+			now, err := g.installedRow(ctx, name)
+			return err == nil && now.State == plugin.Purging && now.Version == purging.Version, err
+		}
+		if err := g.Databases.Purge(ctx, name, still); err != nil {
 			return err
 		}
 	}
@@ -149,6 +150,19 @@ func (g *Gate) PurgePlugin(ctx context.Context, c Caller, name string) error {
 		return nil
 	}
 	return err
+}
+
+// PluginInstalled refuses a plugin that is not installed at this moment, or of
+// another publisher: Unavailable, because who asks may not have heard of it yet.
+func (g *Gate) PluginInstalled(ctx context.Context, name, publisher string) error {
+	row, err := g.installedRow(ctx, name)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if err != nil || row.State != plugin.Active || row.Publisher != publisher {
+		return fault.Unavailablef("plugin %s of publisher %s is not installed any more", name, publisher)
+	}
+	return nil
 }
 
 // installedRow is the row of a plugin that is or was installed.

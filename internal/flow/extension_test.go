@@ -33,6 +33,7 @@ type extensions struct {
 	silent  bool // of the gate
 	any     bool // the gate is asked about other kinds than test
 	purged  []string
+	before  func()       // before anything is looked at
 	during  func() error // while tables are dropped
 	relay   func(ctx context.Context, name string, position uint64, r audit.Record) error
 	follows []string
@@ -83,7 +84,13 @@ func (x *extensions) Ask(ctx context.Context, _, _ string, question []byte) (plu
 	return x.verdict, nil
 }
 
-func (x *extensions) Purge(_ context.Context, name string) error {
+func (x *extensions) Purge(ctx context.Context, name string, still func(context.Context) (bool, error)) error {
+	if x.before != nil {
+		x.before()
+	}
+	if yes, err := still(ctx); !yes || err != nil {
+		return err
+	}
 	x.purged = append(x.purged, name)
 	if x.during != nil {
 		return x.during()
@@ -341,4 +348,22 @@ func TestPurgePlugin_KeepsTheNameWhileItDrops(t *testing.T) {
 	}
 	must(t, again("acme"))
 	must(t, purge("b-key"))
+
+	// Another replica ends the purge and installs before this one gets to dropping.
+	x.before = func() {
+		x.before = nil
+		next = state()
+		next.Version, next.State, next.Publisher = next.Version+1, plugin.Active, "acme"
+		must(t, h.store.Commit(ctx, unit.Unit{Writes: []unit.Write{unit.Update(next)}, Record: storetest.Record("plugin.installed")}))
+	}
+	dropped := len(x.purged)
+	must(t, purge("d-key"))
+	if len(x.purged) != dropped || state().State != plugin.Active {
+		t.Errorf("a purge that was overtaken drops what was installed since: %v, %+v", x.purged, state())
+	}
+	must(t, h.gate.PluginInstalled(ctx, "tags", "acme"))
+	want(t, h.gate.PluginInstalled(ctx, "tags", "rival"), fault.Unavailable)
+	want(t, h.gate.PluginInstalled(ctx, "none", "acme"), fault.Unavailable)
+	must(t, h.gate.RemovePlugin(ctx, h.admin.caller(), "tags"))
+	want(t, h.gate.PluginInstalled(ctx, "tags", "acme"), fault.Unavailable)
 }

@@ -203,6 +203,7 @@ type Content interface {
 
 // Databases are those of extensions.
 type Databases interface {
-	// Purge removes everything that a plugin has.
-	Purge(ctx context.Context, plugin string) error
+	// Purge removes everything that a plugin has, unless still says that it is not to
+	// be purged any more: it is asked when nobody can make or purge the same.
+	Purge(ctx context.Context, plugin string, still func(context.Context) (bool, error)) error
 }

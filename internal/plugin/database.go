@@ -13,15 +13,16 @@ import (
 type Database interface {
 	// Migrate brings a plugin's schema up to date: what was applied before must be
 	// unchanged (Conflict), what is missing is applied, each step whole or not at
-	// all.
-	Migrate(ctx context.Context, plugin string, steps []manifest.Migration) error
+	// all. A plugin that is not installed any more is Unavailable.
+	Migrate(ctx context.Context, m manifest.Manifest) error
 	// Query runs one statement that reads, and returns at most so many rows.
 	Query(ctx context.Context, plugin string, s Statement, most int) (Rows, error)
 	// Exec runs statements in one transaction, all of them or none, and returns how
 	// many rows each has changed.
 	Exec(ctx context.Context, plugin string, statements []Statement) ([]int64, error)
-	// Purge removes everything that a plugin has.
-	Purge(ctx context.Context, plugin string) error
+	// Purge removes everything that a plugin has, unless still says that it is not to
+	// be purged any more: it is asked when nobody can make or purge the same.
+	Purge(ctx context.Context, plugin string, still func(context.Context) (bool, error)) error
 }
 
 // Statement is one SQL statement with its arguments, $1 and so on: nil, int64,

@@ -200,7 +200,7 @@ type tables struct {
 	err error
 }
 
-func (d tables) Migrate(context.Context, string, []manifest.Migration) error { return d.err }
+func (d tables) Migrate(context.Context, manifest.Manifest) error { return d.err }
 
 func TestHost_RefusesFailedMigrations(t *testing.T) {
 	m := routed("extone")

@@ -129,7 +129,7 @@ func (h *Host) migrate(ctx context.Context, m manifest.Manifest) error {
 	if h.cfg.Databases == nil {
 		return refuse(ReasonMigration, "plugin %s has tables, and this host keeps none", m.Name)
 	}
-	err := h.cfg.Databases.Migrate(ctx, m.Name, m.Extension.Migrations)
+	err := h.cfg.Databases.Migrate(ctx, m)
 	switch {
 	case err == nil:
 		return nil

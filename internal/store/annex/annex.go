@@ -6,6 +6,13 @@
 // has a largest size. On PostgreSQL each has a schema and a login role of its own,
 // which has rights nowhere else.
 //
+// A database is made and purged by one at a time: within this process by a turn,
+// among replicas by a lock on the plugin's row of table annexes. Whoever has it
+// looks first whether the plugin is still installed, or still being purged. On
+// PostgreSQL a name never comes again after a purge, so that a connection from
+// before reaches nothing that was made after. SQLite has one process, and the turn
+// is all.
+//
 // Migrations are run here, not by the extension. Each is one transaction with the
 // row that remembers its digest, so that it is applied whole or not at all, once,
 // and never in another form.
@@ -38,14 +45,17 @@ type Config struct {
 	// Password gives the password of an extension's login role: the same on every
 	// replica. PostgreSQL only.
 	Password func(plugin string) (secret.Bytes, error)
-	MaxBytes int64        // of one file; 256 MiB if zero; SQLite only
-	Log      *slog.Logger // discards if nil
+	// Installed refuses a plugin that is not installed now, or of another publisher.
+	Installed func(ctx context.Context, plugin, publisher string) error
+	MaxBytes  int64        // of one file; 256 MiB if zero; SQLite only
+	Log       *slog.Logger // discards if nil
 }
 
 // The limits of one call.
 const (
 	within       = 5 * time.Second
-	openWithin   = 15 * time.Second // others wait meanwhile
+	openWithin   = 15 * time.Second
+	idleWithin   = 5 * time.Minute // then a connection is closed
 	mostRows     = 10_000
 	mostAnswer   = 3 << 20 // bytes of one answer
 	mostSQL      = 1 << 20
@@ -60,8 +70,15 @@ type Annexes struct {
 	eng engine
 
 	mu     sync.Mutex
-	open   map[string]*sql.DB
+	open   map[string]opened
+	turns  map[string]chan struct{} // of who makes or purges, by plugin
 	closed bool
+}
+
+// opened is a database that was made, and is connected to.
+type opened struct {
+	*sql.DB
+	at string // the schema, or the file
 }
 
 var _ plugin.Database = (*Annexes)(nil)
@@ -70,8 +87,10 @@ var _ plugin.Database = (*Annexes)(nil)
 type engine interface {
 	// dialect is also the key of the texts of migrations.
 	dialect() dialect
-	// open prepares the database of a plugin, creating it if need be, and connects.
-	open(ctx context.Context, plugin string) (*sql.DB, error)
+	// make prepares the database of a plugin, unless still refuses, and says where.
+	make(ctx context.Context, plugin string, still func(context.Context) error) (at string, err error)
+	// connect opens what was made.
+	connect(ctx context.Context, plugin, at string) (*sql.DB, error)
 	// schema lends a connection on which the schema may be changed.
 	schema(ctx context.Context, plugin string, db *sql.DB) (*sql.Conn, func(), error)
 	// lock keeps other nodes from migrating the same database until tx ends.
@@ -85,13 +104,13 @@ type engine interface {
 	watch(ctx context.Context, c *sql.Conn) (func(), error)
 	// foreign names a table or view that has a name that it must not have.
 	foreign(ctx context.Context, tx *sql.Tx) (string, error)
-	purge(ctx context.Context, plugin string) error
+	// purge drops what is there, unless still says no.
+	purge(ctx context.Context, plugin string, still func(context.Context) (bool, error)) error
 	explain(err error) error
 	close() error
 }
 
-// New makes the set of databases and opens none: each is opened when its
-// extension is first served.
+// New makes the set of databases and opens none: each is opened by its migrations.
 func New(cfg Config) (*Annexes, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -99,7 +118,7 @@ func New(cfg Config) (*Annexes, error) {
 	if cfg.MaxBytes <= 0 {
 		cfg.MaxBytes = 256 << 20
 	}
-	a := &Annexes{cfg: cfg, open: map[string]*sql.DB{}}
+	a := &Annexes{cfg: cfg, open: map[string]opened{}, turns: map[string]chan struct{}{}}
 	switch cfg.Driver {
 	case store.PostgreSQL:
 		e, err := newPostgres(cfg)
@@ -126,54 +145,105 @@ func (a *Annexes) Close() error {
 	return fault.Wrap(errors.Join(errs...), "close databases of extensions")
 }
 
-// database is that of a plugin, opened if need be.
-func (a *Annexes) database(ctx context.Context, name string) (*sql.DB, error) {
+// turn waits until nobody else makes or purges the database of a plugin, and gives
+// the function that ends the turn.
+func (a *Annexes) turn(ctx context.Context, name string) (func(), error) {
 	if !manifest.ValidName(name) {
 		return nil, fault.Internalf("the database of a plugin without a name was asked for")
 	}
+	a.mu.Lock()
+	turn := a.turns[name]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		a.turns[name] = turn
+	}
+	a.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, fault.Unavailablef("the tables of plugin %s are being made or purged", name).Because(ctx.Err())
+	}
+}
+
+// database is that of a plugin. Only migrations open it: who was installed before a
+// purge never comes to what was made after.
+func (a *Annexes) database(name string) (*sql.DB, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return nil, fault.Unavailablef("the databases of extensions are closed")
 	}
-	if db := a.open[name]; db != nil {
-		return db, nil
+	if db := a.open[name]; db.DB != nil {
+		return db.DB, nil
 	}
+	return nil, fault.Invalidf("plugin %s has no tables: it has no migrations, or they were purged", name)
+}
+
+// made is the database of a plugin whose turn it is, made and opened if need be.
+func (a *Annexes) made(ctx context.Context, m manifest.Manifest) (*sql.DB, error) {
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	db, err := a.eng.open(ctx, name)
+	at, err := a.eng.make(ctx, m.Name, func(ctx context.Context) error { return a.cfg.Installed(ctx, m.Name, m.Publisher) })
+	if err != nil {
+		return nil, a.failed(err)
+	}
+	a.mu.Lock()
+	before := a.open[m.Name]
+	a.mu.Unlock()
+	if before.DB != nil && before.at == at {
+		return before.DB, nil
+	}
+	if err := a.forget(m.Name); err != nil { // purged by another replica
+		return nil, err
+	}
+	db, err := a.eng.connect(ctx, m.Name, at)
 	if err != nil {
 		return nil, a.failed(err)
 	}
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
-	a.open[name] = db
-	return db, nil
-}
-
-// Purge implements [plugin.Database]. What is not there is purged.
-func (a *Annexes) Purge(ctx context.Context, name string) error {
-	if !manifest.ValidName(name) {
-		return fault.Internalf("the database of a plugin without a name was to be purged")
-	}
+	db.SetConnMaxIdleTime(idleWithin)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		return fault.Unavailablef("the databases of extensions are closed")
+		return nil, errors.Join(fault.Unavailablef("the databases of extensions are closed"), db.Close())
 	}
-	if db := a.open[name]; db != nil {
-		delete(a.open, name)
-		if err := db.Close(); err != nil {
-			return fault.Wrap(err, "close database of %s", name)
+	a.open[m.Name] = opened{db, at}
+	return db, nil
+}
+
+// forget closes the database of a plugin whose turn it is.
+func (a *Annexes) forget(name string) error {
+	a.mu.Lock()
+	db := a.open[name]
+	delete(a.open, name)
+	a.mu.Unlock()
+	if db.DB == nil {
+		return nil
+	}
+	return fault.Wrap(db.Close(), "close database of %s", name)
+}
+
+// Purge implements [plugin.Database]. What is not there is purged.
+func (a *Annexes) Purge(ctx context.Context, name string, still func(context.Context) (bool, error)) error {
+	end, err := a.turn(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return a.failed(a.eng.purge(ctx, name, func(ctx context.Context) (bool, error) {
+		if yes, err := still(ctx); !yes || err != nil {
+			return false, err
 		}
-	}
-	return a.failed(a.eng.purge(ctx, name))
+		return true, a.forget(name)
+	}))
 }
 
 // conn lends a connection that is confined to the extension's own data, and the
 // function that gives it back.
 func (a *Annexes) conn(ctx context.Context, name string) (*sql.Conn, func(), error) {
-	db, err := a.database(ctx, name)
+	db, err := a.database(name)
 	if err != nil {
 		return nil, nil, err
 	}

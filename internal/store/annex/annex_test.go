@@ -51,8 +51,22 @@ func each(t *testing.T, f func(t *testing.T, a *Annexes)) {
 	t.Run("postgres", func(t *testing.T) { a, _ := postgres(t); f(t, a) })
 }
 
+// migrate brings the tables of a plugin up to date.
+func migrate(ctx context.Context, a *Annexes, name string, steps []manifest.Migration) error {
+	return a.Migrate(ctx, manifestOf(name, steps))
+}
+
+func manifestOf(name string, steps []manifest.Migration) manifest.Manifest {
+	return manifest.Manifest{Name: name, Publisher: "acme", Extension: &manifest.Extension{Migrations: steps}}
+}
+
+func always(context.Context) (bool, error) { return true, nil }
+
 func made(t *testing.T, cfg Config) *Annexes {
 	t.Helper()
+	if cfg.Installed == nil {
+		cfg.Installed = func(context.Context, string, string) error { return nil }
+	}
 	a, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -76,13 +90,31 @@ func postgres(t *testing.T) (*Annexes, secret.Bytes) {
 		t.Skip("PostgreSQL is not installed (apt package postgresql)")
 	}
 	dsn := server.Config(t).DSN
-	return made(t, Config{Driver: store.PostgreSQL, DSN: dsn, Password: func(string) (secret.Bytes, error) { return secret.FromString("hunter2"), nil }}), dsn
+	a := replica(t, dsn, nil)
+	// The table of the store, without opening one.
+	schema, err := os.ReadFile("../migrations/postgres/00001_house.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(schema), "CREATE TABLE annexes")
+	text, _, _ = strings.Cut(text, ";")
+	if _, err := a.eng.(*postgresEngine).admin.ExecContext(t.Context(), "CREATE TABLE annexes"+text); err != nil {
+		t.Fatal(err)
+	}
+	return a, dsn
+}
+
+// replica is one more server on a database.
+func replica(t *testing.T, dsn secret.Bytes, installed func(context.Context, string, string) error) *Annexes {
+	t.Helper()
+	password := func(string) (secret.Bytes, error) { return secret.FromString("hunter2"), nil }
+	return made(t, Config{Driver: store.PostgreSQL, DSN: dsn, Password: password, Installed: installed})
 }
 
 func TestAnnexes_KeepRows(t *testing.T) {
 	each(t, func(t *testing.T, a *Annexes) {
 		ctx := t.Context()
-		if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+		if err := migrate(ctx, a, "my-ext", tags()); err != nil {
 			t.Fatal(err)
 		}
 		n, err := a.Exec(ctx, "my-ext", []plugin.Statement{
@@ -113,24 +145,24 @@ func TestAnnexes_MigrateOnce(t *testing.T) {
 		ctx := t.Context()
 		steps := tags()
 		for range 2 {
-			if err := a.Migrate(ctx, "my-ext", steps); err != nil {
+			if err := migrate(ctx, a, "my-ext", steps); err != nil {
 				t.Fatal(err)
 			}
 		}
 		more := append(steps, manifest.Migration{Name: "0003_who", SQL: "ALTER TABLE extension_myext_tags ADD COLUMN author TEXT NOT NULL DEFAULT ''"})
-		if err := a.Migrate(ctx, "my-ext", more); err != nil {
+		if err := migrate(ctx, a, "my-ext", more); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.Migrate(ctx, "my-ext", steps); err != nil {
+		if err := migrate(ctx, a, "my-ext", steps); err != nil {
 			t.Errorf("an older version on a newer schema: %v", err)
 		}
 		changed := tags()
 		changed[0].SQLite, changed[0].Postgres = changed[0].SQLite+" ", changed[0].Postgres+" "
-		if err := a.Migrate(ctx, "my-ext", changed); !fault.Is(err, fault.Conflict) {
+		if err := migrate(ctx, a, "my-ext", changed); !fault.Is(err, fault.Conflict) {
 			t.Errorf("a migration that has changed: %v", err)
 		}
 		late := append(steps, manifest.Migration{Name: "0002_late", SQL: "CREATE TABLE extension_late (a TEXT)"})
-		if err := a.Migrate(ctx, "my-ext", late); !fault.Is(err, fault.Conflict) {
+		if err := migrate(ctx, a, "my-ext", late); !fault.Is(err, fault.Conflict) {
 			t.Errorf("a migration in between: %v", err)
 		}
 	})
@@ -142,14 +174,14 @@ func TestAnnexes_MigrationFailsWhole(t *testing.T) {
 	each(t, func(t *testing.T, a *Annexes) {
 		ctx := t.Context()
 		broken := manifest.Migration{Name: "0002_broken", SQL: "CREATE TABLE extension_a (id TEXT); INSERT INTO extension_a (id) VALUES ('x'); CREATE TABLE extension_a (id TEXT);"}
-		if err := a.Migrate(ctx, "my-ext", append(tags(), broken)); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Public(err), "0002_broken") {
+		if err := migrate(ctx, a, "my-ext", append(tags(), broken)); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Public(err), "0002_broken") {
 			t.Fatalf("a broken migration: %v", err)
 		}
 		if _, err := a.Query(ctx, "my-ext", plugin.Statement{SQL: "SELECT * FROM extension_a"}, 1); !fault.Is(err, fault.Invalid) {
 			t.Errorf("half a migration was kept: %v", err)
 		}
 		mended := manifest.Migration{Name: "0002_broken", SQL: "CREATE TABLE extension_a (id TEXT)"}
-		if err := a.Migrate(ctx, "my-ext", append(tags(), mended)); err != nil {
+		if err := migrate(ctx, a, "my-ext", append(tags(), mended)); err != nil {
 			t.Errorf("the mended one: %v", err)
 		}
 	})
@@ -158,18 +190,18 @@ func TestAnnexes_MigrationFailsWhole(t *testing.T) {
 func TestAnnexes_Purge(t *testing.T) {
 	each(t, func(t *testing.T, a *Annexes) {
 		ctx := t.Context()
-		if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+		if err := migrate(ctx, a, "my-ext", tags()); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := a.Purge(ctx, "my-ext"); err != nil {
+			if err := a.Purge(ctx, "my-ext", always); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if _, err := a.Query(ctx, "my-ext", plugin.Statement{SQL: "SELECT * FROM extension_myext_tags"}, 1); !fault.Is(err, fault.Invalid) {
 			t.Errorf("the tables are still there: %v", err)
 		}
-		if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+		if err := migrate(ctx, a, "my-ext", tags()); err != nil {
 			t.Errorf("installed again: %v", err)
 		}
 	})
@@ -180,7 +212,7 @@ func TestAnnexes_RefuseEscapes(t *testing.T) {
 	each(t, func(t *testing.T, a *Annexes) {
 		ctx := t.Context()
 		for _, name := range []string{"my-ext", "victim"} {
-			if err := a.Migrate(ctx, name, tags()); err != nil {
+			if err := migrate(ctx, a, name, tags()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -211,7 +243,7 @@ func TestAnnexes_RefuseEscapes(t *testing.T) {
 			"CREATE SCHEMA extension_s", "CREATE TABLE public.extension_x (a TEXT)", "CREATE ROLE r", "ALTER ROLE postgres SUPERUSER", "VACUUM", "SELECT 1",
 			"COMMIT; CREATE TABLE tags (a TEXT)", "DELETE FROM \ufeffsallyport_migrations", "INSERT INTO extension_myext_tags VALUES (1, :a('), '', ''); COMMIT; SELECT (')", "CREATE TABLE extension_x (a TEXT); COMMIT",
 		} {
-			err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0009_x", SQL: text}))
+			err := migrate(ctx, a, "my-ext", append(tags(), manifest.Migration{Name: "0009_x", SQL: text}))
 			if !fault.Is(err, fault.Denied) && !fault.Is(err, fault.Invalid) {
 				t.Errorf("migration %q: %v", text, err)
 			}
@@ -222,7 +254,7 @@ func TestAnnexes_RefuseEscapes(t *testing.T) {
 func TestSQLite_Limits(t *testing.T) {
 	a := files(t)
 	ctx := t.Context()
-	if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+	if err := migrate(ctx, a, "my-ext", tags()); err != nil {
 		t.Fatal(err)
 	}
 	fill := plugin.Statement{SQL: "INSERT INTO extension_myext_tags (machine_id, label) VALUES ('m', $1)", Arguments: []any{strings.Repeat("x", 100_000)}}
@@ -249,7 +281,7 @@ func TestSQLite_Limits(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file: %v, %v", info, err)
 	}
-	if err := a.Migrate(ctx, "../house", tags()); err == nil {
+	if err := migrate(ctx, a, "../house", tags()); err == nil {
 		t.Error("a name that is a path is opened")
 	}
 }
@@ -263,18 +295,15 @@ func TestPostgres_RoleHasNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"my-ext", "victim"} {
-		if err := a.Migrate(ctx, name, tags()); err != nil {
+		if err := migrate(ctx, a, name, tags()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	db, err := a.database(ctx, "my-ext")
+	db, err := a.database("my-ext")
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, _, _, err := a.eng.(*postgresEngine).names(ctx, "victim")
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := a.open["victim"].at
 	for _, text := range []string{
 		"SELECT * FROM public.keys", "SELECT * FROM " + other + ".extension_myext_tags", "SET ROLE postgres", "SET SESSION AUTHORIZATION postgres",
 		"COPY public.keys TO STDOUT", "COPY (SELECT 1) TO PROGRAM 'id'", "COPY (SELECT 1) TO '/tmp/x'", "CREATE TABLE public.x (a TEXT)", "CREATE SCHEMA x",

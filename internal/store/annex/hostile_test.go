@@ -17,7 +17,7 @@ import (
 // A statement whose second row never comes ends with the call, too.
 func TestSQLite_EndsBetweenRows(t *testing.T) {
 	a := files(t)
-	if err := a.Migrate(t.Context(), "my-ext", tags()); err != nil {
+	if err := migrate(t.Context(), a, "my-ext", tags()); err != nil {
 		t.Fatal(err)
 	}
 	short, cancel := context.WithTimeout(t.Context(), within/50)
@@ -41,7 +41,7 @@ func TestSQLite_EndsBetweenRows(t *testing.T) {
 // A row is in memory before it can be weighed.
 func TestAnnexes_MakeNoGiantRows(t *testing.T) {
 	each(t, func(t *testing.T, a *Annexes) {
-		if err := a.Migrate(t.Context(), "my-ext", tags()); err != nil {
+		if err := migrate(t.Context(), a, "my-ext", tags()); err != nil {
 			t.Fatal(err)
 		}
 		wide := "SELECT replace(hex(zeroblob(900000)), '0', 'a')" + strings.Repeat(", replace(hex(zeroblob(900000)), '0', 'a')", 1500)
@@ -69,7 +69,7 @@ func TestAnnexes_MakeNoGiantRows(t *testing.T) {
 func TestPostgres_KeepsNoLocks(t *testing.T) {
 	a, _ := postgres(t)
 	ctx := t.Context()
-	if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+	if err := migrate(ctx, a, "my-ext", tags()); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
@@ -116,9 +116,9 @@ func TestPostgres_ManyServersAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, a := range all {
 		wg.Go(func() {
-			err := a.Migrate(t.Context(), "my-ext", tags())
+			err := migrate(t.Context(), a, "my-ext", tags())
 			for n := 0; n < 5 && fault.Is(err, fault.Unavailable); n++ { // as the host does
-				err = a.Migrate(t.Context(), "my-ext", tags())
+				err = migrate(t.Context(), a, "my-ext", tags())
 			}
 			if err != nil {
 				t.Errorf("got %v: %v", err, errors.Unwrap(err))

@@ -14,7 +14,7 @@ import (
 func TestPostgres_HidesNothing(t *testing.T) {
 	a, _ := postgres(t)
 	ctx := t.Context()
-	if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+	if err := migrate(ctx, a, "my-ext", tags()); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
@@ -65,7 +65,7 @@ func TestPostgres_HidesNoStatement(t *testing.T) {
 	if _, err := admin.ExecContext(ctx, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = off', current_database()); END $$"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Migrate(ctx, "my-ext", tags()); err != nil {
+	if err := migrate(ctx, a, "my-ext", tags()); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
@@ -85,11 +85,11 @@ func TestPostgres_HidesNoStatement(t *testing.T) {
 		trigger + "CREATE FUNCTION extension_f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
 		trigger + "CREATE TABLE extension_x (a TEXT); COMMIT; SELECT 1; END",
 	} {
-		if err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", Postgres: text})); !fault.Is(err, fault.Denied) {
+		if err := migrate(ctx, a, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", Postgres: text})); !fault.Is(err, fault.Denied) {
 			t.Errorf("migration %s: %v", text, err)
 		}
 	}
-	if err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", Postgres: trigger + "DROP TRIGGER extension_t ON extension_myext_tags"})); err != nil {
+	if err := migrate(ctx, a, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", Postgres: trigger + "DROP TRIGGER extension_t ON extension_myext_tags"})); err != nil {
 		t.Errorf("a trigger: %v", err)
 	}
 	var there string
@@ -112,7 +112,7 @@ func TestSQLite_HidesNoStatement(t *testing.T) {
 	a := files(t)
 	ctx := t.Context()
 	text := "CREATE TRIGGER extension_t AFTER INSERT ON extension_myext_tags BEGIN SELECT 1; \vEND; COMMIT; CREATE TABLE extension_x (a TEXT); SELECT broken; END"
-	if err := a.Migrate(ctx, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", SQLite: text})); !fault.Is(err, fault.Invalid) {
+	if err := migrate(ctx, a, "my-ext", append(tags(), manifest.Migration{Name: "0002_x", SQLite: text})); !fault.Is(err, fault.Invalid) {
 		t.Errorf("got %v", err)
 	}
 	got, err := a.Query(ctx, "my-ext", plugin.Statement{SQL: "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'table')"}, 10)

@@ -18,11 +18,17 @@ const migrateWithin = time.Minute
 
 // Migrate implements [plugin.Database]. A schema that is ahead of the list, because
 // a later version ran here before, is accepted: what both know must be the same.
-func (a *Annexes) Migrate(ctx context.Context, name string, steps []manifest.Migration) error {
-	if len(steps) == 0 {
+func (a *Annexes) Migrate(ctx context.Context, m manifest.Manifest) error {
+	if m.Extension == nil || len(m.Extension.Migrations) == 0 {
 		return nil
 	}
-	db, err := a.database(ctx, name)
+	name := m.Name
+	end, err := a.turn(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer end()
+	db, err := a.made(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -31,7 +37,7 @@ func (a *Annexes) Migrate(ctx context.Context, name string, steps []manifest.Mig
 		return a.failed(err)
 	}
 	defer free()
-	for _, step := range steps {
+	for _, step := range m.Extension.Migrations {
 		if err := a.step(ctx, name, c, step); err != nil {
 			return fault.Wrap(err, "migrate %s, step %s", name, step.Name)
 		}

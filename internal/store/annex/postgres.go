@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,7 +40,8 @@ func newPostgres(cfg Config) (*postgresEngine, error) {
 	}
 	base.RuntimeParams["application_name"] = "sallyport-extensions"
 	admin := stdlib.OpenDB(*base)
-	admin.SetMaxOpenConns(1)
+	admin.SetMaxOpenConns(connections) // a lock that is waited for keeps one
+	admin.SetConnMaxIdleTime(idleWithin)
 	return &postgresEngine{cfg: cfg, base: base, admin: admin}, nil
 }
 
@@ -48,48 +50,107 @@ func newPostgres(cfg Config) (*postgresEngine, error) {
 // "tuple concurrently updated".
 var meanwhile = []string{"23505", "42710", "42P07", "XX000"}
 
-const mostAttempts = 5
-
 func (e *postgresEngine) dialect() dialect { return ofPostgres }
 
 func (e *postgresEngine) close() error {
 	return e.admin.Close() //nolint:wrapcheck // explained by the caller
 }
 
-// names of an extension's schema and role. Roles are the server's, not the
-// database's, so that theirs has both names in it.
-func (e *postgresEngine) names(ctx context.Context, plugin string) (schema, role, database string, err error) {
-	if err := e.admin.QueryRowContext(ctx, "SELECT current_database()").Scan(&database); err != nil {
-		return "", "", "", err //nolint:wrapcheck // explained by the caller
+// lockWithin bounds how long PostgreSQL leaves the lock of a plugin to a server that
+// says nothing any more.
+const lockWithin = time.Minute
+
+// locked runs f in a transaction that has the lock of a plugin, with the number of
+// times that it was purged. Replicas that make and purge the same wait for one
+// another here.
+func (e *postgresEngine) locked(ctx context.Context, plugin string, f func(tx *sql.Tx, purges int64) error) error {
+	tx, err := e.admin.BeginTx(ctx, nil)
+	if err != nil {
+		return err //nolint:wrapcheck // explained by the caller
 	}
-	sum := sha256.Sum256([]byte(database + "/" + plugin))
-	short := strings.ReplaceAll(plugin, "-", "_")
-	name := "ext_" + short[:min(len(short), 40)] + "_" + hex.EncodeToString(sum[:4])
-	return name, name, database, nil
+	defer func() { _ = tx.Rollback() }()
+	_, err = tx.ExecContext(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", lockWithin.Milliseconds()))
+	if err != nil {
+		return err //nolint:wrapcheck // explained by the caller
+	}
+	var purges int64
+	err = tx.QueryRowContext(ctx, "INSERT INTO annexes (name, purges) VALUES ($1, 0) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING purges",
+		plugin).Scan(&purges)
+	if err != nil {
+		return err //nolint:wrapcheck // explained by the caller
+	}
+	if err := f(tx, purges); err != nil {
+		return err
+	}
+	return tx.Commit() //nolint:wrapcheck // explained by the caller
 }
 
-func (e *postgresEngine) open(ctx context.Context, plugin string) (*sql.DB, error) {
-	schema, role, database, err := e.names(ctx, plugin)
+// schemaName is that of an extension's schema and of its role. Roles are the
+// server's, not the database's, so that it has both names in it; and after a purge
+// it is another one.
+func schemaName(database, plugin string, purges int64) string {
+	sum := sha256.Sum256([]byte(database + "/" + plugin))
+	short := strings.ReplaceAll(plugin, "-", "_")
+	return "ext_" + short[:min(len(short), 32)] + "_" + hex.EncodeToString(sum[:4]) + "_" + strconv.FormatInt(purges, 10)
+}
+
+func (e *postgresEngine) make(ctx context.Context, plugin string, still func(context.Context) error) (string, error) {
+	password, err := e.cfg.Password(plugin)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
+	defer password.Wipe()
+	verifier, err := scram(password.Reveal())
+	if err != nil {
+		return "", err
+	}
+	var schema, database string
+	err = e.locked(ctx, plugin, func(tx *sql.Tx, purges int64) error {
+		if err := still(ctx); err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, "SELECT current_database()").Scan(&database); err != nil {
+			return err //nolint:wrapcheck // explained by the caller
+		}
+		schema = schemaName(database, plugin, purges)
+		return unprepared(prepare(ctx, tx, schema, verifier))
+	})
+	if err != nil {
+		return "", err
+	}
+	// What PostgreSQL gives to everybody, where we may take it.
+	_, _ = e.admin.ExecContext(ctx, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	_, _ = e.admin.ExecContext(ctx, "REVOKE TEMPORARY ON DATABASE "+quote(database)+" FROM PUBLIC")
+	return schema, e.harmless(ctx, schema, database)
+}
+
+// prepare makes role and schema as they must be.
+func prepare(ctx context.Context, tx *sql.Tx, schema, verifier string) error {
+	var known bool
+	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)", schema).Scan(&known)
+	run := func(text string) {
+		if err == nil {
+			_, err = tx.ExecContext(ctx, text)
+		}
+	}
+	if !known {
+		run("CREATE ROLE " + quote(schema))
+	}
+	run(fmt.Sprintf("ALTER ROLE %s LOGIN NOINHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT 32 PASSWORD '%s'", quote(schema), verifier))
+	run("CREATE SCHEMA IF NOT EXISTS " + quote(schema))
+	run("REVOKE ALL ON SCHEMA " + quote(schema) + " FROM PUBLIC")
+	run("GRANT USAGE, CREATE ON SCHEMA " + quote(schema) + " TO " + quote(schema))
+	return err
+}
+
+func (e *postgresEngine) connect(ctx context.Context, plugin, schema string) (*sql.DB, error) {
 	password, err := e.cfg.Password(plugin)
 	if err != nil {
 		return nil, err
 	}
 	defer password.Wipe()
-	for attempt := 1; ; attempt++ {
-		err := e.prepare(ctx, schema, role, database, password.Reveal())
-		if err == nil {
-			break
-		}
-		p, ok := errors.AsType[*pgconn.PgError](err)
-		if !ok || !slices.Contains(meanwhile, p.Code) || attempt == mostAttempts {
-			return nil, err
-		}
-	}
 	cfg := e.base.Copy()
-	cfg.User, cfg.Password = role, string(password.Reveal())
+	cfg.User, cfg.Password = schema, string(password.Reveal())
 	cfg.RuntimeParams["search_path"] = schema
 	cfg.RuntimeParams["standard_conforming_strings"] = "on" // as statements are looked at, whatever the server's own setting is
 	cfg.RuntimeParams["statement_timeout"] = strconv.FormatInt(migrateWithin.Milliseconds(), 10)
@@ -101,49 +162,10 @@ func (e *postgresEngine) open(ctx context.Context, plugin string) (*sql.DB, erro
 	}
 	db := stdlib.OpenDB(*cfg)
 	var is string
-	if err := db.QueryRowContext(ctx, "SELECT session_user").Scan(&is); err != nil || is != role {
-		return nil, errors.Join(fault.Unavailablef("PostgreSQL does not let the role %s of plugin %s in: look at pg_hba.conf", role, plugin).Because(err), db.Close())
+	if err := db.QueryRowContext(ctx, "SELECT session_user").Scan(&is); err != nil || is != schema {
+		return nil, errors.Join(fault.Unavailablef("PostgreSQL does not let the role %s of plugin %s in: look at pg_hba.conf", schema, plugin).Because(err), db.Close())
 	}
 	return db, nil
-}
-
-// prepare makes role and schema as they must be, and refuses ones that are more.
-func (e *postgresEngine) prepare(ctx context.Context, schema, role, database string, password []byte) error {
-	verifier, err := scram(password)
-	if err != nil {
-		return err
-	}
-	tx, err := e.admin.BeginTx(ctx, nil)
-	if err != nil {
-		return err //nolint:wrapcheck // explained by the caller
-	}
-	defer func() { _ = tx.Rollback() }()
-	run := func(text string, args ...any) {
-		if err == nil {
-			_, err = tx.ExecContext(ctx, text, args...)
-		}
-	}
-	var known bool
-	if err == nil {
-		err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)", role).Scan(&known)
-	}
-	if !known {
-		run("CREATE ROLE " + quote(role))
-	}
-	run(fmt.Sprintf("ALTER ROLE %s LOGIN NOINHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT 32 PASSWORD '%s'", quote(role), verifier))
-	run("CREATE SCHEMA IF NOT EXISTS " + quote(schema))
-	run("REVOKE ALL ON SCHEMA " + quote(schema) + " FROM PUBLIC")
-	run("GRANT USAGE, CREATE ON SCHEMA " + quote(schema) + " TO " + quote(role))
-	if err == nil {
-		err = tx.Commit()
-	}
-	if err != nil {
-		return unprepared(err)
-	}
-	// What PostgreSQL gives to everybody, where we may take it.
-	_, _ = e.admin.ExecContext(ctx, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-	_, _ = e.admin.ExecContext(ctx, "REVOKE TEMPORARY ON DATABASE "+quote(database)+" FROM PUBLIC")
-	return e.harmless(ctx, role, database)
 }
 
 // harmless refuses a role that could do anything outside of its schema.
@@ -237,17 +259,24 @@ func (e *postgresEngine) foreign(ctx context.Context, tx *sql.Tx) (string, error
 }
 
 // purge drops the schema as its owner, which drops what is in it, and the role.
-func (e *postgresEngine) purge(ctx context.Context, plugin string) error {
-	schema, role, _, err := e.names(ctx, plugin)
-	if err != nil {
-		return err
-	}
-	for _, text := range []string{"DROP SCHEMA IF EXISTS " + quote(schema) + " CASCADE", "DROP ROLE IF EXISTS " + quote(role)} {
-		if _, err := e.admin.ExecContext(ctx, text); err != nil {
-			return unprepared(err)
+func (e *postgresEngine) purge(ctx context.Context, plugin string, still func(context.Context) (bool, error)) error {
+	return e.locked(ctx, plugin, func(tx *sql.Tx, purges int64) error {
+		if yes, err := still(ctx); !yes || err != nil {
+			return err
 		}
-	}
-	return nil
+		var database string
+		if err := tx.QueryRowContext(ctx, "SELECT current_database()").Scan(&database); err != nil {
+			return err //nolint:wrapcheck // explained by the caller
+		}
+		name := quote(schemaName(database, plugin, purges))
+		for _, text := range []string{"DROP SCHEMA IF EXISTS " + name + " CASCADE", "DROP ROLE IF EXISTS " + name} {
+			if _, err := tx.ExecContext(ctx, text); err != nil {
+				return unprepared(err)
+			}
+		}
+		_, err := tx.ExecContext(ctx, "UPDATE annexes SET purges = purges + 1 WHERE name = $1", plugin)
+		return err //nolint:wrapcheck // explained by the caller
+	})
 }
 
 func (e *postgresEngine) explain(err error) error {
@@ -266,6 +295,8 @@ func (e *postgresEngine) explain(err error) error {
 		return fault.Deniedf("the statement reaches for what is not the extension's own").Because(err)
 	case known.Code == "57014":
 		return fault.Unavailablef("the database did not answer in time").Because(err)
+	case strings.HasPrefix(known.Code, "28"): // purged by another replica, or pg_hba.conf has changed
+		return fault.Unavailablef("PostgreSQL does not let the role of the extension in any more").Because(err)
 	case strings.HasPrefix(known.Code, "53"):
 		return fault.Exhaustedf("the database has reached a limit").Because(err)
 	case strings.HasPrefix(known.Code, "08") || strings.HasPrefix(known.Code, "57"):

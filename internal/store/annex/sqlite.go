@@ -34,19 +34,23 @@ func (e *sqliteEngine) close() error { return nil }
 
 func (e *sqliteEngine) file(plugin string) string { return filepath.Join(e.cfg.Dir, plugin+".db") }
 
-func (e *sqliteEngine) open(ctx context.Context, plugin string) (*sql.DB, error) {
+func (e *sqliteEngine) make(ctx context.Context, plugin string, still func(context.Context) error) (string, error) {
+	if err := still(ctx); err != nil {
+		return "", err
+	}
 	if err := folder(e.cfg.Dir); err != nil {
-		return nil, err
+		return "", err
 	}
 	// SQLite gives its log and index the mode of the database.
 	f, err := os.OpenFile(e.file(plugin), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fault.Unavailablef("the database of plugin %s cannot be opened", plugin).Because(err)
+		return "", fault.Unavailablef("the database of plugin %s cannot be opened", plugin).Because(err)
 	}
-	if err := f.Close(); err != nil {
-		return nil, fault.Wrap(err, "close database of %s", plugin)
-	}
-	db := e.connect(plugin, rows)
+	return f.Name(), fault.Wrap(f.Close(), "close database of %s", plugin)
+}
+
+func (e *sqliteEngine) connect(ctx context.Context, plugin, _ string) (*sql.DB, error) {
+	db := e.dial(plugin, rows)
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -55,7 +59,7 @@ func (e *sqliteEngine) open(ctx context.Context, plugin string) (*sql.DB, error)
 
 // schema is a connection of its own: what it may do is decided when it is opened.
 func (e *sqliteEngine) schema(ctx context.Context, plugin string, _ *sql.DB) (*sql.Conn, func(), error) {
-	db := e.connect(plugin, tables)
+	db := e.dial(plugin, tables)
 	c, err := db.Conn(ctx)
 	if err == nil {
 		err = e.confine(c)
@@ -69,7 +73,10 @@ func (e *sqliteEngine) schema(ctx context.Context, plugin string, _ *sql.DB) (*s
 // lock has nothing to do: a transaction that begins has the file for itself.
 func (e *sqliteEngine) lock(context.Context, *sql.Tx) error { return nil }
 
-func (e *sqliteEngine) purge(_ context.Context, plugin string) error {
+func (e *sqliteEngine) purge(ctx context.Context, plugin string, still func(context.Context) (bool, error)) error {
+	if yes, err := still(ctx); !yes || err != nil {
+		return err
+	}
 	var errs []error
 	for _, end := range []string{"", "-wal", "-shm", "-journal"} {
 		if err := os.Remove(e.file(plugin) + end); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -96,7 +103,7 @@ func (c connector) Connect(context.Context) (driver.Conn, error) {
 // Driver implements driver.Connector.
 func (c connector) Driver() driver.Driver { return c.driver }
 
-func (e *sqliteEngine) connect(plugin string, judge authoriser) *sql.DB {
+func (e *sqliteEngine) dial(plugin string, judge authoriser) *sql.DB {
 	d := &sqlite.Driver{}
 	d.RegisterConnectionHook(func(c sqlite.ExecQuerierContext, _ string) error {
 		r, ok := c.(sqlite.AuthorizerRegisterer)

@@ -337,6 +337,13 @@ CREATE TABLE cursors (
     position BIGINT NOT NULL
 );
 
+-- Databases of extensions: a row is locked while that of a plugin is made or
+-- purged, and counts how often it was purged.
+CREATE TABLE annexes (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    purges BIGINT NOT NULL
+);
+
 -- Records that are committed and have no position yet.
 CREATE TABLE pending (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
