@@ -105,6 +105,7 @@ const (
 	walFrame        = 4<<10 + 24                          // bytes of a page in the log
 	walFull         = int64(4 << 10 * walFrame)           // bytes that are made room for ahead
 	walBusy         = int64((walAnew + 2<<10) * walFrame) // the same behind busyBatches
+	writePiece      = 256 << 10                           // bytes of the database that are written at once
 	busyBatches     = 100
 	walHuge         = int64(256 << 20) // bytes above which the file is cut
 )
@@ -215,6 +216,28 @@ func (e *sqliteEngine) narrow() bool {
 	return err == nil && free >= 16*room
 }
 
+// writeOut has the disk take the database piece by piece, with as long a pause
+// behind each as it took: between two a sync of the log has its turn, which would
+// wait for all of them behind one sync of the database. It rests no longer than
+// the time given, since the log grows meanwhile.
+func (e *sqliteEngine) writeOut(rest time.Duration) error {
+	fi, err := e.syncer.data.Stat()
+	if err != nil || e.s.cfg.Unsafe != "" { // where nothing is to be synced
+		return err //nolint:wrapcheck // the caller explains
+	}
+	for from := int64(0); from < fi.Size(); from += writePiece {
+		began := time.Now()
+		if err := writeOut(e.syncer.data, from, writePiece); err != nil {
+			return err
+		}
+		if took := min(time.Since(began), rest); took > 100*time.Microsecond { // there was something to write
+			time.Sleep(took)
+			rest -= took
+		}
+	}
+	return nil
+}
+
 // checkpoint copies, and begins the log anew when it is long.
 func (e *sqliteEngine) checkpoint(c *connection) error {
 	for range 8 {
@@ -226,6 +249,9 @@ func (e *sqliteEngine) checkpoint(c *connection) error {
 			return nil
 		}
 		// Otherwise the last copy, for which the writer waits, would sync them all.
+		if err := e.writeOut(checkpointPause / 2); err != nil {
+			return &unknown{fmt.Errorf("write database: %w", err)}
+		}
 		if err := syncData(e.syncer.data); err != nil {
 			return &unknown{fmt.Errorf("sync database: %w", err)}
 		}

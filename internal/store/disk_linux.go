@@ -22,6 +22,23 @@ func syncData(f *os.File) error {
 	}
 }
 
+// writeOut has the disk take a part of a file, and waits until it has. Nothing is
+// durable by that, but who syncs then has less to wait for. An error is that of a
+// sync: it is told once, so that a later sync would not know of it.
+func writeOut(f *os.File, from, n int64) error {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	for {
+		err := unix.SyncFileRange(int(f.Fd()), from, n, all)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ESPIPE): // left to the sync
+			return nil
+		}
+		return err //nolint:wrapcheck // the caller explains
+	}
+}
+
 // allocate gives a file its space, really and not only in name.
 func allocate(f *os.File, size int64) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)

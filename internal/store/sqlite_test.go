@@ -131,15 +131,16 @@ func TestSQLite_FailedSync(t *testing.T) {
 		}
 		t.Skip("skipped: needs strace")
 	}
-	for _, when := range []string{"40", "80+", "150"} {
+	for _, when := range []string{"fsync,fdatasync:error=EIO:when=40", "fsync,fdatasync:error=EIO:when=80+", "fsync,fdatasync:error=EIO:when=150", "sync_file_range:error=EIO:when=2"} {
 		dir := t.TempDir()
-		cmd := exec.Command(tracer, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=fsync,fdatasync",
-			"-e", "inject=fsync,fdatasync:error=EIO:when="+when, os.Args[0], "-test.run=TestSQLite_FailedSyncWorker", "-test.v")
+		calls, _, _ := strings.Cut(when, ":")
+		cmd := exec.Command(tracer, "-f", "-qq", "--seccomp-bpf", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace="+calls,
+			"-e", "inject="+when, os.Args[0], "-test.run=TestSQLite_FailedSyncWorker", "-test.v")
 		cmd.Env = append(os.Environ(), "STORE_WORKER="+dir)
 		out, err := cmd.CombinedOutput()
 		text := string(out)
 		if err != nil || !strings.Contains(text, "FAILED ") || !strings.Contains(text, "REFUSED outcome is unknown") {
-			t.Fatalf("when=%s: %v\n%s", when, err, text)
+			t.Fatalf("%s: %v\n%s", when, err, text)
 		}
 		s := storetest.Open(t, store.Config{Dir: dir})
 		n := 0
@@ -152,7 +153,7 @@ func TestSQLite_FailedSync(t *testing.T) {
 			}
 		}
 		if n == 0 {
-			t.Errorf("when=%s: nothing was acknowledged before the fault", when)
+			t.Errorf("%s: nothing was acknowledged before the fault", when)
 		}
 		storetest.Close(t, s)
 	}
