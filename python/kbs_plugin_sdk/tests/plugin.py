@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
-from kbs_plugin_sdk import PluginHandler, PluginRequest, PluginResponse, PluginServer, TlsConfig
+from kbs_plugin_sdk import PluginHandler, PluginRequest, PluginResponse, PluginServer, TlsConfig, current_context, key_file
 
 
 class Echo(PluginHandler):
@@ -15,7 +16,8 @@ class Echo(PluginHandler):
         if request.path and request.path[0] == "slow":
             print("handling", file=sys.stderr, flush=True)
             await asyncio.sleep(1)
-        return PluginResponse(body=request.body, content_type="text/plain")
+        body = current_context().broker.encode() if request.path and request.path[0] == "who" else request.body
+        return PluginResponse(body=body, content_type="text/plain")
 
 
 def main() -> None:
@@ -26,6 +28,8 @@ def main() -> None:
         server.with_tls(TlsConfig.server_tls(*sys.argv[1:3]))
     elif len(sys.argv) > 1:
         server.without_health()
+    if keys := os.environ.get("CONTEXT_KEYS"):
+        server.with_context("models", key_file(keys))
     asyncio.run(server.serve())
 
 

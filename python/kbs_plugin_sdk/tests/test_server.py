@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
 import os
 import re
 import select
@@ -10,12 +12,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from kbs_plugin_sdk.context import CONTEXT_TYPE, request_digest
 from kbs_plugin_sdk.plugin import plugin_pb2
 from kbs_plugin_sdk.plugin.plugin_pb2_grpc import KbsPluginStub
 
@@ -76,6 +80,10 @@ def health(channel: Any, service: str) -> bytes:
     return answer
 
 
+def base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
 class TestServer(unittest.TestCase):
     def test_serves_and_ends(self) -> None:
         for by in (signal.SIGTERM, signal.SIGINT):
@@ -127,6 +135,35 @@ class TestServer(unittest.TestCase):
                 ask = channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
                 answer = next(ask(iter([b"\x3a\x01*"]), timeout=LONG))  # list_services
                 self.assertIn(b"kbs.plugin.v1.KbsPlugin", answer)
+
+    def test_who_calls(self) -> None:
+        """A context as a broker signs it, with a key of now; and requests without a good one."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        key = Ed25519PrivateKey.generate()
+        x = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        q = plugin_pb2.PluginRequest(method="GET", path=["who"])
+        now = int(time.time())
+        head = {"alg": "EdDSA", "typ": CONTEXT_TYPE, "kid": "k"}
+        said = {"iss": "house", "aud": "models", "jti": "1", "iat": now, "exp": now + 60, "request": request_digest(q), "caller": "anybody"}
+        raw = f"{base64url(json.dumps(head).encode())}.{base64url(json.dumps(said).encode())}"
+        good = f"{raw}.{base64url(key.sign(raw.encode()))}"
+        with tempfile.NamedTemporaryFile() as f:
+            f.write(json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": base64url(x)}]}).encode())
+            f.flush()
+            with Process(CONTEXT_KEYS=f.name) as p, grpc.insecure_channel(f"127.0.0.1:{p.port()}") as channel:
+                stub = KbsPluginStub(channel)
+                for sent in ([], [("sallyport-context", good[:-4] + "AAAA")], [("sallyport-context", good)] * 2):
+                    with self.assertRaises(grpc.RpcError) as refused:
+                        stub.Handle(q, timeout=LONG, metadata=sent)
+                    self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAUTHENTICATED)
+                    self.assertEqual(refused.exception.details(), "the plugin is not told who calls")
+                self.assertEqual(stub.Handle(q, timeout=LONG, metadata=[("sallyport-context", good)]).body, b"house")
+                with self.assertRaises(grpc.RpcError):
+                    stub.Handle(q, timeout=LONG, metadata=[("sallyport-context", good)])
+                p.end()
+                self.assertIn("shown before", p.said)
 
     def test_tls_and_client_certificates(self) -> None:
         with tempfile.TemporaryDirectory() as d:

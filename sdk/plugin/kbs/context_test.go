@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,24 +26,24 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // broker signs contexts as a broker does, and publishes its keys.
 type broker struct {
 	t    *testing.T
+	name string // by which its keys differ from another's
 	keys map[string]ed25519.PrivateKey
 	down bool
 	read int
 	made int
 }
 
-func newBroker(t *testing.T) *broker {
-	b := &broker{t: t, keys: map[string]ed25519.PrivateKey{}}
+func newBroker(t *testing.T) *broker { return brokerOf(t, "house") }
+
+func brokerOf(t *testing.T, name string) *broker {
+	b := &broker{t: t, name: name, keys: map[string]ed25519.PrivateKey{}}
 	b.rotate("one")
 	return b
 }
 
 func (b *broker) rotate(kid string) {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.keys[kid] = key
+	seed := sha256.Sum256([]byte(b.name + " " + kid)) // the same in each run: see vectors_test.go
+	b.keys[kid] = ed25519.NewKeyFromSeed(seed[:])
 }
 
 func (b *broker) set(context.Context) ([]byte, error) {
@@ -49,8 +51,8 @@ func (b *broker) set(context.Context) ([]byte, error) {
 		return nil, errors.New("down")
 	}
 	keys := []any{map[string]any{"kty": "EC", "crv": "P-256", "x": "AAAA", "kid": "other"}}
-	for kid, k := range b.keys {
-		x, _ := k.Public().(ed25519.PublicKey)
+	for _, kid := range slices.Sorted(maps.Keys(b.keys)) {
+		x, _ := b.keys[kid].Public().(ed25519.PublicKey)
 		keys = append(keys, map[string]any{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64.RawURLEncoding.EncodeToString(x)})
 	}
 	return json.Marshal(map[string]any{"keys": keys})
@@ -108,10 +110,27 @@ func TestContext_SaysWhoCalls(t *testing.T) {
 	}
 }
 
-// Whatever somebody on the way, another plugin or a direct caller could show.
-func TestContext_RefusesOthers(t *testing.T) {
-	b, now := newBroker(t), noon
-	stranger := newBroker(t)
+// showing is what somebody shows with a request.
+type showing struct {
+	name     string
+	contexts []string
+	change   func(*Request) // what differs from the request that it was signed for
+	at       time.Duration  // after noon
+}
+
+// request is what is asked.
+func (s showing) request() *Request {
+	r := asked()
+	r.Query = maps.Clone(r.Query)
+	if s.change != nil {
+		s.change(r)
+	}
+	return r
+}
+
+// refusals are whatever somebody on the way, another plugin or a direct caller could show.
+func refusals(t *testing.T, b *broker) []showing {
+	stranger := brokerOf(t, "stranger")
 	claim := func(name string, v any) string {
 		return b.sign("one", func(_, claims map[string]any) { claims[name] = v })
 	}
@@ -121,52 +140,48 @@ func TestContext_RefusesOthers(t *testing.T) {
 	good := b.sign("one", nil)
 	parts := strings.Split(good, ".")
 	other := strings.Split(claim("administrator", "alice"), ".")
-	for name, c := range map[string]struct {
-		contexts []string
-		change   func(*Request)
-		at       time.Duration
-	}{
-		"nothing":                {},
-		"two":                    {contexts: []string{b.sign("one", nil), b.sign("one", nil)}},
-		"no token":               {contexts: []string{"x"}},
-		"another plugin":         {contexts: []string{claim("aud", "vault")}},
-		"several audiences":      {contexts: []string{claim("aud", []string{"models", "vault"})}},
-		"expired":                {contexts: []string{b.sign("one", nil)}, at: time.Minute},
-		"of the future":          {contexts: []string{b.sign("one", nil)}, at: -time.Minute},
-		"for a day":              {contexts: []string{claim("exp", noon.Add(24*time.Hour).Unix())}},
-		"no expiry":              {contexts: []string{claim("exp", 0)}},
-		"no number":              {contexts: []string{claim("jti", "")}},
-		"a guest who is none":    {contexts: []string{claim("guest", nil)}},
-		"an anybody with claims": {contexts: []string{claim("caller", "anybody")}},
-		"changed claims":         {contexts: []string{parts[0] + "." + other[1] + "." + parts[2]}},
-		"no signature":           {contexts: []string{parts[0] + "." + parts[1] + "."}},
-		"another's key":          {contexts: []string{stranger.sign("one", nil)}},
-		"alg none":               {contexts: []string{header("alg", "none")}},
-		"alg HS256":              {contexts: []string{header("alg", "HS256")}},
-		"an attestation token":   {contexts: []string{header("typ", "JWT")}},
-		"critical members":       {contexts: []string{header("crit", []string{"x"})}},
-		"an unknown key":         {contexts: []string{header("kid", "two")}},
-		"too long":               {contexts: []string{claim("x", strings.Repeat("x", maxContext))}},
-		"another method":         {contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Method = "PUT" }},
-		"another path":           {contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Path = []string{"a"} }},
-		"segments put together":  {contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Path = []string{"a", "", ""} }},
-		"another query":          {contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Query["q"] = "2" }},
-		"another body":           {contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Body = nil }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := asked()
-			r.Query = maps.Clone(r.Query)
-			if c.change != nil {
-				c.change(r)
-			}
+	return []showing{
+		{name: "nothing"},
+		{name: "two", contexts: []string{b.sign("one", nil), b.sign("one", nil)}},
+		{name: "no token", contexts: []string{"x"}},
+		{name: "another plugin", contexts: []string{claim("aud", "vault")}},
+		{name: "several audiences", contexts: []string{claim("aud", []string{"models", "vault"})}},
+		{name: "expired", contexts: []string{b.sign("one", nil)}, at: time.Minute},
+		{name: "of the future", contexts: []string{b.sign("one", nil)}, at: -time.Minute},
+		{name: "for a day", contexts: []string{claim("exp", noon.Add(24*time.Hour).Unix())}},
+		{name: "no expiry", contexts: []string{claim("exp", 0)}},
+		{name: "no number", contexts: []string{claim("jti", "")}},
+		{name: "a guest who is none", contexts: []string{claim("guest", nil)}},
+		{name: "an anybody with claims", contexts: []string{claim("caller", "anybody")}},
+		{name: "changed claims", contexts: []string{parts[0] + "." + other[1] + "." + parts[2]}},
+		{name: "no signature", contexts: []string{parts[0] + "." + parts[1] + "."}},
+		{name: "another's key", contexts: []string{stranger.sign("one", nil)}},
+		{name: "alg none", contexts: []string{header("alg", "none")}},
+		{name: "alg HS256", contexts: []string{header("alg", "HS256")}},
+		{name: "an attestation token", contexts: []string{header("typ", "JWT")}},
+		{name: "critical members", contexts: []string{header("crit", []string{"x"})}},
+		{name: "an unknown key", contexts: []string{header("kid", "two")}},
+		{name: "too long", contexts: []string{claim("x", strings.Repeat("x", maxContext))}},
+		{name: "another method", contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Method = "PUT" }},
+		{name: "another path", contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Path = []string{"a"} }},
+		{name: "segments put together", contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Path = []string{"a", "", ""} }},
+		{name: "another query", contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Query["q"] = "2" }},
+		{name: "another body", contexts: []string{b.sign("one", nil)}, change: func(r *Request) { r.Body = nil }},
+	}
+}
+
+func TestContext_RefusesOthers(t *testing.T) {
+	b, now := newBroker(t), noon
+	for _, c := range refusals(t, b) {
+		t.Run(c.name, func(t *testing.T) {
 			now = noon.Add(c.at)
-			if who, err := b.verifier(&now).check(shown(c.contexts...), r, false); err == nil {
+			if who, err := b.verifier(&now).check(shown(c.contexts...), c.request(), false); err == nil {
 				t.Errorf("it is taken for %+v", who)
 			}
 		})
 	}
 	now = noon
-	v := b.verifier(&now)
+	v, good := b.verifier(&now), b.sign("one", nil)
 	for i, want := range []bool{true, false, false} {
 		if _, err := v.check(shown(good), asked(), false); (err == nil) != want {
 			t.Errorf("shown for the %d. time: %v", i+1, err)

@@ -13,9 +13,26 @@ an address or as a signed package that Sallyport starts itself::
     asyncio.run(PluginServer(Hello()).serve())
 """
 
+from .context import Context, ContextError, ContextVerifier, Device, Guest, current_context
 from .handler import PluginHandler
+from .keys import Keys, key_file, key_url
 from .plugin.plugin_pb2 import PluginRequest, PluginResponse
 from .server import PluginServer
 from .tls import TlsConfig
 
-__all__ = ["PluginHandler", "PluginRequest", "PluginResponse", "PluginServer", "TlsConfig"]
+__all__ = [
+    "Context",
+    "ContextError",
+    "ContextVerifier",
+    "Device",
+    "Guest",
+    "Keys",
+    "PluginHandler",
+    "PluginRequest",
+    "PluginResponse",
+    "PluginServer",
+    "TlsConfig",
+    "current_context",
+    "key_file",
+    "key_url",
+]

@@ -13,11 +13,13 @@ from typing import Any, NoReturn
 import grpc
 
 from . import reflection
+from .context import ContextError, ContextVerifier, told
 from .handler import PluginHandler
 from .health import Health
+from .keys import Keys
 from .plugin import plugin_pb2
 from .plugin.plugin_pb2_grpc import add_KbsPluginServicer_to_server
-from .service import MAX_MESSAGE, Failed, Service, log
+from .service import MAX_MESSAGE, Code, Failed, Service, log
 from .tls import TlsConfig
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -35,6 +37,7 @@ class PluginServer:
         self._address = DEFAULT_ADDRESS
         self._tls: TlsConfig | None = None
         self._with_health = True
+        self._context: tuple[str, Keys | None] | None = None
         self.port = 0  # the port that it listens at, once it does
 
     def with_address(self, address: str) -> PluginServer:
@@ -50,6 +53,14 @@ class PluginServer:
     def without_health(self) -> PluginServer:
         """Leave the health service out."""
         self._with_health = False
+        return self
+
+    def with_context(self, name: str, keys: Keys | None = None) -> PluginServer:
+        """Call ``handle`` only for requests of which the broker has signed who sends them
+        (rich mode of Sallyport); :func:`current_context` gives it. ``name`` is the first
+        segment of the plugin's paths. ``keys`` are needed but by a package that Sallyport
+        starts itself; they need the extra ``contexts``. Trustee is refused from then on."""
+        self._context = (name, keys)
         return self
 
     async def serve(self) -> None:
@@ -69,7 +80,7 @@ class PluginServer:
                 ("grpc.so_reuseport", 0),  # an address that is taken is an error
             ]
         )
-        add_KbsPluginServicer_to_server(_Servicer(service), server)
+        add_KbsPluginServicer_to_server(_Servicer(service, self._verifier(hosted)), server)
         health = Health()
         if self._with_health or hosted:
             health.add_to(server)
@@ -86,6 +97,14 @@ class PluginServer:
             health.stop()
             await server.stop(GRACE)
             service.close()
+
+    def _verifier(self, hosted: bool) -> ContextVerifier | None:
+        if self._context is None:
+            return None
+        name, keys = self._context
+        if keys is None and not hosted:
+            sys.exit("contexts are signed: name the broker's keys, with_context(name, key_url(...))")
+        return ContextVerifier(name, None if hosted else keys)
 
     def _listen(self, server: Any) -> None:
         if self._tls is None:
@@ -112,12 +131,17 @@ class PluginServer:
 class _Servicer:
     """Service as gRPC wants it."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, verifier: ContextVerifier | None) -> None:
+        self._service, self._verifier = service, verifier
 
     async def Handle(self, request: plugin_pb2.PluginRequest, context: Any) -> plugin_pb2.PluginResponse:
         try:
+            if self._verifier is not None:
+                await told(self._verifier, context.invocation_metadata(), request)
             return await self._service.handle(request)
+        except ContextError as e:
+            log.warning("a request is refused: %s", e)
+            await _abort(context, Failed(Code.UNAUTHENTICATED, "the plugin is not told who calls"))
         except Failed as e:
             await _abort(context, e)
 

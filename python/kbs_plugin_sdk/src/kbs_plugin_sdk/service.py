@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ class Code(Enum):
 
     INTERNAL = "INTERNAL"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
 class Failed(Exception):
@@ -84,7 +86,8 @@ class Service:
         try:
             if inspect.iscoroutinefunction(method):
                 return await method(request)
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, method, request)
+            known = contextvars.copy_context()  # who calls
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, known.run, method, request)
             return await answer if inspect.isawaitable(answer) else answer
         except Exception:
             log.exception("%s failed", name)

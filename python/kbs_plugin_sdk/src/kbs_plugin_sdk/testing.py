@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .context import Context, telling
 from .handler import PluginHandler
 from .plugin.plugin_pb2 import NeedsEncryptionRequest, PluginRequest, PluginResponse, ValidateAuthRequest
 from .service import Failed, Service
@@ -45,11 +46,13 @@ class Broker:
         *,
         attested: bool = True,
         admin: bool = False,
+        context: Context | None = None,
     ) -> Answer:
         """Ask as an attested guest, as an administrator, as both, or as nobody. ``path``
-        is what follows the plugin's name. Not for use within a running event loop; see
+        is what follows the plugin's name; ``context`` is what :func:`current_context` gives.
+        Not for use within a running event loop; see
         :meth:`ask`."""
-        return asyncio.run(self.ask(method, path, query, body, attested=attested, admin=admin))
+        return asyncio.run(self.ask(method, path, query, body, attested=attested, admin=admin, context=context))
 
     async def ask(
         self,
@@ -60,6 +63,7 @@ class Broker:
         *,
         attested: bool = True,
         admin: bool = False,
+        context: Context | None = None,
     ) -> Answer:
         """:meth:`request`, to await."""
         if method not in ("GET", "POST", "PUT", "DELETE"):
@@ -71,7 +75,7 @@ class Broker:
         service = Service(self._handler)
         answer = Answer(401)
         try:
-            await self._ask(service, given, answer, attested, admin)
+            await telling(context, lambda: self._ask(service, given, answer, attested, admin))
         except Failed:
             answer.error = "PluginInternalError"
         finally:
