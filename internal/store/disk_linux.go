@@ -27,16 +27,15 @@ func syncData(f *os.File) error {
 // sync: it is told once, so that a later sync would not know of it.
 func writeOut(f *os.File, from, n int64) error {
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	for {
-		err := unix.SyncFileRange(int(f.Fd()), from, n, all)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ESPIPE): // left to the sync
-			return nil
-		}
-		return err //nolint:wrapcheck // the caller explains
+	var err error = unix.EINTR
+	for errors.Is(err, unix.EINTR) {
+		err = unix.SyncFileRange(int(f.Fd()), from, n, all)
 	}
+	switch err {
+	case unix.ENOSYS, unix.EOPNOTSUPP, unix.ESPIPE, unix.EINVAL, unix.EPERM: // not here, or forbidden: left to the sync
+		return nil
+	}
+	return err //nolint:wrapcheck // the caller explains
 }
 
 // allocate gives a file its space, really and not only in name.
