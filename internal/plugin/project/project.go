@@ -41,7 +41,7 @@ var never = []string{".*", "__pycache__", "*.pyc", "*.pyo", "*.spk"}
 
 // unneeded are the files of a project that a running plugin does not need.
 var unneeded = []string{
-	"plugin.json", "conformance.json", "pyproject.toml", "setup.py", "setup.cfg", "requirements*.txt", "*.lock", "*.whl", "*.pub", "*.md",
+	"plugin.json", "conformance.json", "pyproject.toml", "setup.py", "setup.cfg", "requirements*.txt", "*.lock", "*.whl", "*.pub", "*.key", "*.md",
 	"tests", "test", "test_*.py", "conftest.py", "docs", "dist", "build", "*.egg-info", "plugin.proto",
 	"migrations/*.sql", // the manifest has them
 }
@@ -86,7 +86,7 @@ func walk(dir string, r rule) (files []plugin.Source, leftOut []string, err erro
 		if err != nil || name == "." {
 			return err
 		}
-		if !r.keeps(name) {
+		if !r.keeps(name) || !r.whole && d.IsDir() && virtual(root, name) {
 			leftOut = append(leftOut, name)
 			if d.IsDir() {
 				return fs.SkipDir
@@ -101,6 +101,13 @@ func walk(dir string, r rule) (files []plugin.Source, leftOut []string, err erro
 		return err
 	})
 	return files, leftOut, fault.Wrap(err, "read folder")
+}
+
+// virtual reports whether a folder is a virtual environment of Python (PEP 405),
+// in which an author tests and from which nothing is packed.
+func virtual(root *os.Root, name string) bool {
+	_, err := root.Lstat(path.Join(name, "pyvenv.cfg"))
+	return err == nil
 }
 
 func folderFile(dir, name string, d fs.DirEntry) (plugin.Source, error) {

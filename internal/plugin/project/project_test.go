@@ -122,6 +122,7 @@ func sample(t testing.TB, dir string) Python {
 	})
 	lay(t, dir, map[string]string{
 		"pyproject.toml": pyproject, "README.md": "x", "tests/test_x.py": "x", ".git/config": "x", ".env": "TOKEN=1",
+		"me.key": "-----BEGIN PRIVATE KEY-----\n", "me.pub": "x", "venv/pyvenv.cfg": "home = /usr/bin\n", "venv/lib/x.py": "",
 		"src/mypackage/__init__.py": "", "src/mypackage/extension.py": "class MyExtension: pass\n", "src/mypackage/cli_plugin.py": "",
 		"src/mypackage/__pycache__/extension.cpython-311.pyc": "x",
 		"requirements.lock": "# made by a tool\nleaf==1.0 \\\n    --hash=sha256:" + strings.Repeat("0", 64) + " \\\n    --hash=sha256:" + sum + "\n    # via my-ext\n",
