@@ -169,7 +169,10 @@ func (a *App) open(ctx context.Context, console io.Writer) error {
 
 // openStore opens the store alone.
 func openStore(ctx context.Context, c Config, log *slog.Logger) (*store.Store, error) {
-	cfg := store.Config{Driver: c.Storage.Driver, Dir: c.DataDir, StateDir: c.DataDir, Writers: c.Storage.Writers, Logger: log}
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return nil, fault.Unavailablef("the state directory %s cannot be made", c.StateDir).Because(err)
+	}
+	cfg := store.Config{Driver: c.Storage.Driver, Dir: c.DataDir, StateDir: c.StateDir, Writers: c.Storage.Writers, Logger: log}
 	if c.Storage.Driver == store.PostgreSQL {
 		dsn, err := connection(c.Storage)
 		if err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/tls"
 	"net"
 	"net/url"
@@ -18,9 +19,11 @@ import (
 // Config is the configuration of a server: one YAML file, read strictly. A
 // path that is not absolute is relative to the folder of the file.
 type Config struct {
-	// DataDir holds the database (SQLite), the plugin store, and the last
-	// checkpoint that this server saw.
+	// DataDir holds the database (SQLite) and the plugin store.
 	DataDir string `yaml:"data_dir"`
+	// StateDir holds the last checkpoint that this server saw; DataDir if empty.
+	// Outside of it a DataDir that is put back as a whole is noticed.
+	StateDir string `yaml:"state_dir"`
 	// KEK names the file of the key that wraps all others. It must lie outside
 	// of DataDir.
 	KEK KEK `yaml:"kek"`
@@ -210,11 +213,12 @@ func (c *Config) fill() {
 			*d.member = d.value
 		}
 	}
+	c.StateDir = cmp.Or(c.StateDir, c.DataDir)
 }
 
 func (c *Config) paths() []*string {
 	paths := []*string{
-		&c.DataDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Fetch.Roots, &c.Plugins.Repository.Dir, &c.Plugins.Repository.Keys, &c.Plugins.Lock,
+		&c.DataDir, &c.StateDir, &c.KEK.File, &c.Storage.DSNFile, &c.Verifiers.Fetch.Roots, &c.Plugins.Repository.Dir, &c.Plugins.Repository.Keys, &c.Plugins.Lock,
 	}
 	for i := range c.KEK.Old {
 		paths = append(paths, &c.KEK.Old[i])

@@ -180,7 +180,7 @@ func (a *App) openSandbox(ctx context.Context) (plugin.Sandbox, error) {
 
 // private are the files and folders that no plugin is given: the data, and keys.
 func (c *Config) private() []string {
-	list := append([]string{c.DataDir, c.KEK.File, c.Storage.DSNFile, c.Plugins.Repository.Keys, c.Listen.Main.Key}, c.KEK.Old...)
+	list := append([]string{c.DataDir, c.StateDir, c.KEK.File, c.Storage.DSNFile, c.Plugins.Repository.Keys, c.Listen.Main.Key}, c.KEK.Old...)
 	for _, l := range c.Listen.Further {
 		list = append(list, l.Key)
 	}

@@ -43,7 +43,7 @@ func newInit(s *shell) *cobra.Command {
 	c := &cobra.Command{
 		Use: "init [--dir DIR] [--name OPERATOR]", Short: "Set up a new server, and you as its operator", Args: cobra.NoArgs,
 		Long: `Make a folder with everything that a server needs: sallyport.yaml, the key that
-wraps all other keys (keys/kek), the data (data/), and a context for its first
+wraps all other keys (keys/kek), the data (data/, state/), and a context for its first
 operator, who is an administrator.
 
 A folder that has a sallyport.yaml but no data yet is completed: write the file
@@ -129,6 +129,7 @@ func (p plan) config() []byte {
 	b.WriteString("# Configuration of a Sallyport server; docs/operating.md has every member.\n" +
 		"# Check a change with: sallyport config check\n" +
 		"data_dir: data\n" +
+		"state_dir: state # the last checkpoint seen: not to be restored with the data, so that an older database is noticed\n" +
 		"kek:\n  file: keys/kek # keep a copy elsewhere: without it the data are lost\n")
 	b.WriteString("trust_domain: " + strconv.Quote(first(p.trustDomain, "sallyport.internal")) + " # cannot be changed\n")
 	b.WriteString("listen:\n  main:\n    address: " + strconv.Quote(first(p.listen, "127.0.0.1:8443")) + "\n")
