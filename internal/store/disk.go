@@ -95,8 +95,8 @@ func (r *reserve) refill() {
 	}
 }
 
-// Pace of checkpoints of the write-ahead log. While pages are copied each sync of
-// the log takes tens of milliseconds, so that it is done seldom (docs/decisions/0010).
+// Pace of checkpoints of the write-ahead log. While pages are copied syncs of the
+// log take longer, so that it is done seldom (docs/decisions/0010).
 const (
 	checkpointPause = 250 * time.Millisecond
 	checkpointIdle  = 20                                  // pauses after which it is done for fewer pages than walAnew
