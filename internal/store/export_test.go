@@ -56,3 +56,6 @@ func (s *Store) Run(ctx context.Context, run int64) (remembered, read [shards][]
 	read, err = s.namesOf(ctx, run)
 	return remembered, read, ok, err
 }
+
+// Lent judges the server's processes of two connections (PostgreSQL).
+var Lent = lent

@@ -29,12 +29,6 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	if err := s.reader.PingContext(ctx); err != nil {
 		return fault.Unavailablef("PostgreSQL cannot be reached").Because(err)
 	}
-	if err := durable(ctx, s.reader); err != nil {
-		return err
-	}
-	if err := migrateUp(ctx, s.reader, true); err != nil {
-		return err
-	}
 	e := &postgresEngine{s: s, cfg: cfg}
 	w, err := e.connect(ctx)
 	if err != nil {
@@ -42,7 +36,51 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	}
 	e.idle = append(e.idle, w)
 	s.engine = e
+	if err := lasting(ctx, s.reader, w); err != nil {
+		return err
+	}
+	if err := durable(ctx, s.reader); err != nil {
+		return err
+	}
+	return migrateUp(ctx, s.reader, true)
+}
+
+// lasting refuses a pooler that lends a server's connection for one transaction: the
+// next one has other prepared statements, and a lock of the session belongs to
+// somebody else. Then two connections have the same process of the server, or one
+// has several.
+func lasting(ctx context.Context, reader *sql.DB, writer *pgx.Conn) error {
+	c, err := reader.Conn(ctx)
+	if err != nil {
+		return fault.Unavailablef("PostgreSQL cannot be reached").Because(err)
+	}
+	defer func() { _ = c.Close() }()
+	const ask = "SELECT pg_backend_pid()"
+	var seen [3][2]int
+	for n := range seen {
+		err := c.QueryRowContext(ctx, ask, pgx.QueryExecModeSimpleProtocol).Scan(&seen[n][0])
+		if err == nil {
+			err = writer.QueryRow(ctx, ask, pgx.QueryExecModeSimpleProtocol).Scan(&seen[n][1])
+		}
+		if err != nil {
+			return fault.Unavailablef("PostgreSQL cannot be reached").Because(err)
+		}
+	}
+	if lent(seen[:]) {
+		return fault.Unavailablef("PostgreSQL is behind a pooler that lends connections for one transaction; " +
+			"connect to PostgreSQL itself, or set the pooler to pool_mode = session")
+	}
 	return nil
+}
+
+// lent judges the processes that two open connections had, in turns.
+func lent(seen [][2]int) bool {
+	for _, s := range seen {
+		if s != seen[0] || s[0] == s[1] {
+			return true
+		}
+	}
+	return false
 }
 
 // durable refuses a server that acknowledges before it has written.

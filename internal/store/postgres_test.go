@@ -170,3 +170,22 @@ func TestPostgreSQL_Deadlock(t *testing.T) {
 		t.Errorf("version %d after %d changes", after.Version, good)
 	}
 }
+
+// TestPostgreSQL_PoolersByTransaction: what two connections see of a pooler that
+// lends the server's own for one transaction each, in whatever order.
+func TestPostgreSQL_PoolersByTransaction(t *testing.T) {
+	for name, c := range map[string]struct {
+		seen [][2]int
+		want bool
+	}{
+		"no pooler, or by session": {[][2]int{{7, 8}, {7, 8}, {7, 8}}, false},
+		"the one used last":        {[][2]int{{7, 7}, {7, 7}, {7, 7}}, true},
+		"one after the other":      {[][2]int{{7, 8}, {9, 7}, {8, 9}}, true},
+		"of two in turn":           {[][2]int{{7, 8}, {8, 7}, {7, 8}}, true},
+		"changed late":             {[][2]int{{7, 8}, {7, 8}, {7, 9}}, true},
+	} {
+		if got := store.Lent(c.seen); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -163,7 +163,7 @@ func (e *postgresEngine) connect(ctx context.Context, plugin, schema string) (*s
 	db := stdlib.OpenDB(*cfg)
 	var is string
 	if err := db.QueryRowContext(ctx, "SELECT session_user").Scan(&is); err != nil || is != schema {
-		return nil, errors.Join(fault.Unavailablef("PostgreSQL does not let the role %s of plugin %s in: look at pg_hba.conf", schema, plugin).Because(err), db.Close())
+		return nil, errors.Join(fault.Unavailablef("PostgreSQL does not let the role %s of plugin %s in: look at pg_hba.conf, and connect without a pooler", schema, plugin).Because(err), db.Close())
 	}
 	return db, nil
 }
