@@ -60,7 +60,7 @@ func TestVectors_AreWhatPythonReads(t *testing.T) {
 	}
 	text = append(text, '\n')
 	if *update {
-		if err := os.WriteFile(vectors, text, 0o644); err != nil { //nolint:gosec // public
+		if err := os.WriteFile(vectors, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
