@@ -78,6 +78,7 @@ func advice(e *sallyport.Error) string {
 	switch {
 	case e.Kind == sallyport.Unavailable && e.Status == 0:
 		return "check --url, and that the server runs (sallyport serve)"
+	case e.Kind == sallyport.Unauthenticated && strings.Contains(e.Detail, "join token"): // which says it all
 	case e.Kind == sallyport.Unauthenticated && e.Status != 0:
 		return "see who you are with: sallyport auth contexts"
 	case e.Kind == sallyport.Unauthenticated:

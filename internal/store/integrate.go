@@ -40,13 +40,18 @@ func (s *Store) Integrate(ctx context.Context) error {
 			}
 		}
 	}()
+	var told string // what the log has last said, and when: the same goes on for hours on a full disk
+	var at time.Time
 	for ctx.Err() == nil {
 		if err := in.turn(ctx); err != nil {
 			if s.barred.Load() != nil || final(err) {
 				s.fail(err)
 				return err
 			}
-			s.log.WarnContext(ctx, "the integrator will try again", slog.Any("err", err))
+			if class := fault.Public(err); class != told || time.Since(at) > time.Minute {
+				s.log.WarnContext(ctx, "the integrator will try again", slog.Any("err", err))
+				told, at = class, time.Now()
+			}
 			in.builder = nil
 			pause(ctx, integrateEvery)
 		}
