@@ -24,8 +24,10 @@ type column struct {
 type table struct {
 	name    string
 	columns []column
-	mac     bool // a last column mac guards the row
-	quiet   bool // its statements may run in a unit without a record
+	mac     bool   // a last column mac guards the row
+	quiet   bool   // its statements may run in a unit without a record
+	all     string // the column list of a statement, the MAC included
+	whose   string // the query of a row by its id with its subject, if it has one
 }
 
 // rowTables are the tables whose rows are whole domain values: column names in
@@ -72,17 +74,18 @@ func parseTable(line string) *table {
 		}
 		t.columns = append(t.columns, c)
 	}
+	t.all = t.list("")
 	return t
 }
 
-// list is the column list of a statement, the MAC included.
-func (t *table) list() string {
+// list is the column list of a statement, the MAC included, each name after a prefix.
+func (t *table) list(prefix string) string {
 	names := make([]string, 0, len(t.columns)+1)
 	for _, c := range t.columns {
-		names = append(names, c.name)
+		names = append(names, prefix+c.name)
 	}
 	if t.mac {
-		names = append(names, "mac")
+		names = append(names, prefix+"mac")
 	}
 	return strings.Join(names, ", ")
 }
@@ -126,6 +129,9 @@ func newCatalogue(postgres bool) *catalogue {
 		c.tables[t.name] = t
 		c.generate(t, lock)
 	}
+	for _, t := range c.tables {
+		t.whose = "SELECT " + t.list("a.") + ", " + c.tables["subjects"].list("b.") + " FROM " + t.name + " a JOIN subjects b ON b.id = a.subject WHERE a.id = $1"
+	}
 	for _, h := range written {
 		sql := h.sql
 		if postgres && h.postgres != "" {
@@ -144,12 +150,12 @@ func newCatalogue(postgres bool) *catalogue {
 func (c *catalogue) generate(t *table, lock string) {
 	n := t.width()
 	set := make([]string, 0, n)
-	for i, name := range strings.Split(t.list(), ", ")[1:] {
+	for i, name := range strings.Split(t.all, ", ")[1:] {
 		set = append(set, fmt.Sprintf("%s = $%d", name, i+2))
 	}
 	c.add(&statement{
 		name: t.name + ".insert", args: len(t.columns), table: t, quiet: t.quiet,
-		sql: "INSERT INTO " + t.name + " (" + t.list() + ") VALUES (" + placeholders(1, n) + ")",
+		sql: "INSERT INTO " + t.name + " (" + t.all + ") VALUES (" + placeholders(1, n) + ")",
 	})
 	c.add(&statement{
 		name: t.name + ".update", args: len(t.columns), table: t, quiet: t.quiet,

@@ -108,7 +108,7 @@ func list[T any, P rowOf[T]](ctx context.Context, s *Store, skip func(id string)
 	t := s.catalogue.tables[tableName]
 	var found []T
 	r := newRaw(t)
-	err := s.query(ctx, "SELECT "+t.list()+" FROM "+tableName+" "+rest, args, func(rows foundRow) error {
+	err := s.query(ctx, "SELECT "+t.all+" FROM "+tableName+" "+rest, args, func(rows foundRow) error {
 		if err := rows.Scan(r.dest...); err != nil {
 			return s.unreadable(ctx, err)
 		}

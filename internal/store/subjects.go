@@ -92,8 +92,7 @@ func withSubject[T any, P rowOf[T]](ctx context.Context, s *Store, noun, tableNa
 	}
 	at, bt := s.catalogue.tables[tableName], s.catalogue.tables["subjects"]
 	a, b := newRaw(at), newRaw(bt)
-	text := "SELECT " + at.from("a") + ", " + bt.from("b") + " FROM " + tableName + " a JOIN subjects b ON b.id = a.subject WHERE a.id = $1"
-	err := s.query(ctx, text, []any{id}, func(rows foundRow) error {
+	err := s.query(ctx, at.whose, []any{id}, func(rows foundRow) error {
 		found = true
 		if err := rows.Scan(append(append(make([]any, 0, len(a.dest)+len(b.dest)), a.dest...), b.dest...)...); err != nil {
 			return s.unreadable(ctx, err)
@@ -145,19 +144,4 @@ func (s *Store) Invitation(ctx context.Context, id string) (subject.Invitation, 
 // Invitations lists join tokens by id, after the one given.
 func (s *Store) Invitations(ctx context.Context, after string, limit int) ([]subject.Invitation, error) {
 	return many[subject.Invitation](ctx, s, "invitations", "WHERE id > $1 ORDER BY id LIMIT $2", after, page(limit))
-}
-
-// from is the column list with a table's alias before each.
-func (t *table) from(alias string) string {
-	text := ""
-	for i, c := range t.columns {
-		if i > 0 {
-			text += ", "
-		}
-		text += alias + "." + c.name
-	}
-	if t.mac {
-		text += ", " + alias + ".mac"
-	}
-	return text
 }
