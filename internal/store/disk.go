@@ -78,8 +78,13 @@ func (r *reserve) open() bool {
 		return false
 	}
 	err := os.Remove(r.path())
-	r.log.LogAttrs(context.Background(), slog.LevelError, "the disk is full, the reserve for revocations is in use", slog.Any("err", err))
-	return err == nil
+	if err != nil {
+		r.log.ErrorContext(context.Background(), "the disk is full, and the reserve for revocations cannot be used", slog.Any("err", err))
+		return false
+	}
+	r.log.ErrorContext(context.Background(), "the disk is full, the reserve for revocations is in use: free space; twice the reserve must be free before anything is given again",
+		slog.Int64("free_bytes", 2*r.size), slog.String("dir", r.dir))
+	return true
 }
 
 // refill brings the file back when twice its size is free.

@@ -122,7 +122,7 @@ func (e *sqliteEngine) spare(batch []*job) []*job {
 
 // diskFull is the answer of a full disk.
 func diskFull(err error) error {
-	return fault.Unavailablef("the disk is full: nothing can be recorded, so nothing can be given").Because(err).After(10 * time.Second)
+	return fault.Unavailablef("the server's disk is full: nothing can be recorded, so nothing can be given until somebody frees space").Because(err).After(10 * time.Second)
 }
 
 // syncWithCommit chooses who syncs: SQLite, before what it has committed can be
