@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"strings"
 
 	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -9,10 +10,26 @@ import (
 
 // The service database of the host: statements of a plugin, for its own database.
 
-// query answers a HostCall of kind query.
-func (h *Host) query(ctx context.Context, name string, q *own.Query) (*own.Rows, error) {
+// tables refuses a plugin that has none, or none any more: another publisher's have
+// its name now.
+func (h *Host) tables(space string) (name string, err error) {
 	if h.cfg.Databases == nil {
-		return nil, fault.Unavailablef("this host keeps no databases")
+		return "", fault.Unavailablef("this host keeps no databases")
+	}
+	name, _, _ = strings.Cut(space, "@")
+	for _, r := range h.table.Load().routes {
+		if r.name() == name && Space(name, r.row.Publisher) != space {
+			return "", fault.Unavailablef("plugin %s is of another publisher now", name)
+		}
+	}
+	return name, nil
+}
+
+// query answers a HostCall of kind query.
+func (h *Host) query(ctx context.Context, space string, q *own.Query) (*own.Rows, error) {
+	name, err := h.tables(space)
+	if err != nil {
+		return nil, err
 	}
 	s, err := readStatement(q.GetStatement())
 	if err != nil {
@@ -34,9 +51,10 @@ func (h *Host) query(ctx context.Context, name string, q *own.Query) (*own.Rows,
 }
 
 // exec answers a HostCall of kind exec.
-func (h *Host) exec(ctx context.Context, name string, q *own.Exec) (*own.Affected, error) {
-	if h.cfg.Databases == nil {
-		return nil, fault.Unavailablef("this host keeps no databases")
+func (h *Host) exec(ctx context.Context, space string, q *own.Exec) (*own.Affected, error) {
+	name, err := h.tables(space)
+	if err != nil {
+		return nil, err
 	}
 	statements := make([]Statement, 0, len(q.GetStatements()))
 	for _, w := range q.GetStatements() {

@@ -154,8 +154,8 @@ func keeping(t *testing.T) (notify.Channel, *shelf) {
 	m := allRoles("rolesasks", manifest.NeedsHandle)
 	m.Capabilities.Services = &manifest.Services{KV: true}
 	s := newShelf()
-	theirs := Value{Plugin: "rolesother", Key: "x", Version: 1, Data: []byte("theirs")}
-	s.rows[ValueID(theirs.Plugin, theirs.Key)] = theirs
+	theirs := Value{Space: Space("rolesother", "acme"), Key: "x", Version: 1, Data: []byte("theirs")}
+	s.rows[ValueID(theirs.Space, theirs.Key)] = theirs
 	still := time.Now() // so that rates do not depend on this machine
 	r := newRig(t, func(c *Config) { c.Values, c.Now = s, func() time.Time { return still } }, m)
 	return r.Notifiers()[0], s
@@ -179,11 +179,11 @@ func TestServices_KeepValuesApartAndSmall(t *testing.T) {
 		t.Fatal(got)
 	}
 	for _, id := range s.ids() {
-		if !strings.HasPrefix(id, "rolesasks/") && id != "rolesother/x" {
+		if !strings.HasPrefix(id, Space("rolesasks", "tester")+"/") && id != ValueID(Space("rolesother", "acme"), "x") {
 			t.Errorf("written: %s", id)
 		}
 	}
-	if v := s.rows["rolesother/x"]; string(v.Data) != "theirs" {
+	if v := s.rows[ValueID(Space("rolesother", "acme"), "x")]; string(v.Data) != "theirs" {
 		t.Errorf("another plugin's value is %q", v.Data)
 	}
 	before := len(s.ids())

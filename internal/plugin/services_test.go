@@ -77,7 +77,8 @@ func newDesk(t *testing.T) *desk {
 		now:          time.Unix(1, 0), err: make(chan error, 1),
 	}
 	h := &Host{cfg: Config{Databases: d.slowDatabase, MaxMessage: own.MaxMessageBytes, Now: func() time.Time { return d.now }}}
-	d.s = &services{name: "x", asked: &manifest.Services{Database: true}, host: h, stream: d.caller, rows: make(chan struct{}, mostQueries)}
+	h.table.Store(&table{})
+	d.s = &services{name: "x", space: "x@acme", asked: &manifest.Services{Database: true}, host: h, stream: d.caller, rows: make(chan struct{}, mostQueries)}
 	go func() { d.err <- d.s.read(t.Context()) }()
 	t.Cleanup(func() {
 		d.hangUp()

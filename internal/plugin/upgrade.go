@@ -23,10 +23,10 @@ func (u *upgrade) route() *route {
 }
 
 // place returns what serves a name now: the route that was decided on, or what it
-// will take over from. What must not run any more is never kept for it. h.mu is
-// held.
+// will take over from. What must not run any more is never kept for it, nor what is
+// somebody else's: a purge lies between two publishers of one name. h.mu is held.
 func (h *Host) place(r, before *route, coming *upgrade) *route {
-	if r.pool == nil || r == before || !before.serving() {
+	if r.pool == nil || r == before || !before.serving() || r.row.Publisher != before.row.Publisher {
 		return r
 	}
 	if _, err := h.store.judge(before.row.Digest, *h.trust.Load()); err != nil {

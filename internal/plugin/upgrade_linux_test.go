@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -67,6 +68,37 @@ func TestSync_WaitsBehindNoUpgrade(t *testing.T) {
 	if n := len(r.running(t, "alpha")); n != 2 {
 		t.Fatalf("%d processes: the upgrade was begun anew", n)
 	}
+}
+
+// A version of another publisher is no upgrade: a purge lies between the two, so
+// that the process of before serves nobody, and has neither tables nor values of
+// the name any more.
+func TestSync_KeepsNothingForAnotherPublisher(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Databases = tables{} }, testManifest("alpha"))
+	before := r.pidOf(t, "alpha")
+	rival := newPublisher(t)
+	rival.trust.Keys[0].Publisher = "rival"
+	m := testManifest("alpha")
+	m.Publisher = "rival"
+	row := rival.install(t, r.cfg.Store, rival.pack(t, m, fixtureBinary), 9)
+	both := Trust{Keys: append(slices.Clone(r.publisher.trust.Keys), rival.trust.Keys...)}
+	if err := r.Host.Sync(t.Context(), []Installed{row}, both); err != nil {
+		t.Fatal(err)
+	}
+	if now := r.table.Load().routes[0].row.Publisher; now != "rival" {
+		t.Fatalf("the plugin of %s still serves", now)
+	}
+	if _, err := r.Host.tables(Space("alpha", "tester")); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("the publisher of before reaches the tables: %v", err)
+	}
+	if name, err := r.Host.tables(Space("alpha", "rival")); name != "alpha" || err != nil {
+		t.Errorf("tables of %q, %v", name, err)
+	}
+	if Space("alpha", "tester") == Space("alpha", "rival") {
+		t.Error("two publishers share their values")
+	}
+	eventually(t, "the process of before ends", func() bool { return len(groupMembers(t, before)) == 0 })
+	r.pidOf(t, "alpha")
 }
 
 // Whatever is decided while an upgrade hangs ends it: going back, another version,

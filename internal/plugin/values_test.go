@@ -70,9 +70,9 @@ func (s *shelf) Commit(_ context.Context, u unit.Unit) error {
 		case verb == "delete":
 			delete(s.rows, id)
 		default:
-			name, key, _ := strings.Cut(id, "/")
+			space, key, _ := strings.Cut(id, "/")
 			data, _ := w.Args[2].([]byte)
-			s.rows[id] = Value{Plugin: name, Key: key, Version: version, Data: data}
+			s.rows[id] = Value{Space: space, Key: key, Version: version, Data: data}
 		}
 	}
 	return nil
@@ -147,7 +147,7 @@ func TestKeeper_CountsKeys(t *testing.T) {
 	k := &keeper{values: s, now: ticking()}
 	for n := range mostKeys - 10 {
 		key := fmt.Sprintf("key-%d", n)
-		s.rows[ValueID("full", key)] = Value{Plugin: "full", Key: key, Version: 1}
+		s.rows[ValueID("full", key)] = Value{Space: "full", Key: key, Version: 1}
 	}
 	var wait sync.WaitGroup
 	var mu sync.Mutex

@@ -30,8 +30,8 @@ var written = []statementText{
 		postgres: "UPDATE resource_versions SET sealed = '' WHERE id >= $1 AND id <= $2 AND length(sealed) > 0",
 	},
 
-	// A plugin's values have ids between its name with a slash and its name with
-	// the byte after a slash.
+	// A plugin's values have ids between its name with an @ and its name with the
+	// byte after an @.
 	{name: "plugin_values.purge", args: 2, sql: "DELETE FROM plugin_values WHERE id >= $1 AND id < $2"},
 
 	{name: "generations.check", args: 2, reads: true, sql: "SELECT 1 FROM generations WHERE name = $1 AND version = $2"},

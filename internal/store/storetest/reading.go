@@ -107,7 +107,7 @@ func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
 	repo.Version = 1
 	bring, err := plugin.NewUploadToken(secret.FromString("a secret"), "acme", []string{"acme-*"}, strings.Repeat("ab", 32), author, now.Add(time.Hour), now)
 	must(t, err)
-	kept := plugin.Value{Plugin: "sshcert", Key: "a/key", Version: 1, Data: []byte{0, 1}, Changed: now}
+	kept := plugin.Value{Space: "sshcert@acme", Key: "a/key", Version: 1, Data: []byte{0, 1}, Changed: now}
 	return []sample{
 		{acme, func(ctx context.Context, s *store.Store) (any, error) {
 			j, err := s.Judging(ctx)
@@ -129,7 +129,9 @@ func pluginSamples(t *testing.T, author string, now, later time.Time) []sample {
 			return row, err
 		}},
 		{was, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Installations(ctx)) }},
-		{kept, func(ctx context.Context, s *store.Store) (any, error) { return s.PluginValue(ctx, "sshcert", "a/key") }},
+		{kept, func(ctx context.Context, s *store.Store) (any, error) {
+			return s.PluginValue(ctx, "sshcert@acme", "a/key")
+		}},
 		{bring, func(ctx context.Context, s *store.Store) (any, error) { return first(s.UploadTokens(ctx)) }},
 		{repo, func(ctx context.Context, s *store.Store) (any, error) { return first(s.Repositories(ctx)) }},
 	}

@@ -260,8 +260,8 @@ CREATE TABLE reference_values (
     mac BLOB NOT NULL
 );
 
--- What plugins keep for themselves: the id is the plugin's name, a slash, and its
--- key.
+-- What plugins keep for themselves: the id is the plugin's name, @, its publisher, a
+-- slash, and the key.
 CREATE TABLE plugin_values (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
