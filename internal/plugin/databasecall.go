@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"strings"
 
 	own "github.com/sallyport-project/sallyport/api/sallyport/plugin/v1"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -12,23 +11,21 @@ import (
 
 // tables refuses a plugin that has none, or none any more: another publisher's have
 // its name now.
-func (h *Host) tables(space string) (name string, err error) {
+func (h *Host) tables(name, publisher string) error {
 	if h.cfg.Databases == nil {
-		return "", fault.Unavailablef("this host keeps no databases")
+		return fault.Unavailablef("this host keeps no databases")
 	}
-	name, _, _ = strings.Cut(space, "@")
 	for _, r := range h.table.Load().routes {
-		if r.name() == name && Space(name, r.row.Publisher) != space {
-			return "", fault.Unavailablef("plugin %s is of another publisher now", name)
+		if r.name() == name && r.row.Publisher != publisher {
+			return fault.Unavailablef("plugin %s is of another publisher now", name)
 		}
 	}
-	return name, nil
+	return nil
 }
 
 // query answers a HostCall of kind query.
-func (h *Host) query(ctx context.Context, space string, q *own.Query) (*own.Rows, error) {
-	name, err := h.tables(space)
-	if err != nil {
+func (h *Host) query(ctx context.Context, name, publisher string, q *own.Query) (*own.Rows, error) {
+	if err := h.tables(name, publisher); err != nil {
 		return nil, err
 	}
 	s, err := readStatement(q.GetStatement())
@@ -51,9 +48,8 @@ func (h *Host) query(ctx context.Context, space string, q *own.Query) (*own.Rows
 }
 
 // exec answers a HostCall of kind exec.
-func (h *Host) exec(ctx context.Context, space string, q *own.Exec) (*own.Affected, error) {
-	name, err := h.tables(space)
-	if err != nil {
+func (h *Host) exec(ctx context.Context, name, publisher string, q *own.Exec) (*own.Affected, error) {
+	if err := h.tables(name, publisher); err != nil {
 		return nil, err
 	}
 	statements := make([]Statement, 0, len(q.GetStatements()))

@@ -61,11 +61,11 @@ var eventType = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$`)
 
 // services answers the calls of one process to the house.
 type services struct {
-	name  string
-	space string // of its values
-	asked *manifest.Services
-	host  *Host
-	house House // nil: nobody does what it asks for
+	name      string
+	publisher string
+	asked     *manifest.Services
+	host      *Host
+	house     House // nil: nobody does what it asks for
 
 	stream grpc.BidiStreamingClient[own.HostAnswer, own.HostCall]
 	send   sync.Mutex
@@ -121,7 +121,7 @@ func (h *Host) serveServices(i *instance) error {
 		return &reasoned{fault.Unavailablef("plugin %s does not take the services that it asks for", i.m.Name).Because(err), ReasonStart}
 	}
 	s := &services{
-		name: i.m.Name, space: Space(i.m.Name, i.m.Publisher), asked: i.m.Capabilities.Services, host: h, house: h.cfg.House,
+		name: i.m.Name, publisher: i.m.Publisher, asked: i.m.Capabilities.Services, host: h, house: h.cfg.House,
 		stream: stream, rows: make(chan struct{}, mostQueries),
 	}
 	go func() {
@@ -295,13 +295,13 @@ func (s *services) do(ctx context.Context, c *own.HostCall) (a *own.HostAnswer) 
 			return s.keep(ctx, c)
 		}
 	case *own.HostCall_Query:
-		rows, err := s.host.query(ctx, s.space, b.Query)
+		rows, err := s.host.query(ctx, s.name, s.publisher, b.Query)
 		if err != nil {
 			return failing(err)
 		}
 		return &own.HostAnswer{Body: &own.HostAnswer_Rows{Rows: rows}}
 	case *own.HostCall_Exec:
-		n, err := s.host.exec(ctx, s.space, b.Exec)
+		n, err := s.host.exec(ctx, s.name, s.publisher, b.Exec)
 		if err != nil {
 			return failing(err)
 		}

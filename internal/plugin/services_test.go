@@ -78,7 +78,7 @@ func newDesk(t *testing.T) *desk {
 	}
 	h := &Host{cfg: Config{Databases: d.slowDatabase, MaxMessage: own.MaxMessageBytes, Now: func() time.Time { return d.now }}}
 	h.table.Store(&table{})
-	d.s = &services{name: "x", space: "x@acme", asked: &manifest.Services{Database: true}, host: h, stream: d.caller, rows: make(chan struct{}, mostQueries)}
+	d.s = &services{name: "x", publisher: "acme", asked: &manifest.Services{Database: true}, host: h, stream: d.caller, rows: make(chan struct{}, mostQueries)}
 	go func() { d.err <- d.s.read(t.Context()) }()
 	t.Cleanup(func() {
 		d.hangUp()

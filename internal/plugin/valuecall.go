@@ -20,13 +20,13 @@ func (s *services) changes() bool {
 // keep answers a HostCall of service kv. The space is that of the process's own
 // plugin and publisher, whatever the call says.
 func (s *services) keep(ctx context.Context, c *own.HostCall) *own.HostAnswer {
-	k := s.host.keeper
+	k, space := s.host.keeper, Space(s.name, s.publisher)
 	switch b := c.GetBody().(type) {
 	case *own.HostCall_KvGet:
 		if err := checkKey(b.KvGet.GetKey()); err != nil {
 			return failing(err)
 		}
-		v, err := k.at(ctx, s.space, b.KvGet.GetKey())
+		v, err := k.at(ctx, space, b.KvGet.GetKey())
 		if err != nil {
 			return failing(err)
 		}
@@ -35,7 +35,7 @@ func (s *services) keep(ctx context.Context, c *own.HostCall) *own.HostAnswer {
 		if !s.changes() {
 			return refusing(own.Code_CODE_EXHAUSTED, tooManyChanges)
 		}
-		version, err := k.put(ctx, s.space, b.KvPut.GetKey(), b.KvPut.GetValue(), b.KvPut.IfVersion)
+		version, err := k.put(ctx, space, b.KvPut.GetKey(), b.KvPut.GetValue(), b.KvPut.IfVersion)
 		if err != nil {
 			return failing(err)
 		}
@@ -44,12 +44,12 @@ func (s *services) keep(ctx context.Context, c *own.HostCall) *own.HostAnswer {
 		if !s.changes() {
 			return refusing(own.Code_CODE_EXHAUSTED, tooManyChanges)
 		}
-		if err := k.remove(ctx, s.space, b.KvDelete.GetKey(), b.KvDelete.IfVersion); err != nil {
+		if err := k.remove(ctx, space, b.KvDelete.GetKey(), b.KvDelete.IfVersion); err != nil {
 			return failing(err)
 		}
 		return &own.HostAnswer{Body: done}
 	case *own.HostCall_KvList:
-		keys, more, err := k.list(ctx, s.space, b.KvList.GetPrefix(), b.KvList.GetAfter(), int(b.KvList.GetLimit()))
+		keys, more, err := k.list(ctx, space, b.KvList.GetPrefix(), b.KvList.GetAfter(), int(b.KvList.GetLimit()))
 		if err != nil {
 			return failing(err)
 		}

@@ -230,9 +230,10 @@ func (e *sqliteEngine) writeOut(rest time.Duration) error {
 	if err != nil || e.s.cfg.Unsafe != "" { // where nothing is to be synced
 		return err //nolint:wrapcheck // the caller explains
 	}
-	for from := int64(0); from < fi.Size(); from += writePiece {
+	piece := max(writePiece, fi.Size()>>14) // each is a call, whether there is anything to write or not
+	for from := int64(0); from < fi.Size(); from += piece {
 		began := time.Now()
-		if err := writeOut(e.syncer.data, from, writePiece); err != nil {
+		if err := writeOut(e.syncer.data, from, piece); err != nil {
 			return err
 		}
 		if took := min(time.Since(began), rest); took > 100*time.Microsecond { // there was something to write

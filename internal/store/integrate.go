@@ -48,9 +48,9 @@ func (s *Store) Integrate(ctx context.Context) error {
 				s.fail(err)
 				return err
 			}
-			if class := fault.Public(err); class != told || time.Since(at) > time.Minute {
+			if said := fault.Public(err); said != told || time.Since(at) > time.Minute {
 				s.log.WarnContext(ctx, "the integrator will try again", slog.Any("err", err))
-				told, at = class, time.Now()
+				told, at = said, time.Now()
 			}
 			in.builder = nil
 			pause(ctx, integrateEvery)
