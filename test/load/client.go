@@ -48,6 +48,18 @@ func dial(ctx context.Context, address string, config *tls.Config) (*connection,
 
 func (c *connection) close() { _ = c.tls.Close() }
 
+// connections are those of one drive. Workers are opened one after the other.
+type connections []*connection
+
+func (all *connections) add(c *connection) { *all = append(*all, c) }
+
+func (all *connections) close() {
+	for _, c := range *all {
+		c.close()
+	}
+	*all = nil
+}
+
 // request writes an HTTP/1.1 request; headers are whole lines without their
 // ends.
 func request(method, path, host string, body []byte, headers ...string) []byte {

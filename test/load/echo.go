@@ -91,7 +91,7 @@ type bare struct {
 	address string
 	client  *tls.Config
 	started time.Duration // from exec to the first line
-	opened  []*connection
+	opened  connections
 }
 
 // startBare runs this program once more as the bare server.
@@ -150,7 +150,7 @@ func startBare(ctx context.Context, clientCertificates bool) (*bare, error) {
 }
 
 func (b *bare) stop() error {
-	b.closeAll()
+	b.opened.close()
 	_ = b.stdin.Close()
 	_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL)
 	_ = b.cmd.Wait() // killed, so it always fails
@@ -211,18 +211,11 @@ func (b *bare) driven(open func(context.Context, func(*connection)) (call, error
 		cpu: func() (time.Duration, error) { return processTime(b.cmd.Process.Pid) },
 		open: func(ctx context.Context, worker int) (call, error) {
 			if worker == 0 {
-				b.closeAll()
+				b.opened.close()
 			}
-			return open(ctx, func(c *connection) { b.opened = append(b.opened, c) })
+			return open(ctx, b.opened.add)
 		},
 	}
-}
-
-func (b *bare) closeAll() {
-	for _, c := range b.opened {
-		c.close()
-	}
-	b.opened = nil
 }
 
 // echoed is one request and its answer.

@@ -25,7 +25,7 @@ const (
 func grows(o options) bool { return o.sessions > outgrown && o.resources > outgrown }
 
 func flatBudgets(o options) []budget {
-	list := []budget{atMost("resource_growth", 1.25), atMost("handshake_growth", 1.25)}
+	list := []budget{atMost("handshake_growth", 1.25), atMost("current_growth", 1.25)}
 	if grows(o) {
 		list = append(list, atMost("grown_ratio", 1.25))
 	}
@@ -33,11 +33,14 @@ func flatBudgets(o options) []budget {
 }
 
 // kbsFlat measures what a request costs in an installation with many live sessions
-// of guests and many resources, beside one with ten of each, in turns. Whatever
-// session asks, and what for, is drawn at random for each request: memory of what
-// was asked last helps the small one alone. So reads are made from one more, which
-// has just outgrown all memory: what they cost more in the large one than there is
-// what tables cost that grow.
+// of guests and many resources, beside one with ten of each, in turns: what guests
+// do when they come up, and what those that came up lately do ("current").
+//
+// Then whatever session asks, and what for, is drawn at random for each request:
+// memory of what was asked last helps the small one alone ("resource_growth", which
+// has no budget). So these reads are made from one more, which has just outgrown all
+// memory: what they cost more in the large one than there is what tables cost that
+// grow ("grown_ratio").
 func kbsFlat(ctx context.Context, o options) (r result, err error) {
 	var all []*filled
 	defer func() {
@@ -73,6 +76,10 @@ func kbsFlat(ctx context.Context, o options) (r result, err error) {
 		return r, err
 	}
 	r.figure("handshake_growth", each[1]/each[0])
+	if each, err = alternate(ctx, &r, o, "current", func(f *filled) func(context.Context, int) (call, error) { return f.openGuest(&f.opened) }, small, large); err != nil {
+		return r, err
+	}
+	r.figure("current_growth", each[1]/each[0])
 	if each, err = alternate(ctx, &r, o, "resource", func(f *filled) func(context.Context, int) (call, error) { return f.openReader }, all...); err != nil {
 		return r, err
 	}
@@ -100,7 +107,7 @@ func alternate(
 ) ([]float64, error) {
 	one := func(f *filled) (sample, error) {
 		s, err := drive{conns: o.conns, warm: o.warm, duration: o.duration, cpu: f.cpu, open: open(f)}.run(ctx)
-		f.closeAll()
+		f.opened.close()
 		return s, err
 	}
 	all := make([]sample, len(driven))
@@ -160,7 +167,7 @@ type filled struct {
 	*server
 	cookies   []string // of live sessions
 	resources int
-	opened    []*connection
+	opened    connections
 	drawn     atomic.Uint64
 }
 
@@ -171,20 +178,13 @@ func (f *filled) draw(n int) int {
 	return int(x >> 32 * uint64(n) >> 32) //nolint:gosec // n is positive, and the rest below it
 }
 
-func (f *filled) closeAll() {
-	for _, c := range f.opened {
-		c.close()
-	}
-	f.opened = nil
-}
-
 // openReader makes a worker that reads some resource by some session.
 func (f *filled) openReader(ctx context.Context, _ int) (call, error) {
 	line, err := dial(ctx, f.main, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: f.in.roots(), NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		return nil, err
 	}
-	f.opened = append(f.opened, line)
+	f.opened.add(line)
 	return func(context.Context) error {
 		cookie, n := f.cookies[f.draw(len(f.cookies))], f.draw(f.resources)
 		_, err := expectOK(line, request(http.MethodGet, "/kbs/v0/resource/"+filledPath(n), f.main, nil, "Cookie: "+cookie))

@@ -66,39 +66,38 @@ func resourceToFetch(ctx context.Context) func(*server, *sallyport.Client) error
 }
 
 func resources(ctx context.Context, s *server, o options) (sample, error) {
+	var opened connections
+	defer opened.close()
+	return drive{conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu, open: s.openGuest(&opened)}.run(ctx)
+}
+
+// openGuest makes workers that attest, each with a key and a connection of its own,
+// and read the one secret again and again.
+func (s *server) openGuest(opened *connections) func(context.Context, int) (call, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.in.roots(), NextProtos: []string{"http/1.1"}}
-	var opened []*connection
-	defer func() {
-		for _, c := range opened {
-			c.close()
+	return func(ctx context.Context, _ int) (call, error) {
+		key, token, err := attest(ctx, s, config)
+		if err != nil {
+			return nil, err
 		}
-	}()
-	return drive{
-		conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu,
-		open: func(ctx context.Context, _ int) (call, error) {
-			key, token, err := attest(ctx, s, config)
-			if err != nil {
-				return nil, err
+		c, err := dial(ctx, s.main, config)
+		if err != nil {
+			return nil, err
+		}
+		opened.add(c)
+		text := request(http.MethodGet, "/kbs/v0/resource/"+resourcePath, s.main, nil, "Authorization: Bearer "+token)
+		looked := false
+		return func(context.Context) error {
+			status, answer, err := c.exchange(text)
+			if err == nil && status != http.StatusOK {
+				err = refused(status, answer)
 			}
-			c, err := dial(ctx, s.main, config)
-			if err != nil {
-				return nil, err
+			if err == nil && !looked {
+				looked, err = true, opens(key, answer)
 			}
-			opened = append(opened, c)
-			text := request(http.MethodGet, "/kbs/v0/resource/"+resourcePath, s.main, nil, "Authorization: Bearer "+token)
-			looked := false
-			return func(context.Context) error {
-				status, answer, err := c.exchange(text)
-				if err == nil && status != http.StatusOK {
-					err = refused(status, answer)
-				}
-				if err == nil && !looked {
-					looked, err = true, opens(key, answer)
-				}
-				return err
-			}, nil
-		},
-	}.run(ctx)
+			return err
+		}, nil
+	}
 }
 
 // attest makes a guest with a key of its own and runs the handshake.

@@ -132,19 +132,16 @@ func versions(ctx context.Context, admin *sallyport.Client, dir string) (func(co
 // steady asks at the rate, whatever the answers take, and does something beside
 // it, again and again with a pause between.
 func steady(ctx context.Context, s *server, agents []agent, o options, beside func(context.Context) error) (sample, error) {
-	var opened []*connection
-	defer func() {
-		for _, c := range opened {
-			c.close()
-		}
-	}()
+	var opened connections
+	defer opened.close()
 	calls := make([]call, o.conns)
 	for i := range calls {
 		do, c, err := opaqueText.open(ctx, s, agents[i%len(agents)])
 		if err != nil {
 			return sample{}, err
 		}
-		calls[i], opened = do, append(opened, c)
+		opened.add(c)
+		calls[i] = do
 	}
 	w := &work{kinds: make([]counts, o.conns), times: make([][]time.Duration, o.conns)}
 	before, err := s.cpu()

@@ -53,7 +53,7 @@ func routed(ctx context.Context, o options) (r result, err error) {
 		o := o
 		o.server, o.profile = s.in.binary, ""
 		return runningAs(ctx, o, "floor", floorCommand, prepare(1), func(*server) error {
-			defer func() { sides[0].close(); sides[1].close() }()
+			defer func() { sides[0].opened.close(); sides[1].opened.close() }()
 			return r.compare(ctx, o, &sides)
 		})
 	})
@@ -104,7 +104,7 @@ type routeSide struct {
 	server *server
 	agents []agent
 	calls  []call // made when they are first wanted: a server closes connections that ask nothing
-	opened []*connection
+	opened connections
 }
 
 func (s *routeSide) prepare(ctx context.Context, o options, at *server, admin *sallyport.Client) error {
@@ -130,7 +130,7 @@ func (s *routeSide) open(ctx context.Context, n int) (call, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.opened = append(s.opened, c)
+	s.opened.add(c)
 	text := request(http.MethodGet, "/api/v1/load/items/7", s.server.main, nil, "Authorization: Bearer "+a.token, "Accept: application/json")
 	s.calls = append(s.calls, func(context.Context) error {
 		status, answer, err := c.exchange(text)
@@ -144,12 +144,6 @@ func (s *routeSide) open(ctx context.Context, n int) (call, error) {
 
 func (s *routeSide) drive(ctx context.Context, o options, d time.Duration) (sample, error) {
 	return drive{conns: o.conns, warm: slice, duration: d, cpu: s.server.cpu, open: s.open}.run(ctx)
-}
-
-func (s *routeSide) close() {
-	for _, c := range s.opened {
-		c.close()
-	}
 }
 
 // floorCommand makes this program a server that answers routes itself.

@@ -145,18 +145,14 @@ func (v vended) equip(agents []agent) error {
 
 // drive sends vend requests, each under an Idempotency-Key of its own.
 func (v vended) drive(ctx context.Context, s *server, agents []agent, o options) (sample, error) {
-	var opened []*connection
-	defer func() {
-		for _, c := range opened {
-			c.close()
-		}
-	}()
+	var opened connections
+	defer opened.close()
 	return drive{
 		conns: o.conns, warm: o.warm, duration: o.duration, cpu: s.cpu,
 		open: func(ctx context.Context, i int) (call, error) {
 			do, c, err := v.open(ctx, s, agents[i%len(agents)])
 			if err == nil {
-				opened = append(opened, c)
+				opened.add(c)
 			}
 			return do, err
 		},
