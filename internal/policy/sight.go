@@ -233,6 +233,9 @@ func (s *sight) append(b []byte, fact any) (_ []byte, ok bool) {
 	case map[string]any:
 		return s.appendObject(append(b, 'o'), fact)
 	case []any:
+		if len(s.members) > 0 {
+			return appendFact(b, fact) // below data the engine takes a text for an index: data["resource-path"]["0"]
+		}
 		b = append(b, 'l')
 		if s.shape || s.each != nil {
 			b = binary.AppendUvarint(b, uint64(len(fact)))

@@ -62,6 +62,7 @@ allow if {
 	"an object of all":                 `allow if {"x": input.a}.x.b == 1`,
 	"the other way round":              `allow if 1 = input.a.b`,
 	"the request's path":               `allow if data["resource-path"][0] == "b"`,
+	"an element by a text":             `allow if data["resource-path"]["0"] == "b"`,
 	"the request's length":             `allow if count(data["resource-path"]) == 2`,
 	"the request's query":              `allow if data.query.b == "c"`,
 	"the request's method":             `allow if data.method == "b"`,
