@@ -233,6 +233,23 @@ func TestKBS_HandshakesAreBounded(t *testing.T) {
 	if refused == 0 {
 		t.Error("one address begins ten handshakes at once")
 	}
+	// Nor does one challenge, answered again and again, cost more.
+	var cookie string
+	for late := time.Now().Add(30 * time.Second); cookie == ""; time.Sleep(100 * time.Millisecond) {
+		got := plainly(t, "POST", url+"/kbs/v0/auth", `{"version":"0.4.0","tee":"sample","extra-params":""}`, nil)
+		if cookie, _, _ = strings.Cut(got.header.Get("Set-Cookie"), ";"); time.Now().After(late) {
+			t.Fatal("a handshake is never taken again")
+		}
+	}
+	refused = 0
+	for range 10 {
+		if got := plainly(t, "POST", url+"/kbs/v0/attest", "{}", map[string]string{"Cookie": cookie}); got.status == 429 {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("one address answers one challenge ten times at once")
+	}
 	metrics := plainly(t, "GET", url+"/metrics", "", nil).body
 	for _, name := range []string{
 		"kbs_http_requests_total", "kbs_http_request_duration_seconds_bucket", "kbs_http_request_size_bytes_bucket", "kbs_http_response_size_bytes_bucket",

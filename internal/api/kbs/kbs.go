@@ -34,7 +34,8 @@ type Config struct {
 	Now     func() time.Time
 	Version string // of the program, for kbs_build_info
 	// Rate is how many handshakes an address may begin in a second, Burst how many
-	// at once. A rate of zero is no limit.
+	// at once; and how many answers to challenges it may send, since each is judged
+	// before it is known to be the second to one challenge. A rate of zero is no limit.
 	Rate, Burst int
 	// Admin says who may administer here; the zero value admits operators as every
 	// other door does.
@@ -45,15 +46,17 @@ const prefix = "/kbs/v0/"
 
 type door struct {
 	Config
-	limit  *limiter
-	counts *counts
-	origin *http.CrossOriginProtection
+	begun    *limiter // handshakes
+	answered *limiter // challenges
+	counts   *counts
+	origin   *http.CrossOriginProtection
 }
 
 // New makes the handler for everything below /kbs/v0/. Call it once: it declares
 // metrics.
 func New(c Config) http.Handler {
-	return door{c, newLimiter(c.Rate, c.Burst, c.Now), newCounts(c.Metrics, c.Version), http.NewCrossOriginProtection()}
+	limit := func() *limiter { return newLimiter(c.Rate, c.Burst, c.Now) }
+	return door{c, limit(), limit(), newCounts(c.Metrics, c.Version), http.NewCrossOriginProtection()}
 }
 
 // ServeHTTP counts the request and serves it.
@@ -124,8 +127,8 @@ func split(u *url.URL) ([]string, bool) {
 // auth answers a Request with a Challenge, and puts what must be remembered
 // into the cookie.
 func (d door) auth(w http.ResponseWriter, r *http.Request) {
-	if ok, wait := d.limit.take(address(r)); !ok {
-		d.tooMany(w, r, wait)
+	if ok, wait := d.begun.take(address(r)); !ok {
+		d.tooMany(w, r, wait, "this address begins too many handshakes, try again later")
 		return
 	}
 	body, ok := d.body(w, r, evidence.MaxRequest)
@@ -149,6 +152,10 @@ func (d door) auth(w http.ResponseWriter, r *http.Request) {
 
 // attest judges the evidence of the handshake that the cookie names.
 func (d door) attest(w http.ResponseWriter, r *http.Request) {
+	if ok, wait := d.answered.take(address(r)); !ok {
+		d.tooMany(w, r, wait, "this address answers too many challenges, try again later")
+		return
+	}
 	body, ok := d.body(w, r, evidence.MaxAttestation)
 	if !ok {
 		return

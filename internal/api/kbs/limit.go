@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// limiter bounds how many handshakes each address may begin. It is a bound on
+// limiter bounds how many handshakes each address may begin, or answer. It is a bound on
 // work, not on memory: a handshake is kept by the guest, in its cookie
 // (docs/kbs.md), so that there is nothing to exhaust but the signatures and the
 // records that answering it costs.

@@ -58,11 +58,12 @@ func administer(err error) failure {
 	return because(evidence.PluginInternalError, err)
 }
 
-// tooMany refuses a handshake of an address that begins too many. No existing
-// broker answers this, so the status is the one that proxies know.
-func (d door) tooMany(w http.ResponseWriter, r *http.Request, wait time.Duration) {
+// tooMany refuses an address that begins too many handshakes, or answers too many
+// challenges. No existing broker answers this, so the status is the one that proxies
+// know.
+func (d door) tooMany(w http.ResponseWriter, r *http.Request, wait time.Duration, why string) {
 	w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-	d.write(w, r, http.StatusTooManyRequests, refused(evidence.AttestationError, "this address begins too many handshakes, try again later"))
+	d.write(w, r, http.StatusTooManyRequests, refused(evidence.AttestationError, why))
 }
 
 // fail answers 404 for the variants about paths and 401 for every other.
