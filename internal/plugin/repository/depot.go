@@ -57,6 +57,7 @@ func OpenDepot(ctx context.Context, folder string, keys Keys, now func() time.Ti
 		return nil, err
 	}
 	sum := sha256.Sum256(first)
+	d.unwatched = true
 	return &Depot{id: hex.EncodeToString(sum[:]), dir: d, keys: keys, within: 30 * time.Second}, ctx.Err()
 }
 

@@ -29,6 +29,8 @@ import (
 type Dir struct {
 	path string
 	now  func() time.Time
+	// unwatched says that nobody looks at what waits before it is signed.
+	unwatched bool
 	// before, in tests, ends a change before a file is moved or removed.
 	before func(name string) error
 }
@@ -173,7 +175,8 @@ func (c *content) names() []string {
 }
 
 // load reads what is there. Signatures are checked where something is built on
-// them: nobody adds a signature to what a stranger put into the folder.
+// them. What waits has none yet: its holders are shown what it says (changes.go), and
+// a server signs none that a stranger put there.
 func (d *Dir) load() (*content, error) {
 	c := &content{
 		roles:   map[string]*metadata.Metadata[metadata.TargetsType]{},

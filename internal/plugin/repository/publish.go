@@ -27,6 +27,9 @@ func (d *Dir) change(ctx context.Context, keys Keys, edit func(c *content) (fres
 	if err != nil {
 		return Status{}, err
 	}
+	if d.unwatched {
+		c.distrust(keys)
+	}
 	fresh, err := edit(c)
 	if err == nil {
 		err = c.begun()

@@ -131,7 +131,7 @@ func (c *content) describeStaged(s *Status) {
 		}
 		signed, missing := split(n.Signatures, ids)
 		s.Staged = append(s.Staged, StagedStatus{
-			Role: RoleRoot, Version: n.Signed.Version, Signed: signed, Missing: missing, Needed: need, Changes: []string{"keys, thresholds or expiry"},
+			Role: RoleRoot, Version: n.Signed.Version, Signed: signed, Missing: missing, Needed: need, Changes: c.rootChanges(),
 		})
 	}
 	for _, role := range c.names() {
@@ -146,39 +146,6 @@ func (c *content) describeStaged(s *Status) {
 			Needed: missingSignatures(m.Signatures, ids, threshold), Changes: c.changes(role, m),
 		})
 	}
-}
-
-// changes are the packages that staged metadata adds, withdraws or leaves out.
-func (c *content) changes(role string, next *metadata.Metadata[metadata.TargetsType]) []string {
-	out := []string{}
-	more, err := releases(next, role, nil)
-	if err != nil {
-		return []string{"it cannot be read: do not sign it"}
-	}
-	before := map[string]plugin.Release{}
-	if now := c.roles[role]; now != nil {
-		old, _ := releases(now, role, nil) // shown above, where it fails
-		for _, r := range old {
-			before[targetPath(r.Name, r.Version)] = r
-		}
-	}
-	for _, r := range sorted(more) {
-		path := targetPath(r.Name, r.Version)
-		old, there := before[path]
-		delete(before, path)
-		switch {
-		case !there && r.Yanked == "":
-			out = append(out, "add "+r.Name+" "+r.Version+" "+r.Digest)
-		case r.Yanked != "" && r.Yanked != old.Yanked:
-			out = append(out, "withdraw "+r.Name+" "+r.Version+": "+r.Yanked)
-		case there && r.SHA256 != old.SHA256:
-			out = append(out, "REPLACE "+r.Name+" "+r.Version+" by another content "+r.Digest)
-		}
-	}
-	for path := range before {
-		out = append(out, "leave out "+path)
-	}
-	return out
 }
 
 func split(have []metadata.Signature, ids []string) (signed, missing []string) {
