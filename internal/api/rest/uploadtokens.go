@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -106,16 +107,39 @@ const (
 	uploadRate  = 1  // of one token, per second
 	uploadBurst = 30 // of one token, at once
 	mostUploads = 4  // at a time, of all tokens: each may lie on the disk with 256 MiB
+	mostOfOne   = 2  // at a time, of one token: a package may take minutes, and others have some too
 )
 
 // uploads limits bearers of upload tokens.
 type uploads struct {
 	each *limits
-	room chan struct{}
+
+	mu   sync.Mutex
+	held map[string]int // places, by token
+	all  int
 }
 
 func newUploads(now func() time.Time) *uploads {
-	return &uploads{newLimits(uploadRate, uploadBurst, now), make(chan struct{}, mostUploads)}
+	return &uploads{each: newLimits(uploadRate, uploadBurst, now), held: map[string]int{}}
+}
+
+// enter takes a place for a token, until leave; false if there is none.
+func (u *uploads) enter(token string) (leave func(), ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.all == mostUploads || u.held[token] == mostOfOne {
+		return nil, false
+	}
+	u.all++
+	u.held[token]++
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.all--
+		if u.held[token]--; u.held[token] == 0 {
+			delete(u.held, token)
+		}
+	}, true
 }
 
 // uploader recognises the bearer of an upload token, and makes room for one
@@ -132,10 +156,9 @@ func (d *Door) uploader(ctx context.Context, name string, value secret.Bytes, p 
 	if err := d.uploads.each.take(name); err != nil {
 		return c, nothing, fault.New(fault.Exhausted, "too many uploads with this token").After(fault.RetryAfter(err))
 	}
-	select {
-	case d.uploads.room <- struct{}{}:
-		return c, func() { <-d.uploads.room }, nil
-	default:
+	leave, ok := d.uploads.enter(name)
+	if !ok {
 		return c, nothing, fault.New(fault.Exhausted, "too many uploads at a time").After(5 * time.Second)
 	}
+	return c, leave, nil
 }

@@ -130,13 +130,17 @@ func TestUploadToken_Limits(t *testing.T) {
 	if post(h.uploadToken(t)) != http.StatusCreated {
 		t.Error("another token is limited by the first")
 	}
+	var leave func()
+	var room bool
 	for range mostUploads {
-		h.door.uploads.room <- struct{}{}
+		if leave, room = h.door.uploads.enter(id.New()); !room {
+			t.Fatal("no place")
+		}
 	}
 	if post(h.uploadToken(t)) != http.StatusTooManyRequests {
 		t.Error("more uploads at a time than there is room for")
 	}
-	<-h.door.uploads.room
+	leave()
 	for range 3 { // each gives its place back
 		if post(h.uploadToken(t)) != http.StatusCreated {
 			t.Error("no place was given back")
@@ -148,6 +152,45 @@ func TestUploadToken_Limits(t *testing.T) {
 		if res.StatusCode != want {
 			t.Errorf("request %d of one address: status %d", i, res.StatusCode)
 		}
+	}
+}
+
+// TestUploadToken_LeavesRoomForOthers: whoever has one token, and sends its packages
+// as slowly as the door bears, does not keep the others out.
+func TestUploadToken_LeavesRoomForOthers(t *testing.T) {
+	h := newHouse(t, nil)
+	slow, c := h.uploadToken(t), h.plain(nil)
+	body, kind := packaged(t, "a package")
+	var gates []*io.PipeWriter
+	answered := make(chan int, mostUploads)
+	for range mostUploads {
+		r, w := io.Pipe()
+		gates = append(gates, w)
+		go func() {
+			res, _ := h.send(t, c, http.MethodPost, "/plugins/upload", kind, r, "Authorization", "Bearer "+slow)
+			answered <- res.StatusCode
+		}()
+		if _, err := w.Write(body[:8]); err != nil { // it has begun, or was refused
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); h.gate.count("Uploader") < mostUploads && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	}
+	res, _ := h.send(t, h.plain(nil), http.MethodPost, "/plugins/upload", kind, bytes.NewReader(body), "Authorization", "Bearer "+h.uploadToken(t))
+	if res.StatusCode != http.StatusCreated {
+		t.Errorf("another token, beside a slow one: status %d", res.StatusCode)
+	}
+	taken := 0
+	for _, w := range gates {
+		go func() { _, _ = w.Write(body[8:]); _ = w.Close() }()
+	}
+	for range gates {
+		if <-answered == http.StatusCreated {
+			taken++
+		}
+	}
+	if taken != mostOfOne {
+		t.Errorf("%d packages of one token were taken at a time, want %d", taken, mostOfOne)
 	}
 }
 
