@@ -12,13 +12,15 @@ import (
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
-// Pace of the integrator: a record has its place within integrateEvery, and no
-// transaction of the integrator holds the writer for more than integrateMost
-// records.
+// Pace of the integrator: a record has its place within integrateEvery, or sooner
+// when half of what one round takes are there. On PostgreSQL a round moves each
+// record, and whoever writes waits for that. On SQLite it writes a head and tiles,
+// which is little for any number; but nothing else is written until they are on the
+// disk.
 const (
-	integrateEvery = 100 * time.Millisecond
-	integrateSoon  = 512
-	integrateMost  = 1024
+	integrateEvery    = 100 * time.Millisecond
+	integrateMost     = 4096
+	integratePostgres = 1024
 )
 
 // Integrate gives committed records their places until the context ends. One
@@ -29,7 +31,10 @@ func (s *Store) Integrate(ctx context.Context) error {
 	if s.ledger.Load() == nil {
 		return fault.Internalf("the integrator needs the ledger's key")
 	}
-	in := &integrator{s: s, lease: s.lease("integrator")}
+	in := &integrator{s: s, lease: s.lease("integrator"), most: integrateMost}
+	if s.postgres {
+		in.most = integratePostgres
+	}
 	defer func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -71,6 +76,7 @@ type integrator struct {
 	lease   *lease
 	builder *audit.Builder // nil when it must be restored
 	epoch   int64
+	most    int   // records of a round
 	named   int64 // runs whose names are written
 }
 
@@ -95,7 +101,7 @@ func (in *integrator) turn(ctx context.Context) error {
 	if err := in.s.note.settle(); err != nil {
 		return err
 	}
-	if n < integrateMost {
+	if n < in.most {
 		in.await(ctx)
 	}
 	return nil
@@ -105,7 +111,7 @@ func (in *integrator) turn(ctx context.Context) error {
 func (in *integrator) await(ctx context.Context) {
 	timer := time.NewTimer(integrateEvery)
 	defer timer.Stop()
-	for in.s.waiting.Load() < integrateSoon {
+	for in.s.waiting.Load() < int64(in.most/2) {
 		select {
 		case <-ctx.Done():
 			return
@@ -142,10 +148,10 @@ func (t *takenRows) cut(n int) {
 // PostgreSQL it is that of ids among what is committed now, and a transaction
 // that commits later comes in a later round.
 func (in *integrator) take(ctx context.Context, h headRow) (takenRows, error) {
-	if hashes := in.s.tail.from(h.size, integrateMost); len(hashes) > 0 {
+	if hashes := in.s.tail.from(h.size, in.most); len(hashes) > 0 {
 		return takenRows{hashes: hashes}, nil
 	}
-	text, args := "SELECT position, '', leaf FROM ledger WHERE position >= $2 ORDER BY position LIMIT $1", []any{int64(integrateMost), h.size}
+	text, args := "SELECT position, '', leaf FROM ledger WHERE position >= $2 ORDER BY position LIMIT $1", []any{int64(in.most), h.size}
 	if in.s.postgres {
 		text, args = "SELECT 0, id, leaf FROM pending ORDER BY id LIMIT $1", args[:1]
 	}
