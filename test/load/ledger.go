@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -32,6 +33,7 @@ func ledgerBudgets(o options) []budget {
 // record, durable before the caller goes on, while the integrator gives records
 // their places.
 func ledger(ctx context.Context, o options) (r result, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as `sallyport serve` does
 	cfg := store.Config{Driver: o.driver, Dir: filepath.Join(o.dir, "data"), StateDir: filepath.Join(o.dir, "state")}
 	cpu := ownTime
 	if o.driver == store.PostgreSQL {
