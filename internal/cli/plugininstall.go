@@ -160,11 +160,14 @@ func (s *shell) acceptFile(ctx context.Context, client host, file string, a agre
 	if err != nil {
 		return report, err
 	}
+	m := report.Manifest
+	if s.side != manifest.ForCLI && len(m.RolesFor(manifest.ForServer)) == 0 {
+		return report, plugin.Supported(m) // no server takes it: nobody needs to be asked
+	}
 	who, err := s.vouchers(ctx, client, file)
 	if err != nil {
 		return report, err
 	}
-	m := report.Manifest
 	if s.side != manifest.ForCLI && m.Has(manifest.RoleCLI) {
 		s.note("%s has commands for the command line too; to have them here: sallyport plugin install --for cli", m.Name)
 	}
