@@ -198,8 +198,10 @@ func (c *Client) ReadResource(ctx context.Context, repository, kind, tag string,
 // Status is how the server does.
 type Status struct {
 	Version          string         `json:"version"`
-	Storage          string         `json:"storage"` // sqlite or postgres
-	Ready            bool           `json:"ready"`
+	Storage          string         `json:"storage"`     // sqlite or postgres
+	Ready            bool           `json:"ready"`       // gives what policy allows; if not, Trouble says why
+	Writable         bool           `json:"writable"`    // everything can be recorded; what cannot is refused
+	Trouble          []string       `json:"trouble"`     // what does not work now, and what is refused for it
 	Weak             []string       `json:"weak"`        // configuration that weakens something
 	Reference        []string       `json:"reference"`   // what has expired, or expires within a week
 	BrokenRows       int64          `json:"broken_rows"` // rows that were found altered since the start

@@ -83,8 +83,14 @@ func (a *App) watchReferences() {
 		})
 }
 
-// observe counts the records that this replica commits.
+// observe counts the records that this replica commits, and tells whether it can.
 func (a *App) observe() {
+	a.metrics.GaugeFunc("sallyport_store_writable", "1 while everything can be recorded, 0 while a full disk or a read-only database refuses something.", func() float64 {
+		if _, err := a.store.Refusing(); err != nil {
+			return 0
+		}
+		return 1
+	})
 	events := a.metrics.Counter("sallyport_events_total", "Records that this replica has committed to the ledger, by type and outcome.",
 		obs.AtMost("type", 128), obs.OneOf("outcome", string(audit.Done), string(audit.Denied), string(audit.Failed)))
 	a.store.Observe(func(r audit.Record) {

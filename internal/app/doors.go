@@ -118,7 +118,13 @@ func (a *App) status(ctx context.Context) (rest.Status, error) {
 		return out, err
 	}
 	out.Plugins = rest.PluginStatuses(a.host.Status())
-	out.Ready = a.healthy(ctx) == nil
+	ready, full, ledger := a.health(ctx)
+	out.Ready, out.Writable = ready == nil && full == nil, full == nil
+	for _, err := range []error{ready, full, ledger} {
+		if err != nil && !slices.Contains(out.Trouble, fault.Public(err)) {
+			out.Trouble = append(out.Trouble, fault.Public(err))
+		}
+	}
 	return out, nil
 }
 
@@ -128,14 +134,34 @@ func (a *App) operations() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := a.healthy(r.Context()); err != nil {
-			http.Error(w, fault.Public(err), http.StatusServiceUnavailable)
+		unready, full, ledger := a.health(r.Context())
+		if unready != nil {
+			http.Error(w, fault.Public(unready), http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ready\n"))
+		text := "ready"
+		if but := cmp.Or(full, ledger); but != nil {
+			text += ", but " + fault.Public(but)
+		}
+		_, _ = w.Write([]byte(text + "\n"))
 	})
 	mux.Handle("GET /metrics", a.metrics.Handler())
 	return mux
+}
+
+// health tells what keeps this server from serving, what it refuses although it
+// serves, and why its ledger stands still; nil each for nothing. A disk that only
+// takes what takes away is of the second kind: who reports a leak must still reach
+// the server, so that a balancer must not leave it out.
+func (a *App) health(ctx context.Context) (unready, full, ledger error) {
+	everything, full := a.store.Refusing()
+	if unready = a.healthy(ctx); unready == nil && everything {
+		unready = full
+	}
+	if full == nil {
+		ledger = a.store.Behind()
+	}
+	return unready, full, ledger
 }
 
 // healthy asks every part that a safe answer needs: the clock, the store, and

@@ -30,7 +30,7 @@ somebody altered, and every switch that weakens. Operators may ask.`,
 func statusFacts(status sallyport.Status) []string {
 	ready := "yes"
 	if !status.Ready {
-		ready = "no: /readyz on the operations listener says why"
+		ready = "no"
 	}
 	running := 0
 	for _, p := range status.Plugins {
@@ -41,6 +41,9 @@ func statusFacts(status sallyport.Status) []string {
 	pairs := []string{
 		"version", status.Version, "storage", status.Storage, "ready", ready, "records", strconv.FormatUint(status.Ledger.Size, 10),
 		"plugins", strconv.Itoa(running) + " of " + strconv.Itoa(len(status.Plugins)) + " as they must be",
+	}
+	for _, t := range status.Trouble {
+		pairs = append(pairs, "trouble", t)
 	}
 	if status.BrokenRows > 0 {
 		pairs = append(pairs, "damaged", strconv.FormatInt(status.BrokenRows, 10)+" rows of the database were altered by something else than the server; its log names them")

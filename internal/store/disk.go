@@ -62,7 +62,10 @@ func (r *reserve) fill() error {
 	}
 	err = errors.Join(allocate(f, r.size), f.Close())
 	if noSpace(err) {
-		r.used.Store(true)
+		if !r.used.Swap(true) {
+			r.log.ErrorContext(context.Background(), "the disk has no room for the reserve for revocations: free space; twice the reserve must be free before anything is given",
+				slog.Int64("free_bytes", 2*r.size), slog.String("dir", r.dir))
+		}
 		return fault.Wrap(os.Remove(r.path()), "give up reserve")
 	}
 	if err != nil {

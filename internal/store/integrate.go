@@ -48,18 +48,22 @@ func (s *Store) Integrate(ctx context.Context) error {
 	var told string // what the log has last said, and when: the same goes on for hours on a full disk
 	var at time.Time
 	for ctx.Err() == nil {
-		if err := in.turn(ctx); err != nil {
-			if s.barred.Load() != nil || final(err) {
-				s.fail(err)
-				return err
-			}
-			if said := fault.Public(err); said != told || time.Since(at) > time.Minute {
-				s.log.WarnContext(ctx, "the integrator will try again", slog.Any("err", err))
-				told, at = said, time.Now()
-			}
-			in.builder = nil
-			pause(ctx, integrateEvery)
+		err := in.turn(ctx)
+		if err == nil {
+			s.behind.Store(nil)
+			continue
 		}
+		if s.barred.Load() != nil || final(err) {
+			s.fail(err)
+			return err
+		}
+		s.behind.Store(&err)
+		if said := fault.Public(err); said != told || s.now().Sub(at) > time.Minute {
+			s.log.WarnContext(ctx, "the integrator will try again", slog.Any("err", err))
+			told, at = said, s.now()
+		}
+		in.builder = nil
+		pause(ctx, integrateEvery)
 	}
 	return nil
 }

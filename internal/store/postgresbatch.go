@@ -72,7 +72,7 @@ func (e *postgresEngine) apart(c *pgx.Conn, batch []*job) error {
 			}
 			return e.singly(c, batch)
 		}
-		j.answer(sayPostgres(err))
+		j.answer(e.say(err))
 		if _, err := c.Exec(ctx, "ROLLBACK TO SAVEPOINT job"); err != nil {
 			return fmt.Errorf("undo a unit: %w", err)
 		}
@@ -101,7 +101,7 @@ func (e *postgresEngine) singly(c *pgx.Conn, batch []*job) error {
 				return err
 			}
 			if err != nil {
-				err = sayPostgres(err)
+				err = e.say(err)
 			} else {
 				e.s.committed([]*job{j})
 			}
@@ -155,7 +155,7 @@ func (e *postgresEngine) settle(batch []*job, err error, c *pgx.Conn) error {
 	if isUnknown(err) || c.IsClosed() {
 		return err
 	}
-	answer(batch, sayPostgres(err))
+	answer(batch, e.say(err))
 	return nil
 }
 
@@ -255,16 +255,21 @@ func isUnknown(err error) bool {
 	return ok
 }
 
-// sayPostgres turns an error of one job into its answer.
-func sayPostgres(err error) error {
+// say turns an error of one job into its answer. PostgreSQL keeps no space for
+// what takes something away: a disk that is full refuses everything.
+func (e *postgresEngine) say(err error) error {
 	if fault.Is(err, fault.Conflict) {
 		return err
 	}
 	switch sqlState(err) {
 	case stateDiskFull:
-		return fault.Unavailablef("the disk of PostgreSQL is full: nothing can be recorded, so nothing can be given").Because(err).After(10 * time.Second)
+		err = fault.Unavailablef("the disk of PostgreSQL is full: nothing can be recorded, so nothing can be given or taken back until somebody frees space").Because(err).After(10 * time.Second)
+		e.s.refusals.met(err, true)
+		return err
 	case stateReadOnly:
-		return fault.Unavailablef("PostgreSQL is read-only: nothing can be recorded, so nothing can be given").Because(err).After(10 * time.Second)
+		err = fault.Unavailablef("PostgreSQL is read-only: nothing can be recorded, so nothing can be given or taken back").Because(err).After(10 * time.Second)
+		e.s.refusals.met(err, true)
+		return err
 	case stateDeadlock, stateSerialization:
 		return fault.Conflictf("too many changes at the same time, try again").Because(err)
 	case stateUnique:

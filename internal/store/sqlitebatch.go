@@ -114,7 +114,7 @@ func (e *sqliteEngine) spare(batch []*job) []*job {
 		if j.urgent {
 			urgent = append(urgent, j)
 		} else {
-			j.answer(diskFull(nil))
+			j.answer(diskFull(nil)) // Refusing says it for as long as the reserve is in use
 		}
 	}
 	return urgent
@@ -341,6 +341,10 @@ func (e *sqliteEngine) refuse(batch []*job, err error) error {
 	if fatal(err) {
 		return err
 	}
+	noRoom := class(err) == full
+	if noRoom {
+		e.s.refusals.met(diskFull(err), false)
+	}
 	var urgent []*job
 	for _, j := range batch {
 		if j.urgent && !j.answered {
@@ -352,7 +356,10 @@ func (e *sqliteEngine) refuse(batch []*job, err error) error {
 	if len(urgent) == 0 {
 		return nil
 	}
-	if class(err) != full || !e.reserve.open() {
+	if !noRoom || !e.reserve.open() {
+		if noRoom {
+			e.s.refusals.met(diskFull(err), true)
+		}
 		answer(urgent, e.say(err))
 		return nil
 	}

@@ -93,10 +93,12 @@ type Store struct {
 	grown      *bell // rings when the head moved
 	arrived    *bell // rings when a record was committed
 
-	tail    tail
-	waiting atomic.Int64 // records committed here since the integrator last looked
-	clock   clock
-	subs    subscribers
+	tail     tail
+	waiting  atomic.Int64          // records committed here since the integrator last looked
+	behind   atomic.Pointer[error] // what the integrator met last
+	refusals refusals
+	clock    clock
+	subs     subscribers
 	// observer hears of each record that is committed here.
 	observer atomic.Pointer[func(audit.Record)]
 

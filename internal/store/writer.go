@@ -218,6 +218,7 @@ func (s *Store) write() {
 
 // committed tells the integrator what is there.
 func (s *Store) committed(batch []*job) {
+	s.refusals.succeeded(batch)
 	s.waiting.Add(records(batch))
 	s.arrived.ring()
 }

@@ -84,6 +84,7 @@ func TestFullDisk_StillTakesAway(t *testing.T) {
 	if err != nil || len(reaction.Matches) != 1 || reaction.Matches[0].State != "revoked" {
 		t.Errorf("a leak with a full disk: %+v, %v", reaction, err)
 	}
+	w.saysFull()
 	must(t, done(w.admin.RevokeCertificate(ctx, reporter.Serial, "the disk is full")))
 	if _, err := reporter.client.Whoami(ctx); err == nil {
 		t.Error("a revocation on a full disk does not act")
@@ -100,6 +101,13 @@ func TestFullDisk_StillTakesAway(t *testing.T) {
 		}
 		return err
 	}))
+	must(t, Eventually(5*time.Second, func() error { return w.ready(http.StatusOK, "ready\n") }))
+	if s, err := w.admin.Status(ctx); err != nil || !s.Ready || !s.Writable || len(s.Trouble) != 0 {
+		t.Errorf("status with room again: %+v, %v", s, err)
+	}
+	if n := strings.Count(w.Log(), "the integrator will try again"); n < 1 || n > 3 {
+		t.Errorf("the log says %d times that the integrator tries again", n)
+	}
 	after := w.restart()
 	grants, err := after.Grants(ctx)
 	must(t, err)
@@ -116,6 +124,21 @@ func TestFullDisk_StillTakesAway(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, after.Stop())
+}
+
+// saysFull demands that a server on a full disk says so wherever it is asked, and
+// stays where leaks can be reported to it.
+func (w *world) saysFull() {
+	w.t.Helper()
+	must(w.t, w.ready(http.StatusOK, "ready, but the server's disk is full: nothing is given"))
+	s, err := w.admin.Status(w.t.Context())
+	if err != nil || s.Ready || s.Writable || !strings.Contains(strings.Join(s.Trouble, " "), "disk is full") {
+		w.t.Errorf("status with a full disk: %+v, %v", s, err)
+	}
+	out, err := w.House.Command(w.t.Context(), "status", "--url", "https://"+w.Main)
+	if err != nil || !strings.Contains(out, "disk is full") {
+		w.t.Errorf("sallyport status with a full disk: %v\n%s", err, out)
+	}
 }
 
 // untilRefused asks for credentials, several at a time, until one is refused;

@@ -9,7 +9,9 @@ import (
 type Status struct {
 	Version          string         `json:"version"`
 	Storage          string         `json:"storage" doc:"sqlite or postgresql"`
-	Ready            bool           `json:"ready"`
+	Ready            bool           `json:"ready" doc:"Whether it gives what policy allows; if not, trouble says why."`
+	Writable         bool           `json:"writable" doc:"Whether everything can be recorded. What cannot is refused."`
+	Trouble          []string       `json:"trouble" nullable:"false" doc:"What does not work now, and what is refused for it."`
 	Weak             []string       `json:"weak" nullable:"false" doc:"Configuration that weakens something, by name."`
 	Reference        []string       `json:"reference" nullable:"false" doc:"Endorsements and reference values that have expired, or expire within a week."`
 	BrokenRows       int64          `json:"broken_rows" doc:"Rows that were found altered since the start; not 0 calls for an investigation."`
@@ -60,7 +62,7 @@ func (d *Door) status(ctx context.Context, x *exchange, _ none) (Status, error) 
 		return Status{}, err
 	}
 	s, err := d.cfg.Status(ctx)
-	s.Weak, s.Reference = filled(s.Weak), filled(s.Reference)
+	s.Weak, s.Reference, s.Trouble = filled(s.Weak), filled(s.Reference), filled(s.Trouble)
 	if s.Plugins == nil {
 		s.Plugins = []PluginStatus{}
 	}
