@@ -45,6 +45,8 @@ func (i *importer) storage() {
 	}
 	if engine := i.from.table("policy_engine"); len(engine.members) > 0 {
 		i.note("policy_engine: sallyport policy set resource-policy %s --kind kbs-resource", engine.text("policy_path"))
+	} else {
+		i.note("policy_engine: the resource policy that init installs wants an appraisal that contradicts nothing: set reference values, or a policy of your own (docs/kbs.md)")
 	}
 	for _, name := range []string{"as_config_file_path", "as_addr", "grpc_config", "intel_trust_authority_config"} {
 		if i.from.take(name) != nil {

@@ -190,15 +190,28 @@ func (s *shell) showJudgement(j judgement) error {
 	if err := s.showChecks(j.Checks); err != nil {
 		return err
 	}
-	c, text := green, "accepted: genuine "+string(j.Kind)+" evidence, bound to the report data given"
+	c, text := green, "accepted: "+meaning(j.Kind)
 	switch {
 	case j.Verdict != "accepted":
 		c, text = red, "refused"
-	case !j.Bound:
-		text = "accepted: genuine " + string(j.Kind) + " evidence; to what it is bound was not checked"
+	case j.Bound:
+		text += ", bound to the report data given"
+	default:
+		text += "; to what it is bound was not checked"
 	}
 	_, err := io.WriteString(s.out, s.paint(s.out, c, text+" (as of "+when(j.At)+")")+"\n")
 	return written(err)
+}
+
+// meaning says what accepted evidence of a kind is, and no more.
+func meaning(kind evidence.TEE) string {
+	switch kind {
+	case evidence.Tpm:
+		return "a quote by the key that it shows; that the key is in a TPM was not checked"
+	case evidence.Sample, evidence.SampleDevice:
+		return "well-formed " + string(kind) + " evidence, which proves nothing"
+	}
+	return "genuine " + string(kind) + " evidence"
 }
 
 func (s *shell) showChecks(list evidence.Checks) error {

@@ -120,7 +120,7 @@ func TestTest_ofForeignKinds(t *testing.T) {
 	tests := []Document{
 		{Name: "resource-policy_test", Source: `package policy
 test_refuses_sample if not allow with data.plugin as "resource" with input as {"submods": {"cpu0": {"ear.veraison.annotated-evidence": {"sample": {}}}}}
-test_allows_snp if allow with data.plugin as "resource" with input as {"submods": {"cpu0": {"ear.veraison.annotated-evidence": {"snp": {}}}}}
+test_allows_snp if allow with data.plugin as "resource" with input as {"submods": {"cpu0": {"ear.status": "warning", "ear.veraison.annotated-evidence": {"snp": {}}}}}
 `},
 		{Name: "default_cpu_test", Source: `package policy_test
 values(id) := {"launch_digest": ["abcde"]}[id]

@@ -2,13 +2,16 @@ package e2e
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/internal/attester/guest"
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/evidence"
 	"github.com/sallyport-project/sallyport/internal/evidence/evidencetest"
+	"github.com/sallyport-project/sallyport/internal/seal"
 	"github.com/sallyport-project/sallyport/internal/verifier/tpm/tpmtest"
 	sallyport "github.com/sallyport-project/sallyport/sdk"
 )
@@ -30,7 +33,10 @@ func TestEvidence_OfATPMIsTaken(t *testing.T) {
 	p.AK("rsa", "ak", "ecc", "sha256", "ecdsa")
 	p.Extend("11:sha256=" + strings.Repeat("11", 32))
 	w, url := guests(t, "tpm")
-	must(t, show(t, url, quoting{p}))
+	must(t, done(w.admin.PutResource(t.Context(), "default", "key", "1", []byte("for the TPM"))))
+	if got, err := fetch(t, url, quoting{p}); err == nil || !strings.Contains(err.Error(), "PolicyDeny") {
+		t.Errorf("whoever can sign is given %s, %v", got, err)
+	}
 	id, checks := w.findings(t, "workload.attested")
 	if failed := evidencetest.Failed(checks); len(failed) > 0 || evidencetest.Result(checks, "quote-signature") != evidence.Passed || evidencetest.Result(checks, "report-data") != evidence.Passed {
 		t.Errorf("checks: %+v", checks)
@@ -42,7 +48,9 @@ func TestEvidence_OfATPMIsTaken(t *testing.T) {
 	}
 	// Its key is nobody's until an operator takes it for known, from the decision.
 	w.knows(t, id)
-	must(t, show(t, url, quoting{p}))
+	if got, err := fetch(t, url, quoting{p}); err != nil || got != "for the TPM" {
+		t.Errorf("a TPM that is known is given %q, %v", got, err)
+	}
 	w.attestedAs(t, "warning") // the key and what it booted are known; nobody looks at the configuration
 	old := p.Evidence("ak", "sha256", []byte(strings.Repeat("x", 32)), nil)
 	if err := show(t, url, replayed{evidence.Tpm, old}); err == nil || !strings.Contains(err.Error(), "report-data") {
@@ -51,6 +59,20 @@ func TestEvidence_OfATPMIsTaken(t *testing.T) {
 	if _, checks := w.findings(t, "workload.refused"); strings.Join(evidencetest.Failed(checks), " ") != "report-data" {
 		t.Errorf("failed: %v", evidencetest.Failed(checks))
 	}
+}
+
+// fetch attests and asks for default/key/1.
+func fetch(t *testing.T, url string, a evidence.Attester) (string, error) {
+	t.Helper()
+	key, err := seal.GenerateKey()
+	must(t, err)
+	g, err := guest.New(guest.Config{URL: url, HTTP: http.DefaultTransport, Attester: a, Key: key})
+	must(t, err)
+	if _, err := g.Attest(t.Context()); err != nil {
+		return "", err
+	}
+	value, _, err := g.Resource(t.Context(), "default/key/1")
+	return string(value.Reveal()), err
 }
 
 // knows records what a guest showed as what is expected.
