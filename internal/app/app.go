@@ -324,8 +324,8 @@ func (h house) Raise(ctx context.Context, name string, s signal.Signal, key stri
 	return h.a.gate.Raise(ctx, name, s, key)
 }
 
-func (h house) Vend(ctx context.Context, name string, s grant.Scope, key string) (plugin.Vended, error) {
-	out, err := h.a.gate.VendToPlugin(ctx, name, flow.VendRequest{Kind: s.Kind, Params: s.Params, TTL: s.TTL}, key)
+func (h house) Vend(ctx context.Context, name, publisher string, s grant.Scope, key string) (plugin.Vended, error) {
+	out, err := h.a.gate.VendToPlugin(ctx, name, publisher, flow.VendRequest{Kind: s.Kind, Params: s.Params, TTL: s.TTL}, key)
 	if err != nil {
 		return plugin.Vended{}, err
 	}

@@ -47,14 +47,19 @@ func (g *Gate) Raise(ctx context.Context, name string, s signal.Signal, key stri
 // VendToPlugin is [Gate.Vend] for a plugin to which the service was granted for the
 // kind. The plugin has a subject of its own, to which the lease belongs and which
 // policy decides about like any other. A plugin whose subject an operator has
-// locked or revoked is Denied.
-func (g *Gate) VendToPlugin(ctx context.Context, name string, r VendRequest, key string) (Vended, error) {
+// locked or revoked is Denied. A process of another publisher than has the name now,
+// which outlived a purge, is Unavailable.
+func (g *Gate) VendToPlugin(ctx context.Context, name, publisher string, r VendRequest, key string) (Vended, error) {
 	holder, err := g.Store.SubjectByName(ctx, subject.Plugin, name)
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return Vended{}, fault.Deniedf("the subject of plugin %s was revoked; install the package again to give it a new one", name)
 	case err != nil:
 		return Vended{}, fault.Wrap(err, "read subject of plugin")
+	}
+	// After the subject: who has the name since has another one.
+	if err := g.PluginInstalled(ctx, name, publisher); err != nil {
+		return Vended{}, err
 	}
 	c := Caller{Subject: holder, Via: "plugin"}
 	if err := c.standing(); err != nil {

@@ -68,14 +68,19 @@ func newAsker(t *testing.T) *asker {
 
 func (a *asker) install(version string, kinds ...string) {
 	a.t.Helper()
-	m := manifest.Manifest{Name: "scanner", Version: version, Publisher: "acme", Roles: []string{manifest.RoleNotifier}, Contract: manifest.ContractSallyport}
+	a.installOf("acme", version, kinds...)
+}
+
+func (a *asker) installOf(publisher, version string, kinds ...string) {
+	a.t.Helper()
+	m := manifest.Manifest{Name: "scanner", Version: version, Publisher: publisher, Roles: []string{manifest.RoleNotifier}, Contract: manifest.ContractSallyport}
 	m.Capabilities.Services = &manifest.Services{Log: true, Vend: kinds}
 	a.packages.entry = plugin.Entry{Digest: "sha256:" + version, Manifest: m, KeyIDs: []string{"k"}, Use: plugin.UsePackage}
 	must(a.t, done(a.gate.InstallPlugin(context.Background(), a.admin.caller(), bytes.NewReader(nil), flow.InstallRequest{})))
 }
 
 func (a *asker) vend(key string) (flow.Vended, error) {
-	return a.gate.VendToPlugin(context.Background(), "scanner", request("opaque"), key)
+	return a.gate.VendToPlugin(context.Background(), "scanner", "acme", request("opaque"), key)
 }
 
 // self is the plugin's subject, which must be there.
@@ -131,13 +136,13 @@ func TestPlugin_VendsAsItself(t *testing.T) {
 		t.Errorf("recorded %+v", r)
 	}
 	// Policy says no to what it does not know, and that is recorded as well.
-	want(t, done(a.gate.VendToPlugin(context.Background(), "scanner", flow.VendRequest{Kind: "opaque", Params: map[string]any{"host.x": "1"}, TTL: hour}, "")), fault.Invalid)
+	want(t, done(a.gate.VendToPlugin(context.Background(), "scanner", "acme", flow.VendRequest{Kind: "opaque", Params: map[string]any{"host.x": "1"}, TTL: hour}, "")), fault.Invalid)
 	must(t, done(a.gate.SetPolicy(context.Background(), a.admin.caller(), "plugins", policy.Sallyport, strings.Replace(pluginsMayVend, `"scanner"`, `"another"`, 1))))
 	want(t, done(a.vend("")), fault.Denied)
 	if r := a.lastRecord("grant.issued"); r.Outcome != audit.Denied || r.Subject != self.ID {
 		t.Errorf("recorded %+v", r)
 	}
-	want(t, done(a.gate.VendToPlugin(context.Background(), "another", request("opaque"), "")), fault.Denied)
+	want(t, done(a.gate.VendToPlugin(context.Background(), "another", "acme", request("opaque"), "")), fault.Denied)
 }
 
 func TestPlugin_EndTakesItsCredentialsBack(t *testing.T) {
@@ -211,6 +216,22 @@ func TestPlugin_KeepsItsCredentialsWhileItOnlyStandsStill(t *testing.T) {
 }
 
 // A credential that is being made while its plugin is removed is not handed out.
+// A process can outlive a purge for seconds. It does not become the plugin of
+// whoever has the name since.
+func TestPlugin_GetsNothingAsTheOneWhoHasItsNameSince(t *testing.T) {
+	a := newAsker(t)
+	ctx := context.Background()
+	must(t, done(a.vend("one")))
+	must(t, a.gate.RemovePlugin(ctx, a.admin.caller(), "scanner"))
+	must(t, a.gate.PurgePlugin(ctx, a.admin.caller(), "scanner"))
+	a.installOf("other", "1.0.0", "opaque")
+	for _, key := range []string{"", "one"} {
+		want(t, done(a.vend(key)), fault.Unavailable)
+	}
+	same(t, "grants", a.states(a.self().ID), map[grant.State]int{})
+	must(t, done(a.gate.VendToPlugin(ctx, "scanner", "other", request("opaque"), "one")))
+}
+
 func TestPlugin_RemovedMeanwhileGetsNothing(t *testing.T) {
 	a := newAsker(t)
 	self := a.self().ID

@@ -35,9 +35,9 @@ type House interface {
 	// Raise reports a leaked credential, and returns the record and how many grants
 	// matched. The same report under the same key is one report.
 	Raise(ctx context.Context, plugin string, s signals.Signal, key string) (record string, matches int, err error)
-	// Vend makes a credential for the plugin, as policy allows. The same request under
-	// the same key has the same answer; an empty key is none.
-	Vend(ctx context.Context, plugin string, s grant.Scope, key string) (Vended, error)
+	// Vend makes a credential for the plugin of a publisher, as policy allows. The same
+	// request under the same key has the same answer; an empty key is none.
+	Vend(ctx context.Context, plugin, publisher string, s grant.Scope, key string) (Vended, error)
 }
 
 // Event is what a plugin records.

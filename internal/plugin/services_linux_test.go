@@ -43,7 +43,10 @@ func (l *ledger) Raise(_ context.Context, plugin string, s signals.Signal, key s
 	return "R1", 2, nil
 }
 
-func (l *ledger) Vend(_ context.Context, plugin string, s grant.Scope, key string) (Vended, error) {
+func (l *ledger) Vend(_ context.Context, plugin, publisher string, s grant.Scope, key string) (Vended, error) {
+	if publisher != "tester" {
+		return Vended{}, fault.Internalf("asked for by a plugin of %q", publisher)
+	}
 	l.mu.Lock()
 	l.vends, l.keys, l.by[plugin] = append(l.vends, s), append(l.keys, key), true
 	vend := l.vend

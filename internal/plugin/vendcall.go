@@ -84,7 +84,7 @@ func (s *services) vend(ctx context.Context, q *own.Vend) *own.HostAnswer {
 		return refusing(own.Code_CODE_EXHAUSTED, "16 requests of the plugin for credentials are under way; plugins that ask each other may be the cause")
 	}
 	defer s.host.depths.leave(s.name)
-	v, err := s.house.Vend(ctx, s.name, scope, q.GetIdempotencyKey())
+	v, err := s.house.Vend(ctx, s.name, s.publisher, scope, q.GetIdempotencyKey())
 	if err != nil {
 		return failing(err)
 	}

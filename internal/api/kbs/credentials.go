@@ -54,6 +54,9 @@ func credentialRequest(kind string, query map[string]string) (flow.VendRequest, 
 			continue
 		}
 		plain, list := strings.CutSuffix(name, "[]")
+		if _, twice := query[plain]; twice && list {
+			return out, fault.Invalidf("a parameter is a text or a list: the query has %.64q as both", plain)
+		}
 		if !list {
 			out.Params[name] = value
 			continue
