@@ -63,9 +63,6 @@ func NewLogger(cfg LogConfig) (*slog.Logger, error) {
 	return nil, fault.Invalidf("log format %q is not known: use %s or %s", string(cfg.Format), Text, JSON)
 }
 
-// Discard is a logger for those who do not want to know.
-func Discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
 // ParseLevel reads debug, info, warn or error in any case; empty means info.
 // Everything else is an Invalid fault.
 func ParseLevel(name string) (slog.Level, error) {

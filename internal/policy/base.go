@@ -62,7 +62,3 @@ func ResourceAllowAll() string { return resourceAllowAll }
 
 // ResourceDenyAll is a document of kind [KBSResource] that refuses everybody.
 func ResourceDenyAll() string { return resourceDenyAll }
-
-// ResourceAffirming is a document of kind [KBSResource] for guests of which every
-// part was appraised as affirming.
-func ResourceAffirming() string { return resourceAffirming }
