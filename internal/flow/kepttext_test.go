@@ -29,7 +29,7 @@ func TestKeyedCall_TextComesBack(t *testing.T) {
 			out.Anomalies = []grant.Anomaly{{Level: grant.Alert, Code: text.Draw(t, "code"), Message: text.Draw(t, "message")}}
 		}
 		k := newKeyedCall(&Key{Text: "key"}, "grant.issued", "s", "", vendedAnswer{&out}, []string{text.Draw(t, "request")})
-		u := unit.Unit{Urgent: rapid.Bool().Draw(t, "urgent"), Record: audit.Record{
+		u := unit.Unit{Record: audit.Record{
 			ID: text.Draw(t, "record"), Subject: text.Draw(t, "subject"), Grant: text.Draw(t, "named"), Target: text.Draw(t, "target"),
 		}}
 		data, err := k.text(u)
@@ -50,7 +50,7 @@ func TestKeyedCall_TextComesBack(t *testing.T) {
 		}
 		got.Answer = nil
 		want := firstCall[json.RawMessage]{
-			Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target, Urgent: u.Urgent,
+			Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target,
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("call: %s", d)

@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
@@ -54,6 +53,7 @@ type keyedCall struct {
 	request   []byte // digest: another request under the same key is a mistake of the caller's
 	answer    answer
 	late      bool // look for a first answer only when the key turns out to be taken
+	urgent    bool // a repetition takes something away still
 
 	attempts int
 	found    bool
@@ -74,6 +74,15 @@ func (c *Caller) keyed(operation string, out answer, request ...string) {
 		delegate = c.Session.ID
 	}
 	c.call = newKeyedCall(c.Key, operation, c.Subject.ID, delegate, out, request)
+}
+
+// repeats says whether a repetition of the caller's call takes something away that the
+// first has left. An answer that is only told again is not urgent, since it can be
+// told without end.
+func (c *Caller) repeats(urgent bool) {
+	if c.call != nil {
+		c.call.urgent = urgent
+	}
 }
 
 // shown is what a session is bound to that the caller asks for: the session or
@@ -127,7 +136,6 @@ type firstCall[A any] struct {
 	Subject string `json:"subject,omitempty"`
 	Grant   string `json:"grant,omitempty"`
 	Target  string `json:"target,omitempty"`
-	Urgent  bool   `json:"urgent,omitempty"` // it took something away
 	Answer  A      `json:"answer"`
 }
 
@@ -135,7 +143,7 @@ type firstCall[A any] struct {
 // answer that credentials have is written without reflection.
 func (k *keyedCall) text(u unit.Unit) ([]byte, error) {
 	first := firstCall[json.RawMessage]{
-		Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target, Urgent: u.Urgent,
+		Request: k.request, Record: u.Record.ID, Subject: u.Record.Subject, Grant: u.Record.Grant, Target: u.Record.Target,
 	}
 	kept := k.answer.kept()
 	credential, ok := kept.(keptCredential)
@@ -159,7 +167,6 @@ func (k *keyedCall) text(u unit.Unit) ([]byte, error) {
 			return nil, err //nolint:wrapcheck // by the one caller
 		}
 	}
-	b = strconv.AppendBool(append(b, `,"urgent":`...), first.Urgent)
 	if b, err = credential.append(append(b, `,"answer":`...)); err != nil {
 		return nil, err
 	}
@@ -250,7 +257,7 @@ func (g *Gate) firstAnswer(ctx context.Context, c Caller, d decided) error {
 	if d.Allow {
 		proof, record.Policy = g.still(c, d.under), d.Documents
 	}
-	return &repeatedError{unit.Unit{Writes: append(proof, writes...), Record: record, Urgent: first.Urgent}}
+	return &repeatedError{unit.Unit{Writes: append(proof, writes...), Record: record, Urgent: k.urgent}}
 }
 
 // reopen opens a first answer and puts it where the verb's own would be.

@@ -73,15 +73,19 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	c.keyed("leak.reported", plainAnswer[string]{to: &reaction.Record},
 		string(sum[:]), s.Source, s.Location, s.Reason, strconv.FormatInt(unit.Micros(s.Seen), 10))
 	err = g.decide(ctx, nil, g.underKey(ctx, c.call, func() (unit.Unit, error) {
-		if _, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")}); err != nil {
-			return unit.Unit{}, err
-		}
 		if candidates, err = g.Store.GrantsByFingerprint(ctx, g.Pepper.Candidates(sum)); err != nil {
 			return unit.Unit{}, fault.Wrap(err, "look up fingerprint")
 		}
+		// A report that takes nothing back waits like everything else: anybody who may
+		// report can make as many as they like.
+		urgent := slices.ContainsFunc(candidates, func(held grant.Grant) bool { return held.State == grant.Active })
+		c.repeats(urgent)
+		if _, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")}); err != nil {
+			return unit.Unit{}, err
+		}
 		record.Data["matches"] = strconv.Itoa(len(candidates))
 		reaction.Record = newID()
-		u := unit.Unit{Record: record, Urgent: true, Writes: c.once()}
+		u := unit.Unit{Record: record, Urgent: urgent, Writes: c.once()}
 		u.Record.ID = reaction.Record
 		return u, nil
 	}))
@@ -155,7 +159,7 @@ func (g *Gate) react(ctx context.Context, actor audit.Actor, grantID string, why
 		if m.Repeat {
 			record.Type = "grant.reported"
 			record.Data["repeat"] = "true"
-			return unit.Unit{Record: record, Urgent: true, Writes: why.proof}, nil
+			return unit.Unit{Record: record, Writes: why.proof}, nil // nothing is taken away: it can be said again and again
 		}
 		if next.State == grant.Revoking {
 			revoke = &next

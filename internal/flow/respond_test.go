@@ -343,3 +343,76 @@ func TestRevokeGrant_IsForHoldersAndOperators(t *testing.T) {
 	}
 	count(t, len(v.tries()), 1, "revocations")
 }
+
+// TestUrgent_IsWhatTakesAwayAlone: urgent units go before others, and into the space
+// that is kept for revocations. What can be said again and again is none of them: a
+// report that takes nothing back, a revocation of what is revoked, an answer once more.
+func TestUrgent_IsWhatTakesAwayAlone(t *testing.T) {
+	ctx := context.Background()
+	h, agent := agentWith(t, newTaker(grant.EffectsNone))
+	reporter := h.stored(subject.Agent, "reporter", "reporter").open()
+	vend := func() flow.Vended {
+		out, err := h.gate.Vend(ctx, agent.caller(), request("test"))
+		must(t, err)
+		return out
+	}
+	var urgent []string
+	h.tap.on(func(u unit.Unit) error {
+		if u.Urgent {
+			urgent = append(urgent, u.Record.Type)
+		}
+		return nil
+	})
+	is := func(what string, want ...string) {
+		t.Helper()
+		if !slices.Equal(urgent, want) {
+			t.Errorf("%s: urgent are %v, want %v", what, urgent, want)
+		}
+		urgent = nil
+	}
+	out := vend()
+	value := string(out.Value.Reveal())
+	h.report(reporter, leak("never issued here"))
+	is("an unknown value")
+	h.report(reporter, leak(value))
+	is("a leak", "leak.reported", "grant.revoking", "grant.revoked")
+	for range 3 {
+		h.report(reporter, leak(value))
+		must(t, done(h.gate.RevokeGrant(ctx, agent.caller(), out.Grant, "again")))
+	}
+	is("what is taken back already")
+	for range 3 {
+		_, err := h.gate.Report(ctx, under(reporter.caller(), "01KEY"), leak(value))
+		must(t, err)
+	}
+	is("the same report once more")
+
+	// What the first call under a key has left undone is urgent still.
+	out = vend()
+	h.tap.on(func(u unit.Unit) error {
+		if u.Record.Type == "grant.revoking" {
+			return fault.Unavailablef("not now")
+		}
+		return nil
+	})
+	_, err := h.gate.Report(ctx, under(reporter.caller(), "02KEY"), leak(string(out.Value.Reveal())))
+	want(t, err, fault.Unavailable)
+	h.tap.on(func(u unit.Unit) error {
+		if u.Urgent {
+			urgent = append(urgent, u.Record.Type)
+		}
+		return nil
+	})
+	_, err = h.gate.Report(ctx, under(reporter.caller(), "02KEY"), leak(string(out.Value.Reveal())))
+	must(t, err)
+	is("a report that was interrupted", "leak.replayed", "grant.revoking", "grant.revoked")
+
+	second := h.stored(subject.Agent, "deployer", "second").open()
+	caller := second.caller()
+	must(t, h.gate.EndSession(ctx, under(h.admin.caller(), "03KEY"), caller.Session.ID, "done"))
+	is("a session's end", "session.revoked")
+	for range 3 {
+		must(t, h.gate.EndSession(ctx, under(h.admin.caller(), "03KEY"), caller.Session.ID, "done"))
+	}
+	is("a session's end, told once more")
+}
