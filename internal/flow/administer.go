@@ -176,7 +176,7 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 		record := audit.Record{Type: "subject." + change.Act, Actor: c.actor(), Subject: old.ID, Data: map[string]string{
 			"kind": string(old.Kind), "role": old.Role, "name": old.Name, "reason": change.Reason,
 		}}
-		d, err := g.administered(ctx, c, change.Act, record, string(old.Kind), old.ID)
+		d, err := g.allowed(ctx, c, "administer", record, input{action: change.Act, target: target(string(old.Kind), old.ID), request: change.facts()})
 		if err != nil {
 			return unit.Unit{}, err
 		}
@@ -216,6 +216,18 @@ func (g *Gate) ChangeSubject(ctx context.Context, c Caller, subjectID string, ch
 	}
 	out.Recalled = &recalled
 	return out, nil
+}
+
+// facts are what policy sees of a change: what the subject becomes by it.
+func (change SubjectChange) facts() map[string]any {
+	out := map[string]any{}
+	if change.Role != "" {
+		out["role"] = change.Role
+	}
+	if change.Team != "" {
+		out["team"] = change.Team
+	}
+	return out
 }
 
 func (change SubjectChange) apply(old subject.Subject, now time.Time) (subject.Subject, error) {

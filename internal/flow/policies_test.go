@@ -309,3 +309,34 @@ func TestVend_WaitsForNoPolicyThatIsNotLoaded(t *testing.T) {
 	want(t, err, fault.Unavailable)
 	_ = time.Second
 }
+
+// TestChangeSubject_ShowsPolicyWhatItMakesOfThem: who may move people among teams
+// gives nobody a role, least of all their own.
+func TestChangeSubject_ShowsPolicyWhatItMakesOfThem(t *testing.T) {
+	ctx := context.Background()
+	h := newHouse(t)
+	must(t, policyIs(h, "desk", `package sallyport
+administer := {"allow": true} if {
+	input.subject.role == "desk"
+	input.action == "changed"
+	input.target.kind in {"agent", "operator"}
+	not input.request.role
+	input.request.team in {"red", "blue"}
+}
+`))
+	desk, agent := h.stored(subject.Operator, "desk", "desk"), h.stored(subject.Agent, "deployer", "agent")
+	change := func(id string, c flow.SubjectChange) error {
+		c.Act = "changed"
+		return done(h.gate.ChangeSubject(ctx, desk.caller(), id, c))
+	}
+	must(t, change(agent.id, flow.SubjectChange{Team: "red"}))
+	for name, c := range map[string]flow.SubjectChange{
+		"a role": {Role: "administrator"}, "a role with a team": {Role: "administrator", Team: "red"}, "another team": {Team: "black"}, "nothing": {},
+	} {
+		for _, id := range []string{desk.id, agent.id} {
+			if err := change(id, c); !fault.Is(err, fault.Denied) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
