@@ -184,7 +184,8 @@ func (p stages) serialize(ctx context.Context, scope encoded) error {
 // and stays inside.
 func (p stages) vend(ctx context.Context, scope encoded) (grant.Issued, error) {
 	repeat := p.r.entry.Manifest.Effects == manifest.EffectsNone
-	return call(ctx, p.host, p.role(manifest.RoleVender), repeat, func(ctx context.Context, i *instance) (grant.Issued, error) {
+	find := func() (*route, error) { return standIn(p.r)(p.host.role(manifest.RoleVender, p.kind)) }
+	return call(ctx, p.host, find, repeat, func(ctx context.Context, i *instance) (grant.Issued, error) {
 		a := &akms.VendResponse{}
 		err := i.conn.Invoke(ctx, akms.CredentialVenderService_Vend_FullMethodName, scope, a)
 		if err != nil {

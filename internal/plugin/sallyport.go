@@ -38,7 +38,17 @@ type oneCall struct {
 
 var _ grant.Provider = oneCall{}
 
-func (p oneCall) find() (*route, error) { return p.host.vender(p.kind) }
+func (p oneCall) find() (*route, error) { return standIn(p.r)(p.host.vender(p.kind)) }
+
+// standIn passes what was found in place of a package if it stands for that.
+func standIn(before *route) func(*route, error) (*route, error) {
+	return func(r *route, err error) (*route, error) {
+		if err == nil {
+			err = r.standsFor(before)
+		}
+		return r, err
+	}
+}
 
 // Source names the package; see [grant.Provider].
 func (p oneCall) Source() grant.Source { return p.host.sourceOf(p.r, p.kind) }

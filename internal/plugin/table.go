@@ -40,6 +40,19 @@ func (r *route) name() string { return r.row.Name }
 
 func (r *route) oneCall() bool { return r.entry.Manifest.Contract == manifest.ContractSallyport }
 
+// standsFor refuses a package that has come in place of the one by which something
+// was decided, where that must have been decided otherwise: whether what it does must
+// be known to the ledger first, and whether a credential is kept to revoke it. Other
+// packages stand for it.
+func (r *route) standsFor(before *route) error {
+	a, b := before.entry.Manifest, r.entry.Manifest
+	if r.oneCall() == before.oneCall() && (a.Effects != manifest.EffectsNone || b.Effects == manifest.EffectsNone) &&
+		(a.Revocation.Needs == manifest.NeedsValue || b.Revocation.Needs != manifest.NeedsValue) {
+		return nil
+	}
+	return fault.Unavailablef("plugin %s was replaced meanwhile, try again", before.name())
+}
+
 func (r *route) source() grant.Source {
 	m := r.entry.Manifest
 	s := grant.Source{Plugin: m.Name, Version: m.Version, Effects: grant.EffectsRemote, Address: m.Revocation.Address}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport-project/sallyport/api/sallyport/manifest"
 	"github.com/sallyport-project/sallyport/internal/fault"
 )
 
@@ -196,4 +197,36 @@ func TestClose_GivesUpgradesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Settle(t.Context())
+}
+
+// What was decided before an upgrade is not carried out by a package that needs other
+// decisions: an intent for what has effects, a value that is kept to revoke it, other
+// calls. Who asks again gets the new one.
+func TestProvider_EndsWhereAnUpgradePromisesLess(t *testing.T) {
+	for name, change := range map[string]func(*manifest.Manifest){
+		"effects":    func(m *manifest.Manifest) { m.Effects = manifest.EffectsRemote },
+		"revocation": func(m *manifest.Manifest) { m.Revocation.Needs = manifest.NeedsValue },
+		"the same":   func(*manifest.Manifest) {},
+	} {
+		for _, plugin := range []string{"alpha", "akms"} {
+			t.Run(plugin+": "+name, func(t *testing.T) {
+				r := newRig(t, nil, testManifest(plugin))
+				kind := "fixture-" + plugin
+				before := r.provider(t, kind)
+				warm(t, before, kind)
+				m := testManifest(plugin)
+				m.Summary = "another digest"
+				change(&m)
+				row := r.install(t, r.cfg.Store, r.pack(t, m, fixtureBinary), 9)
+				if err := r.Sync(t.Context(), []Installed{row}, r.publisher.trust); err != nil {
+					t.Fatal(err)
+				}
+				_, err := before.Issue(t.Context(), ask(kind, nil), limits(kind))
+				if want := name != "the same"; fault.Is(err, fault.Unavailable) != want || err != nil && !want {
+					t.Errorf("got %v", err)
+				}
+				warm(t, r.provider(t, kind), kind)
+			})
+		}
+	}
 }
