@@ -20,7 +20,7 @@ import (
 
 // FilesConfig names certificates that someone else renews.
 type FilesConfig struct {
-	Certificate string           // PEM, leaf first
+	Certificate string           // PEM, leaf first; empty with Key: the embedded authority's certificate is shown
 	Key         string           // PEM
 	ClientCA    string           // PEM; empty: only the embedded authority's clients
 	Logger      *slog.Logger     // hears of reloads and of broken files; nil: nobody
@@ -78,7 +78,8 @@ func OpenFiles(cfg FilesConfig) (*Files, error) {
 	return f, nil
 }
 
-// GetCertificate has the signature of tls.Config.GetCertificate.
+// GetCertificate has the signature of tls.Config.GetCertificate. It is for a
+// Files with a certificate.
 func (f *Files) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	ctx := context.Background()
 	if hello != nil && hello.Context() != nil {
@@ -131,6 +132,10 @@ func (f *Files) Look(ctx context.Context) {
 	}
 	f.current.Store(state)
 	f.err = nil
+	if state.pair == nil {
+		f.cfg.Logger.InfoContext(ctx, "client authorities reloaded", slog.Int("authorities", len(state.clients)))
+		return
+	}
 	f.cfg.Logger.InfoContext(ctx, "certificate files reloaded",
 		slog.String("serial", SerialText(state.pair.Leaf.SerialNumber)), slog.Time("not_after", state.pair.Leaf.NotAfter))
 }
@@ -150,7 +155,7 @@ func (c contents) digest() [sha256.Size]byte {
 func (f *Files) read() (contents, error) {
 	var c contents
 	for i, path := range []string{f.cfg.Certificate, f.cfg.Key, f.cfg.ClientCA} {
-		if path == "" && i == 2 {
+		if path == "" {
 			continue
 		}
 		b, err := readBounded(path)
@@ -185,8 +190,23 @@ func readBounded(path string) (content []byte, err error) {
 }
 
 // parse accepts only what can serve now.
-func (f *Files) parse(c contents) (*loaded, error) {
-	pair, err := tls.X509KeyPair(c[0], c[1])
+func (f *Files) parse(c contents) (state *loaded, err error) {
+	state = &loaded{digest: c.digest()}
+	if f.cfg.Certificate != "" {
+		if state.pair, err = f.parsePair(c[0], c[1]); err != nil {
+			return nil, err
+		}
+	}
+	if f.cfg.ClientCA != "" {
+		if state.clients, err = parseAuthorities(f.cfg.ClientCA, c[2]); err != nil {
+			return nil, err
+		}
+	}
+	return state, nil
+}
+
+func (f *Files) parsePair(certificate, key []byte) (*tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
 		// The cause may quote the files; it stays inside.
 		return nil, fault.Invalidf("certificate %s and key %s do not make a pair: both must be PEM, leaf first, and belong together", f.cfg.Certificate, f.cfg.Key).Because(err)
@@ -200,13 +220,7 @@ func (f *Files) parse(c contents) (*loaded, error) {
 		return nil, fault.Invalidf("the certificate in %s is valid from %s to %s, not now", f.cfg.Certificate,
 			pair.Leaf.NotBefore.UTC().Format(time.RFC3339), pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	state := &loaded{digest: c.digest(), pair: &pair}
-	if f.cfg.ClientCA != "" {
-		if state.clients, err = parseAuthorities(f.cfg.ClientCA, c[2]); err != nil {
-			return nil, err
-		}
-	}
-	return state, nil
+	return &pair, nil
 }
 
 // parseAuthorities reads a bundle in which every block is a CA certificate.

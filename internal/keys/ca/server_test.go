@@ -276,6 +276,22 @@ func TestFiles_GetCertificate(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
+	t.Run("authorities of clients come alone too, and change", func(t *testing.T) {
+		alone, err := ca.OpenFiles(ca.FilesConfig{ClientCA: cfg.ClientCA, Logger: cfg.Logger, Now: h.now})
+		if err != nil || len(alone.ClientCAs()) != 1 {
+			t.Fatalf("%d authorities, %v", len(alone.ClientCAs()), err)
+		}
+		put(t, cfg.ClientCA, a.Bundle()+a.Bundle())
+		later()
+		if alone.Look(t.Context()); len(alone.ClientCAs()) != 2 {
+			t.Errorf("%d authorities, %v", len(alone.ClientCAs()), alone.Err())
+		}
+		put(t, cfg.ClientCA, "")
+		later()
+		if alone.Look(t.Context()); len(alone.ClientCAs()) != 2 || alone.Err() == nil {
+			t.Errorf("%d authorities, %v", len(alone.ClientCAs()), alone.Err())
+		}
+	})
 	t.Run("a missing file is refused at the start, by name", func(t *testing.T) {
 		if _, err := ca.OpenFiles(ca.FilesConfig{Certificate: dir + "/none", Key: cfg.Key}); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "none") {
 			t.Fatalf("got %v", err)
