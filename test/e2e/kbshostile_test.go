@@ -30,7 +30,12 @@ func handshake(t *testing.T, url, version string) (cookie string, challenge evid
 // answerTo makes a good answer to a challenge by a key.
 func answerTo(t *testing.T, challenge evidence.Challenge, key seal.PrivateKey, version evidence.Version) string {
 	t.Helper()
-	a := evidence.Attestation{Version: version, Runtime: evidence.Runtime{Nonce: challenge.Nonce, Key: key.Public()}}
+	return answerBy(t, challenge, key.Public(), version)
+}
+
+func answerBy(t *testing.T, challenge evidence.Challenge, key seal.PublicKey, version evidence.Version) string {
+	t.Helper()
+	a := evidence.Attestation{Version: version, Runtime: evidence.Runtime{Nonce: challenge.Nonce, Key: key}}
 	digest, err := a.Runtime.Digest(version)
 	must(t, err)
 	text, err := json.Marshal(digest) // standard base64, in quotes

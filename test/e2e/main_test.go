@@ -87,6 +87,16 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// unlike is an error if one of the statuses is not the wanted one.
+func unlike(want int, statuses ...int) error {
+	for _, got := range statuses {
+		if got != want {
+			return fmt.Errorf("statuses %d, want %d", statuses, want)
+		}
+	}
+	return nil
+}
+
 // done is for calls of which only the error counts.
 func done[T any](_ T, err error) error { return err }
 
