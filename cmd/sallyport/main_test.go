@@ -29,6 +29,7 @@ func TestScripts(t *testing.T) {
 	if _, err := exec.LookPath("ssh-keygen"); err != nil && os.Getenv("CI") != "" {
 		t.Fatal("ssh-keygen is needed")
 	}
+	whole(t)
 	built := sync.OnceValues(func() (string, error) { return buildPlugins(t) })
 	wheels := sync.OnceValues(func() (string, error) { return downloadWheels(t) })
 	released := sync.OnceValues(func() (string, error) { return buildProgram(t) })
@@ -58,7 +59,7 @@ func TestScripts(t *testing.T) {
 			return folder != "", err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serve, "stop": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually, "page": page,
+			"serve": serve, "halt": stop, "field": field, "flip": flip, "flipany": flipAny, "exits": exits, "eventually": eventually, "page": page,
 			"signbare": signbare,
 			"wheels": func(ts *testscript.TestScript, _ bool, _ []string) {
 				dir, err := wheels()
@@ -67,6 +68,28 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// whole demands that every script runs to its end: stop is testscript's own command,
+// which ends one as passed.
+func whole(t *testing.T) {
+	t.Helper()
+	scripts, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, name := range scripts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		story, _, _ := strings.Cut(string(text), "\n-- ")
+		for n, line := range strings.Split(story, "\n") {
+			if words := strings.Fields(line); len(words) > 0 && words[0] == "stop" {
+				t.Errorf("%s:%d: stop ends the script as passed; halt ends the server", name, n+1)
+			}
+		}
+	}
 }
 
 // raced are the stories that run in the program of this test, with the race
@@ -241,10 +264,11 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 // servers are those that run, by their script.
 var servers sync.Map
 
-// stop ends the server before the script does.
+// stop is the command halt: it ends the server before the script does. It is not
+// named stop, by which testscript ends a script as passed.
 func stop(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
-		ts.Fatalf("usage: stop")
+		ts.Fatalf("usage: halt")
 	}
 	halt(ts)
 }
@@ -366,6 +390,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE PROGRAM ARGUMENT...")
 	}
+	defer ts.Setenv("TMPDIR", ts.Getenv("TMPDIR"))
+	ts.Setenv("TMPDIR", os.TempDir()) // as serve has it: sockets of plugins want a short path
 	code := 0
 	if err := ts.Exec(args[1], args[2:]...); err != nil {
 		code = -1
