@@ -398,13 +398,38 @@ server's certificate is of another authority than its own, name that with --ca.`
 				return fault.Invalidf("say where the package goes: --to FOLDER or --to URL, or show an upload token with --token-file")
 			}
 			s.url = strings.TrimSuffix(to, "/")
-			return s.calling(c.Context(), func(client *sallyport.Client) error { return s.upload(c.Context(), client, args[0], to) })
+			return s.uploadOwn(c.Context(), args[0], to)
 		},
 	}
 	h.flags(c)
 	c.Flags().StringVar(&to, "to", "", "folder of the repository, or URL of a Sallyport server")
 	c.Flags().StringVar(&file, "token-file", "", "file with an upload token, - for standard input")
 	return c
+}
+
+// uploadOwn publishes as the caller of the context, in a session that is good for
+// uploads alone and ends with this one.
+func (s *shell) uploadOwn(ctx context.Context, file, at string) error {
+	_, cfg, err := s.caller(ctx)
+	if err != nil {
+		return err
+	}
+	own := &opened{}
+	if cfg.Token.Empty() {
+		cfg.Scopes, cfg.Sessions = []string{"administer:package", "administer:package/*"}, own
+	}
+	client, err := sallyport.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	err = s.upload(ctx, client, file, at)
+	if own.is {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), toolEnding)
+		defer cancel()
+		_ = client.EndSession(ending, "current", "the upload has ended")
+	}
+	return err
 }
 
 // upload sends a package to a server that takes packages in.
