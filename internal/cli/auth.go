@@ -73,6 +73,9 @@ after half of a certificate's life, whenever the context is used.`,
 			if err != nil {
 				return err
 			}
+			if err := s.unexpired(id, pair); err != nil {
+				return err
+			}
 			cfg.Certificate = &pair
 			done, err := lock(filepath.Join(id.folder, "renew.lock"), s.Now())
 			if err != nil {

@@ -114,12 +114,24 @@ func (s *shell) halfway(from, to time.Time) bool {
 	return s.Now().After(from.Add(to.Sub(from) / 2))
 }
 
+// unexpired refuses a certificate whose life is over: no server takes it any more,
+// not even to renew it.
+func (s *shell) unexpired(c *identity, pair certificate) error {
+	if s.Now().Before(pair.Leaf.NotAfter) {
+		return nil
+	}
+	again := "ask an operator for a join token (sallyport agent token) and enrol again"
+	if c.Kind == "operator" {
+		again = "ask another operator for a join token (sallyport agent token --kind operator) and enrol again, or on the server run: sallyport auth recover"
+	}
+	return fault.Unauthenticatedf("the certificate of context %s has expired; %s", c.Name, again)
+}
+
 // renew trades the context's certificate for a fresh one. While the old one is
 // good, a failure is only warned of.
 func (s *shell) renew(ctx context.Context, c *identity, cfg sallyport.Config) (pair certificate, err error) {
-	if !s.Now().Before(cfg.Certificate.Leaf.NotAfter) {
-		return *cfg.Certificate, fault.Unauthenticatedf("the certificate of context %s has expired; ask for a join token and enrol again, "+
-			"or on the server run: sallyport auth recover", c.Name)
+	if err := s.unexpired(c, *cfg.Certificate); err != nil {
+		return *cfg.Certificate, err
 	}
 	done, err := lock(filepath.Join(c.folder, "renew.lock"), s.Now())
 	if err != nil {

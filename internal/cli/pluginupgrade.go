@@ -107,7 +107,7 @@ func (s *shell) upgrade(
 ) (step, error) {
 	out := step{Name: p.Name, From: p.Version, Repository: origin}
 	if origin == "" {
-		out.Why = "it came as a file"
+		out.Why = "it came as a file: plugin install " + p.Name + " takes a newer one from a repository"
 		return out, nil
 	}
 	if looked[origin] == nil {

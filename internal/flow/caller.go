@@ -104,6 +104,8 @@ func (g *Gate) recognise(ctx context.Context, p Presented) (Caller, error) {
 // standing refuses a subject that may do nothing.
 func (c Caller) standing() error {
 	switch {
+	case c.Subject.State == subject.Locked:
+		return fault.Unauthenticatedf("the %s is locked, until an operator unlocks it", c.Subject.Kind)
 	case !c.Subject.Active():
 		return fault.Unauthenticatedf("the %s is %s", c.Subject.Kind, c.Subject.State)
 	case c.Subject.Role == "":
