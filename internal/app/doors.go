@@ -118,9 +118,11 @@ func (a *App) status(ctx context.Context) (rest.Status, error) {
 		return out, err
 	}
 	out.Plugins = rest.PluginStatuses(a.host.Status())
-	ready, full, ledger := a.health(ctx)
-	out.Ready, out.Writable = ready == nil && full == nil, full == nil
-	for _, err := range []error{ready, full, ledger} {
+	unready, refused, ledger := a.health(ctx)
+	out.Ready = unready == nil && len(refused) == 0
+	_, full := a.store.Refusing()
+	out.Writable = full == nil
+	for _, err := range append(append([]error{unready}, refused...), ledger) {
 		if err != nil && !slices.Contains(out.Trouble, fault.Public(err)) {
 			out.Trouble = append(out.Trouble, fault.Public(err))
 		}
@@ -134,13 +136,13 @@ func (a *App) operations() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		unready, full, ledger := a.health(r.Context())
+		unready, refused, ledger := a.health(r.Context())
 		if unready != nil {
 			http.Error(w, fault.Public(unready), http.StatusServiceUnavailable)
 			return
 		}
 		text := "ready"
-		if but := cmp.Or(full, ledger); but != nil {
+		if but := cmp.Or(append(refused, ledger)...); but != nil {
 			text += ", but " + fault.Public(but)
 		}
 		_, _ = w.Write([]byte(text + "\n"))
@@ -150,18 +152,28 @@ func (a *App) operations() http.Handler {
 }
 
 // health tells what keeps this server from serving, what it refuses although it
-// serves, and why its ledger stands still; nil each for nothing. A disk that only
-// takes what takes away is of the second kind: who reports a leak must still reach
-// the server, so that a balancer must not leave it out.
-func (a *App) health(ctx context.Context) (unready, full, ledger error) {
+// serves, and why its ledger stands still; nil for nothing. A disk that only takes
+// what takes away is of the second kind: who reports a leak must still reach the
+// server, so that a balancer must not leave it out.
+func (a *App) health(ctx context.Context) (unready error, refused []error, ledger error) {
 	everything, full := a.store.Refusing()
-	if unready = a.healthy(ctx); unready == nil && everything {
+	switch unready = a.healthy(ctx); {
+	case full == nil:
+		ledger = a.store.Behind()
+	case !everything:
+		refused = append(refused, full)
+	case unready == nil:
 		unready = full
 	}
-	if full == nil {
-		ledger = a.store.Behind()
+	for gate, names := range a.cfg.Plugins.gates() {
+		for _, name := range names {
+			if err := a.host.Gate(name, gate); err != nil {
+				refused = append(refused, fault.Unavailablef("%s, and plugins.gates demands that it is asked: nothing passes %s until it is installed, or taken out of the configuration",
+					fault.Public(err), gate).Because(err))
+			}
+		}
 	}
-	return unready, full, ledger
+	return unready, refused, ledger
 }
 
 // healthy asks every part that a safe answer needs: the clock, the store, and

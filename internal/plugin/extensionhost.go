@@ -97,16 +97,28 @@ func (h *Host) Hook(ctx context.Context, name string, e event.Event) error {
 	return err
 }
 
-// Ask implements [Extensions].
-func (h *Host) Ask(ctx context.Context, name, gate string, question []byte) (Verdict, error) {
+// gateOf finds an extension that can be asked by a gate.
+func (h *Host) gateOf(name, gate string) func() (*route, error) {
 	find := h.extensionNamed(name)
-	return call(ctx, h, func() (*route, error) {
+	return func() (*route, error) {
 		r, err := find()
 		if err == nil && !contains(r.extension().Gates, gate) {
 			err = fault.Unavailablef("plugin %s has no gate %s", name, gate)
 		}
 		return r, err
-	}, true, func(ctx context.Context, i *instance) (Verdict, error) {
+	}
+}
+
+// Gate reports why an extension cannot be asked by a gate; nil if it can. Whether
+// its process answers is in its status.
+func (h *Host) Gate(name, gate string) error {
+	_, err := h.gateOf(name, gate)()
+	return err
+}
+
+// Ask implements [Extensions].
+func (h *Host) Ask(ctx context.Context, name, gate string, question []byte) (Verdict, error) {
+	return call(ctx, h, h.gateOf(name, gate), true, func(ctx context.Context, i *instance) (Verdict, error) {
 		a, err := i.calls.call(ctx, &own.HostFrame{Body: &own.HostFrame_Gate{Gate: &own.GateRequest{Gate: gate, Question: question}}})
 		switch {
 		case err != nil:
