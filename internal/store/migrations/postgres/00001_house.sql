@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 CREATE TABLE subjects (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
@@ -389,3 +390,4 @@ CREATE TABLE heads (
 );
 INSERT INTO heads (name, size, epoch, root, note, changed)
 VALUES ('ledger', 0, 1, '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=', '', 0);
+-- +goose StatementEnd

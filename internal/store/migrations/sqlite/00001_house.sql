@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 
 CREATE TABLE subjects (
     id TEXT NOT NULL PRIMARY KEY,
@@ -378,3 +379,4 @@ VALUES ('ledger', 0, 1, '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=', '', 0);
 CREATE VIEW pending AS
 SELECT position, id, subject, type, grant_id, at, leaf FROM ledger
 WHERE position >= (SELECT size FROM heads WHERE name = 'ledger');
+-- +goose StatementEnd
