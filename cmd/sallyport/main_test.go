@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			plugins, err := built()
 			e.Setenv("PLUGINS", plugins)
 			e.Setenv("PLATFORM", runtime.GOOS+"-"+runtime.GOARCH)
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			vectors, _ := vectorsFolder()
 			e.Setenv("VECTORS", vectors)
 			if !raced[strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")] {
