@@ -131,7 +131,7 @@ func (s *Store) UseSigner(ctx context.Context, signer *audit.Signer, keys audit.
 	s.UseSigners([]*audit.Signer{signer}, keys)
 	if err := s.guard(ctx); err != nil {
 		public := fault.Unavailablef("the database does not continue the ledger that this node has seen: %s; "+
-			"bring the newer database back, or declare the restore", fault.Public(err))
+			"bring the newer database back, or declare the restore: sallyport restore --declare --reason TEXT", fault.Public(err))
 		s.barred.Store(public.Because(err))
 		return s.barred.Load()
 	}
