@@ -261,7 +261,11 @@ func (s *shell) explainRecord(ctx context.Context, id string) error {
 		}
 	}
 	return s.print(out, func() error {
-		err := s.facts("record", r.ID, "at", when(r.At), "type", r.Type, "outcome", string(r.Outcome),
+		appraised := ""
+		if strings.HasPrefix(r.Type, "workload.") {
+			appraised = r.Data["status"]
+		}
+		err := s.facts("record", r.ID, "at", when(r.At), "type", r.Type, "outcome", string(r.Outcome), "appraised", appraised,
 			"policies", strings.Join(r.Policy, ", "), "reasons", strings.Join(r.Reasons, "; "))
 		for _, f := range out.Findings {
 			if err == nil {

@@ -261,6 +261,7 @@ func (x *externalCall) permitGuest(ctx context.Context, record audit.Record) err
 		}
 		record.Policy, record.Reasons = d.Documents, d.Reasons
 		if !d.Allow {
+			record.Reasons = appraised(d, x.attested)
 			return unit.Unit{}, g.refuse(ctx, record, "policy does not allow this workload to call the plugin")
 		}
 		if err := g.gatedFor(ctx, *x.guest, x.attested, record, "external", x.about.Name, x.call.Request.Path); err != nil {

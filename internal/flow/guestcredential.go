@@ -92,7 +92,7 @@ func (a *asking) ask(ctx context.Context) error {
 	}
 	kind := a.request.Path[len(a.request.Path)-1]
 	return g.refuse(ctx, audit.Record{
-		Type: "grant.issued", Actor: a.caller.actor(), Subject: a.caller.Subject.ID, Policy: d.Documents, Reasons: d.Reasons,
+		Type: "grant.issued", Actor: a.caller.actor(), Subject: a.caller.Subject.ID, Policy: d.Documents, Reasons: appraised(d, a.attested),
 		Data: map[string]string{"kind": kind, "token": a.attested.ID},
 	}, "policy does not allow this workload to ask for credentials of this kind")
 }

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,6 +55,7 @@ func (g *Gate) ReleaseResource(
 		}
 		record.Policy, record.Reasons = d.Documents, d.Reasons
 		if !d.Allow {
+			record.Reasons = appraised(d, attested)
 			return unit.Unit{}, g.refuse(ctx, record, "policy does not allow this workload to read the resource")
 		}
 		if err := g.gatedFor(ctx, c, attested, record, "resource", path, segments); err != nil {
@@ -151,4 +153,10 @@ func page(limit int) int {
 		return most
 	}
 	return limit
+}
+
+// appraised gives the reasons of a denial by the resource policy, and what the guest
+// was appraised as: most policies look at that, and none says so.
+func appraised(d policy.Decision, a token.Attested) []string {
+	return append(slices.Clone(d.Reasons), "the guest was appraised as "+a.Status().String())
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -37,6 +38,13 @@ func TestEvidence_OfATPMIsTaken(t *testing.T) {
 	if got, err := fetch(t, url, quoting{p}); err == nil || !strings.Contains(err.Error(), "PolicyDeny") {
 		t.Errorf("whoever can sign is given %s, %v", got, err)
 	}
+	must(t, Eventually(5*time.Second, func() error { // until it has its position
+		out, err := w.House.Command(t.Context(), "audit", "list", "--type", "resource.released", "--output", "json", "--url", "https://"+w.Main)
+		if err == nil && !strings.Contains(out, "the guest was appraised as contraindicated") {
+			err = errors.New(out)
+		}
+		return err
+	}))
 	id, checks := w.findings(t, "workload.attested")
 	if failed := evidencetest.Failed(checks); len(failed) > 0 || evidencetest.Result(checks, "quote-signature") != evidence.Passed || evidencetest.Result(checks, "report-data") != evidence.Passed {
 		t.Errorf("checks: %+v", checks)
