@@ -20,9 +20,19 @@ func main() {
 		plugin.Revoker{Revoke: revoke}, plugin.Notifier{Notify: tell}, plugin.Verifier{Judge: judge})
 }
 
-func revoke(_ context.Context, r plugin.Revocation) error {
+// revoke takes a token back; where the place is far it does not arrive the first time.
+func revoke(ctx context.Context, r plugin.Revocation) error {
 	if !strings.HasPrefix(string(r.Value), "opaque-") {
 		return plugin.Invalidf("this is no token of mine")
+	}
+	if r.Handle == "far" {
+		_, err := plugin.HostFrom(ctx).Swap(ctx, "tried/"+r.Idempotency, []byte("once"), 0)
+		if err == nil {
+			return plugin.Unavailablef("the far place does not answer")
+		}
+		if !plugin.Conflict(err) {
+			return err
+		}
 	}
 	fmt.Fprintf(os.Stderr, "took back %x\n", sha256.Sum256(r.Value))
 	return nil

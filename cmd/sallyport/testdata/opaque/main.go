@@ -16,7 +16,8 @@ func main() {
 	about := plugin.About{Name: "opaque", Version: version, Kinds: []string{"opaque-token"}}
 	plugin.Serve(about, plugin.Vender{
 		Issue: func(_ context.Context, r plugin.Request) (plugin.Issued, error) {
-			return plugin.Issued{Scope: r.Scope, Value: []byte("opaque-" + rand.Text())}, nil
+			place, _ := r.Scope.Params["place"].(string) // the story of a revocation that fails has one
+			return plugin.Issued{Scope: r.Scope, Value: []byte("opaque-" + rand.Text()), Handle: place}, nil
 		},
 	})
 }
