@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -294,11 +295,30 @@ func (a *App) openKBS() error {
 		}
 		admin.Token = bearers.Check
 	}
+	commit, built := sources()
 	a.kbs = kbs.New(kbs.Config{
-		Gate: a.gate, Log: a.log, Metrics: a.metrics, Now: time.Now, Version: a.version,
+		Gate: a.gate, Log: a.log, Metrics: a.metrics, Now: time.Now, Version: a.version, Commit: commit, Built: built,
 		Rate: c.Handshakes.PerSecond, Burst: c.Handshakes.Burst, Admin: admin,
 	})
 	return nil
+}
+
+// sources are the commit that this program was built from and its time, empty where
+// the build did not see them.
+func sources() (commit, at string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "", ""
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value
+		case "vcs.time":
+			at = s.Value
+		}
+	}
+	return commit, at
 }
 
 func (a *App) openBearers(c KBSAdmin) (*token.Bearers, error) {

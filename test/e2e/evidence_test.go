@@ -74,6 +74,20 @@ func (w *world) findings(t *testing.T, kind string) (string, evidence.Checks) {
 	return id, checks
 }
 
+// TestKBS_KnowsOlderNames begins handshakes under the names that guests sent before
+// kbs-types 0.13, and under names that nobody has switched on.
+func TestKBS_KnowsOlderNames(t *testing.T) {
+	_, url := guests(t, "az-snp-vtpm", "az-tdx-vtpm")
+	for tee, want := range map[string]int{"az-snp-vtpm": 200, "azsnpvtpm": 200, "az-tdx-vtpm": 200, "aztdxvtpm": 200, "snp": 401, "azsnp": 401} {
+		for _, version := range []string{"0.4.0", "0.2.0"} {
+			got := plainly(t, "POST", url+"/kbs/v0/auth", object("version", version, "tee", tee, "extra-params", ""), nil)
+			if got.status != want || want == 200 && !strings.Contains(got.body, `"nonce":"`) {
+				t.Errorf("%s in %s: %d %s", tee, version, got.status, got.body)
+			}
+		}
+	}
+}
+
 // TestEvidence_OfAnotherHandshakeIsRefused shows real evidence to the door: it is
 // genuine in everything but that it was made for another nonce and key, and that
 // alone refuses it.

@@ -4,11 +4,15 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"debug/buildinfo"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -250,6 +254,12 @@ func TestKBS_HandshakesAreBounded(t *testing.T) {
 	if refused == 0 {
 		t.Error("one address answers one challenge ten times at once")
 	}
+	meteredAsInTrustee(t, w, url)
+}
+
+// meteredAsInTrustee looks for the names that dashboards know.
+func meteredAsInTrustee(t *testing.T, w *world, url string) {
+	t.Helper()
 	metrics := plainly(t, "GET", url+"/metrics", "", nil).body
 	for _, name := range []string{
 		"kbs_http_requests_total", "kbs_http_request_duration_seconds_bucket", "kbs_http_request_size_bytes_bucket", "kbs_http_response_size_bytes_bucket",
@@ -260,6 +270,18 @@ func TestKBS_HandshakesAreBounded(t *testing.T) {
 		if !strings.Contains(metrics, "\n"+name) {
 			t.Errorf("the metric %s is missing", name)
 		}
+	}
+	program, err := buildinfo.ReadFile(w.House.Server)
+	must(t, err)
+	setting := func(key string) string {
+		i := slices.IndexFunc(program.Settings, func(s debug.BuildSetting) bool { return s.Key == key })
+		if i < 0 { // built outside of git
+			return ""
+		}
+		return program.Settings[i].Value
+	}
+	if info := fmt.Sprintf("kbs_build_info{build_date=%q,git_hash=%q,version=", setting("vcs.time"), setting("vcs.revision")); !strings.Contains(metrics, info) {
+		t.Errorf("there is no %s", info)
 	}
 	if got := plainly(t, "POST", url+"/metrics", "", nil); got.status != 405 {
 		t.Errorf("POST /metrics: %d", got.status)

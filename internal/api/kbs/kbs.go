@@ -32,7 +32,9 @@ type Config struct {
 	Log     *slog.Logger
 	Metrics *obs.Metrics
 	Now     func() time.Time
-	Version string // of the program, for kbs_build_info
+	// Version, Commit and Built are of the program, for kbs_build_info. The last is the
+	// time of the commit: builds of one commit are the same, whenever they are made.
+	Version, Commit, Built string
 	// Rate is how many handshakes an address may begin in a second, Burst how many
 	// at once; and how many answers to challenges it may send, since each is judged
 	// before it is known to be the second to one challenge. A rate of zero is no limit.
@@ -56,7 +58,7 @@ type door struct {
 // metrics.
 func New(c Config) http.Handler {
 	limit := func() *limiter { return newLimiter(c.Rate, c.Burst, c.Now) }
-	return door{c, limit(), limit(), newCounts(c.Metrics, c.Version), http.NewCrossOriginProtection()}
+	return door{c, limit(), limit(), newCounts(c), http.NewCrossOriginProtection()}
 }
 
 // ServeHTTP counts the request and serves it.

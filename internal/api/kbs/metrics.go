@@ -25,7 +25,8 @@ type counts struct {
 	active                                                      *obs.Gauge
 }
 
-func newCounts(m *obs.Metrics, version string) *counts {
+func newCounts(door Config) *counts {
+	m := door.Metrics
 	tee := func() obs.Label { return obs.OneOf("tee_type", evidence.TEENames()...) }
 	path := func() obs.Label { return obs.AtMost("resource_path", mostPaths) }
 	sizes := []float64{32, 128, 512, 2048, 8192}
@@ -51,7 +52,7 @@ func newCounts(m *obs.Metrics, version string) *counts {
 		authErrors:       m.Counter("kbs_auth_errors_total", "Requests for a challenge that were refused."),
 	}
 	m.Gauge("kbs_build_info", "What runs here; always 1.",
-		obs.AtMost("version", 1), obs.AtMost("git_hash", 1), obs.AtMost("build_date", 1)).Set(1, version, "", "")
+		obs.AtMost("version", 1), obs.AtMost("git_hash", 1), obs.AtMost("build_date", 1)).Set(1, door.Version, door.Commit, door.Built)
 	return c
 }
 
