@@ -138,10 +138,13 @@ func (s *scene) attacks() []attack {
 		{name: "allocate too much", do: "allocate", arg: "192", weak: true},
 		{name: "shared memory", do: "shared", arg: "160", weak: true},
 		{name: "memory that grows downwards", do: "downwards", arg: "160", weak: true},
+		{name: "memory of huge pages", do: "huge", arg: "160", weak: true, odd: true},
 		{name: "memory of /dev/zero", do: "zero", arg: "160", weak: true},
 		{name: "memory of a memory file", do: "memfdmap", arg: "160", weak: true},
 		{name: "memory of a file system in memory", do: "tmpfs", arg: "160", weak: true},
 		{name: "memory of System V", do: "shm", arg: "160", weak: true},
+		{name: "memory of sockets' buffers", do: "buffers", arg: "128", weak: true},
+		{name: "descriptors of a thread's own", do: "unshared", weak: true},
 		{name: "a larger stack", do: "stack", arg: "160", weak: true},
 		// Last, because they hurt where they work.
 		{name: "fork bomb", do: "fork", weak: true},

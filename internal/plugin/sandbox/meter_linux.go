@@ -16,7 +16,7 @@ import (
 
 // Without a cgroup the kernel limits what a plugin may write to by RLIMIT_DATA, for
 // each process, and does not count memory that the process has made unwritable
-// again, shared memory, stacks and tables of pages. So the host looks at what all
+// again, shared memory, stacks, tables of pages, and what lies in sockets. So the host looks at what all
 // processes of the plugin hold, and kills a plugin that holds more than it may:
 // late by as long as it sleeps, but whatever way the memory was taken.
 //
@@ -41,10 +41,15 @@ func memoryOf(c manifest.Capabilities) int64 {
 // meter measures until the box is released.
 func (b *box) meter(running *os.Process) {
 	limit := memoryOf(b.plan.Capabilities) + meterExtra
+	buffer := sendBuffer()
+	measure := func(one gauge) int64 {
+		sum, all := held(running.Pid, one)
+		return sum + buffer*int64(sockets(all, limit/buffer))
+	}
 	for {
-		used := held(running.Pid, roughly)
+		used := measure(roughly)
 		if used > limit {
-			used = held(running.Pid, exactly)
+			used = measure(exactly)
 		}
 		if used > limit {
 			b.sandbox.log.Warn("plugin takes more memory than it may and is killed", slog.String("plugin", b.plan.Plugin),
@@ -81,24 +86,57 @@ func exactly(dir string) (int64, error) {
 	return pages + tables, err
 }
 
-// held is the memory of a process and of all that descend from it. One that has
-// ended holds nothing.
-func held(pid int, one gauge) int64 {
-	sum, list := int64(0), []string{strconv.Itoa(pid)}
+// held is the memory of a process and of all that descend from it, and their
+// folders. One that has ended holds nothing.
+func held(pid int, one gauge) (sum int64, dirs []string) {
+	list := []string{strconv.Itoa(pid)}
 	for n := 0; n < len(list) && n < mostMetered; n++ {
 		dir := "/proc/" + list[n]
 		bytes, err := one(dir)
 		if err != nil {
 			continue
 		}
-		sum += bytes
+		sum, dirs = sum+bytes, append(dirs, dir)
 		tasks, _ := filepath.Glob(dir + "/task/*/children")
 		for _, t := range tasks {
 			children, _ := os.ReadFile(t) //nolint:gosec // of the kernel
 			list = append(list, strings.Fields(string(children))...)
 		}
 	}
-	return sum
+	return sum, dirs
+}
+
+// sendBuffer is how much the kernel keeps of what was written to a socket and
+// nobody has read. Programs cannot change it; see refusals.
+func sendBuffer() int64 {
+	text, _ := os.ReadFile("/proc/sys/net/core/wmem_default")
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	if err != nil || n <= 0 {
+		n = 212992
+	}
+	return n
+}
+
+// sockets is how many sockets processes have together beyond those that one may
+// have, which are granted; it counts no further than most. Those that processes
+// share since a fork count once.
+func sockets(dirs []string, most int64) int {
+	if len(dirs) < 2 {
+		return 0
+	}
+	seen := map[string]bool{}
+	for _, dir := range dirs {
+		fds, _ := os.ReadDir(dir + "/fd")
+		for _, fd := range fds {
+			if to, err := os.Readlink(dir + "/fd/" + fd.Name()); err == nil && strings.HasPrefix(to, "socket:") {
+				seen[to] = true
+			}
+		}
+		if int64(len(seen)) > most+openFiles {
+			break
+		}
+	}
+	return max(len(seen)-openFiles, 0)
 }
 
 // add adds up lines of a file in kilobytes.

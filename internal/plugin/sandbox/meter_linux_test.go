@@ -21,6 +21,7 @@ var memoryAttacks = []struct {
 	{"memory that cannot be written any more", "sealed", false},
 	{"tables of pages", "tables", false},
 	{"children that take a part each", "brood", true},
+	{"buffers of children's sockets", "flood", true},
 }
 
 // A plugin that takes more memory than it may, in a way that the kernel does not

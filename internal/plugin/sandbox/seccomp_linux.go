@@ -48,9 +48,11 @@ const kindOfSocket = 0xf
 func (f filter) rules() []rule {
 	const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 		unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
-	threads := []test{{0, newNamespaces, 0}}
-	if !f.apart { // children would not die with the namespace
-		threads = []test{{0, newNamespaces | unix.CLONE_THREAD, unix.CLONE_THREAD}}
+	// A thread with descriptors of its own would have as many again.
+	const thread = unix.CLONE_THREAD | unix.CLONE_FILES
+	clones := [][]test{{{0, newNamespaces | thread, thread}}}
+	if f.apart { // elsewhere children would not die with the namespace
+		clones = append(clones, []test{{0, newNamespaces | unix.CLONE_THREAD, 0}})
 	}
 	list := []rule{
 		{unix.SYS_SOCKET, f.sockets(), unix.EAFNOSUPPORT},
@@ -64,7 +66,8 @@ func (f filter) rules() []rule {
 		{unix.SYS_SENDMMSG, [][]test{{{3, unix.MSG_FASTOPEN, 0}}}, unix.EOPNOTSUPP},
 		{unix.SYS_FCNTL, controls(), unix.EPERM},
 		{unix.SYS_MMAP, mappings(), unix.EPERM},
-		{unix.SYS_CLONE, [][]test{threads}, unix.EPERM},
+		{unix.SYS_CLONE, clones, unix.EPERM},
+		{unix.SYS_CLOSE_RANGE, [][]test{{{2, unix.CLOSE_RANGE_UNSHARE, 0}}}, unix.EPERM},
 		{unix.SYS_PRCTL, options(), unix.EPERM},
 		// Neither put characters into a terminal nor take it over.
 		{unix.SYS_IOCTL, ioctls(), unix.EPERM},
@@ -136,12 +139,20 @@ func controls() [][]test {
 	return list
 }
 
+// refusals are calls that are allowed unless their arguments meet a condition. The
+// size of a socket's buffer is not refused but ignored, as the kernel does with
+// one that it finds too large: what is in there no limit counts.
+func refusals() []rule {
+	return []rule{{unix.SYS_SETSOCKOPT, [][]test{{{1, all, unix.SOL_SOCKET}, {2, all, unix.SO_SNDBUF}}}, 0}}
+}
+
 // mappings are memory that is limited, and files: nothing that is shared and of no
-// file, or grows by itself like a stack, which RLIMIT_DATA does not count.
+// file, or grows by itself like a stack, which RLIMIT_DATA does not count, and no
+// huge pages, which nobody counts once they cannot be written.
 func mappings() [][]test {
 	const flags = 3 // its argument
 	return [][]test{
-		{{flags, unix.MAP_TYPE | unix.MAP_GROWSDOWN, unix.MAP_PRIVATE}},
+		{{flags, unix.MAP_TYPE | unix.MAP_GROWSDOWN | unix.MAP_HUGETLB, unix.MAP_PRIVATE}},
 		{{flags, unix.MAP_TYPE | unix.MAP_GROWSDOWN | unix.MAP_ANONYMOUS, unix.MAP_SHARED}},
 		{{flags, unix.MAP_TYPE | unix.MAP_GROWSDOWN | unix.MAP_ANONYMOUS, unix.MAP_SHARED_VALIDATE}},
 	}
@@ -172,6 +183,11 @@ func (f filter) program() []byte {
 	conditional := f.rules()
 	for _, r := range conditional {
 		body := r.body()
+		p = append(p, jump(unix.BPF_JEQ, r.nr, 0, uint8(len(body)))) //nolint:gosec // a test keeps bodies short
+		p = append(p, body...)
+	}
+	for _, r := range refusals() {
+		body := r.refusal()
 		p = append(p, jump(unix.BPF_JEQ, r.nr, 0, uint8(len(body)))) //nolint:gosec // a test keeps bodies short
 		p = append(p, body...)
 	}
@@ -206,6 +222,20 @@ func (f filter) allowed(conditional []rule) []uint32 {
 
 // body decides about one call whose number is loaded.
 func (r rule) body() []unix.SockFilter {
+	return append(r.clauses(unix.SECCOMP_RET_ALLOW), r.refuse())
+}
+
+// refusal decides the other way round.
+func (r rule) refusal() []unix.SockFilter {
+	return append(r.clauses(r.refuse().K), answer(unix.SECCOMP_RET_ALLOW))
+}
+
+func (r rule) refuse() unix.SockFilter {
+	return answer(unix.SECCOMP_RET_ERRNO | uint32(r.errn)) //nolint:gosec // small
+}
+
+// clauses give an answer if one of the conditions is met.
+func (r rule) clauses(then uint32) []unix.SockFilter {
 	var b []unix.SockFilter
 	for _, tests := range r.any {
 		var clause []unix.SockFilter
@@ -216,7 +246,7 @@ func (r rule) body() []unix.SockFilter {
 			}
 			clause = append(clause, jump(unix.BPF_JEQ, t.value, 0, 0))
 		}
-		clause = append(clause, answer(unix.SECCOMP_RET_ALLOW))
+		clause = append(clause, answer(then))
 		for i := range clause { // a test that fails goes behind the clause
 			if clause[i].Code == unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K {
 				clause[i].Jf = uint8(len(clause) - i - 1) //nolint:gosec // a clause has some ten instructions
@@ -224,7 +254,7 @@ func (r rule) body() []unix.SockFilter {
 		}
 		b = append(b, clause...)
 	}
-	return append(b, answer(unix.SECCOMP_RET_ERRNO|uint32(r.errn))) //nolint:gosec // small
+	return b
 }
 
 func load(offset uint32) unix.SockFilter {

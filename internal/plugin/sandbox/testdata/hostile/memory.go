@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -22,6 +23,18 @@ func init() {
 	attacks["downwards"] = taking(func(n int) ([]byte, error) {
 		return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_GROWSDOWN)
 	})
+	// Not touched, because a machine may have no such pages to give.
+	attacks["huge"] = func(arg string) (string, error) {
+		mb, _, err := amount(arg)
+		if err != nil {
+			return "", err
+		}
+		b, err := unix.Mmap(-1, 0, mb<<20, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_HUGETLB|unix.MAP_NORESERVE)
+		if err != nil {
+			return "", err
+		}
+		return arg + " MB", unix.Munmap(b)
+	}
 	attacks["zero"] = taking(fromFile("/dev/zero", false))
 	attacks["tmpfs"] = taking(fromFile("/dev/shm/sallyport-attack", true))
 	attacks["memfdmap"] = taking(func(n int) ([]byte, error) {
@@ -57,6 +70,9 @@ func init() {
 	attacks["tables"] = tables
 	attacks["brood"] = brood
 	attacks["herd"] = herd
+	attacks["buffers"] = buffers
+	attacks["unshared"] = unshared
+	attacks["flood"] = func(arg string) (string, error) { return children(arg, buffersAndPause) }
 }
 
 func amount(arg string) (mb int, hold bool, err error) {
@@ -200,7 +216,9 @@ func herd(arg string) (string, error) {
 }
 
 // brood lets twelve children have a part each.
-func brood(arg string) (string, error) {
+func brood(arg string) (string, error) { return children(arg, fillAndPause) }
+
+func children(arg string, fill func(size uintptr)) (string, error) {
 	mb, hold, err := amount(arg)
 	if err != nil {
 		return "", err
@@ -218,7 +236,7 @@ func brood(arg string) (string, error) {
 			return "", errno
 		}
 		if pid == 0 {
-			fillAndPause(uintptr(mb) << 20 / 12 &^ 4095)
+			fill(uintptr(mb) << 20 / 12 &^ 4095)
 		}
 		pids = append(pids, int(pid))
 	}
@@ -243,6 +261,69 @@ func fillAndPause(size uintptr) {
 	for {
 		pause()
 	}
+}
+
+// buffers fills those of pairs of sockets, as large as the kernel makes them.
+func buffers(arg string) (string, error) {
+	mb, hold, err := amount(arg)
+	if err != nil {
+		return "", err
+	}
+	for sum := 0; sum < mb<<20; {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return "", fmt.Errorf("after %d MB: %w", sum>>20, err)
+		}
+		for _, fd := range pair {
+			defer func() { _ = unix.Close(fd) }()
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 8<<20); err != nil {
+				return "", err
+			}
+			for n := 0; n >= 0; sum += max(n, 0) {
+				n, _ = unix.Write(fd, block[:])
+			}
+		}
+	}
+	wait(hold)
+	return arg, nil
+}
+
+var block [64 << 10]byte
+
+// buffersAndPause is the same for a bare clone, with buffers as they are, and twice
+// as much: the first sockets of a plugin do not count.
+//
+//go:norace
+//go:nosplit
+func buffersAndPause(size uintptr) {
+	var pair [2]int32
+	for sum := uintptr(0); sum < 2*size; {
+		if _, _, errno := syscall.RawSyscall6(unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0, uintptr(unsafe.Pointer(&pair)), 0, 0); errno != 0 {
+			break
+		}
+		for _, fd := range pair {
+			for {
+				n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&block)), uintptr(len(block)))
+				if errno != 0 {
+					break
+				}
+				sum += n
+			}
+		}
+	}
+	for {
+		pause()
+	}
+}
+
+// unshared takes descriptors of its own for a thread, as many again.
+func unshared(string) (string, error) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and ends with it
+		done <- syscallOf(unix.SYS_CLOSE_RANGE, 1<<30, 1<<30, unix.CLOSE_RANGE_UNSHARE)
+	}()
+	return "", <-done
 }
 
 // wait keeps what was taken.
