@@ -103,9 +103,10 @@ func (a *App) observe() {
 
 // repeat runs a task each half second, and again at once while it finds work.
 func (a *App) repeat(ctx context.Context, name string, do func(context.Context) (int, error)) {
+	var told obs.Repeated
 	for ctx.Err() == nil {
 		n, err := do(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && told.New(err.Error(), time.Now()) {
 			a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", name), slog.Any("err", err))
 		}
 		if n > 0 && err == nil {
@@ -120,13 +121,14 @@ func (a *App) repeat(ctx context.Context, name string, do func(context.Context) 
 
 // again runs a task after each pause until the context ends.
 func (a *App) again(ctx context.Context, pause time.Duration, name string, do func(context.Context) error) {
+	var told obs.Repeated
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
-		if err := do(ctx); err != nil && ctx.Err() == nil {
+		if err := do(ctx); err != nil && ctx.Err() == nil && told.New(err.Error(), time.Now()) {
 			a.log.ErrorContext(ctx, "work in the background failed and is repeated", slog.Any("work", name), slog.Any("err", err))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/obs"
 )
 
 // Pace of the integrator: a record has its place within integrateEvery, or sooner
@@ -45,8 +46,7 @@ func (s *Store) Integrate(ctx context.Context) error {
 			}
 		}
 	}()
-	var told string // what the log has last said, and when: the same goes on for hours on a full disk
-	var at time.Time
+	var told obs.Repeated
 	for ctx.Err() == nil {
 		err := in.turn(ctx)
 		if err == nil {
@@ -58,9 +58,8 @@ func (s *Store) Integrate(ctx context.Context) error {
 			return err
 		}
 		s.behind.Store(&err)
-		if said := fault.Public(err); said != told || s.now().Sub(at) > time.Minute {
+		if told.New(fault.Public(err), s.now()) {
 			s.log.WarnContext(ctx, "the integrator will try again", slog.Any("err", err))
-			told, at = said, s.now()
 		}
 		in.builder = nil
 		pause(ctx, integrateEvery)

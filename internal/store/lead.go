@@ -4,6 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/sallyport-project/sallyport/internal/fault"
+	"github.com/sallyport-project/sallyport/internal/obs"
 )
 
 // Lead runs do on one node at a time, until the context ends: do gets a context
@@ -14,9 +17,10 @@ import (
 func (s *Store) Lead(ctx context.Context, name string, do func(ctx context.Context)) {
 	l := s.lease(name)
 	defer l.release(context.WithoutCancel(ctx))
+	var told obs.Repeated
 	for ctx.Err() == nil {
 		held, err := l.hold(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && told.New(fault.Public(err), s.now()) {
 			s.log.WarnContext(ctx, "a lease cannot be asked for", slog.Any("lease", name), slog.Any("err", err))
 		}
 		if held {

@@ -343,7 +343,7 @@ func (e *sqliteEngine) refuse(batch []*job, err error) error {
 	}
 	noRoom := class(err) == full
 	if noRoom {
-		e.s.refusals.met(diskFull(err), false)
+		e.s.refusals.met(fault.Unavailablef("the server's disk is full: nothing is given until somebody frees space; revocations, locks and leak reports are still recorded").Because(err), false)
 	}
 	var urgent []*job
 	for _, j := range batch {

@@ -108,6 +108,9 @@ func TestFullDisk_StillTakesAway(t *testing.T) {
 	if n := strings.Count(w.Log(), "the integrator will try again"); n < 1 || n > 3 {
 		t.Errorf("the log says %d times that the integrator tries again", n)
 	}
+	if n := strings.Count(w.Log(), "a lease cannot be asked for"); n > 5 { // once a minute for each of the leases
+		t.Errorf("the log says %d times that a lease cannot be asked for", n)
+	}
 	after := w.restart()
 	grants, err := after.Grants(ctx)
 	must(t, err)
@@ -131,6 +134,7 @@ func TestFullDisk_StillTakesAway(t *testing.T) {
 func (w *world) saysFull() {
 	w.t.Helper()
 	must(w.t, w.ready(http.StatusOK, "ready, but the server's disk is full: nothing is given"))
+	time.Sleep(4 * time.Second) // leases are lost after two seconds, and asked for twice a second
 	s, err := w.admin.Status(w.t.Context())
 	if err != nil || s.Ready || s.Writable || !strings.Contains(strings.Join(s.Trouble, " "), "disk is full") {
 		w.t.Errorf("status with a full disk: %+v, %v", s, err)
