@@ -283,6 +283,41 @@ func TestReleaseResource_CommitsNothingAfterARevocation(t *testing.T) {
 	count(t, len(h.records("resource.released")), 0, "releases")
 }
 
+// TestReleaseResource_CommitsNothingAfterADeletion: nor after one version took the
+// place of another, which its owner may have rotated away.
+func TestReleaseResource_CommitsNothingAfterADeletion(t *testing.T) {
+	ctx := context.Background()
+	path := []string{"a", "b", "c"}
+	h := newHouse(t)
+	h.resourcePolicy(policy.ResourceAllowAll())
+	g := h.guest()
+	must(t, g.attest())
+	meanwhile := func(do func()) {
+		var once sync.Once
+		h.tap.on(func(u unit.Unit) error {
+			if u.Record.Type == "resource.released" {
+				once.Do(do)
+			}
+			return nil
+		})
+	}
+	h.put("the old secret", path...)
+	meanwhile(func() { h.put("the new secret", path...) })
+	sealed, err := g.fetch(false, path...)
+	must(t, err)
+	plain, err := seal.Open(g.key, sealed)
+	must(t, err)
+	if got := string(plain.Reveal()); got != "the new secret" {
+		t.Errorf("got %q after it was replaced", got)
+	}
+	meanwhile(func() { must(t, h.gate.DeleteResource(ctx, h.admin.caller(), path, true)) })
+	if sealed, err = g.fetch(false, path...); len(sealed.Ciphertext) > 0 {
+		t.Error("what was erased is handed out")
+	}
+	want(t, err, fault.NotFound)
+	count(t, len(h.records("resource.released")), 1, "releases")
+}
+
 // TestGuest_IsWhoTheCookieSays whatever is sent as a bearer token beside it, which
 // nobody looks at.
 func TestGuest_IsWhoTheCookieSays(t *testing.T) {

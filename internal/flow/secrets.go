@@ -74,7 +74,9 @@ func (g *Gate) ReleaseResource(
 			return unit.Unit{}, err
 		}
 		record.Data["version"] = strconv.FormatInt(row.Version, 10)
-		return unit.Unit{Record: record, Writes: g.still(c, under)}, nil
+		// What was deleted or replaced meanwhile does not leave, and has no record
+		// behind that of its deletion.
+		return unit.Unit{Record: record, Writes: append(g.still(c, under), unit.Check(row.Table(), row.ID, row.Version))}, nil
 	})
 	if err != nil {
 		return seal.JWE{}, err
