@@ -38,34 +38,48 @@ func serverRounds(t *testing.T) int {
 
 // TestServerCrash_KeepsWhatItReleased kills the real server at random moments
 // under load, starts it again, and holds what clients got and were promised
-// against store, ledger and revocation list.
+// against store, ledger and revocation list. Installations wait much, and crash beside
+// each other.
 func TestServerCrash_KeepsWhatItReleased(t *testing.T) {
-	ctx := t.Context()
-	p, err := e2e.Build(ctx, t.TempDir())
+	p, err := e2e.Build(t.Context(), t.TempDir())
 	noError(t, err)
 	rounds := serverRounds(t)
-	var story *tale
-	released, revoked, unknown := 0, 0, 0
-	for round := range rounds {
-		if round%fresh == 0 {
-			story = newTale(t, p)
+	var all numbers
+	var sum sync.Mutex
+	t.Run("installation", func(t *testing.T) {
+		for from := 0; from < rounds; from += fresh {
+			t.Run(strconv.Itoa(from/fresh), func(t *testing.T) {
+				t.Parallel()
+				n := crashes(t, p, min(fresh, rounds-from))
+				sum.Lock()
+				defer sum.Unlock()
+				all = numbers{all.released + n.released, all.revoked + n.revoked, all.unknown + n.unknown}
+			})
 		}
+	})
+	t.Logf("%d kills, %d credentials released, %d revocations acknowledged, %d requests without an answer", rounds, all.released, all.revoked, all.unknown)
+	if !t.Failed() && (all.released < rounds || all.revoked == 0) {
+		t.Errorf("only %d credentials were released and %d taken back in %d rounds", all.released, all.revoked, rounds)
+	}
+}
+
+// crashes kills the server of one installation so many times, and gives what its
+// clients got until each of the kills.
+func crashes(t *testing.T, p e2e.Programs, rounds int) numbers {
+	t.Helper()
+	story, got := newTale(t, p), numbers{}
+	for round := range rounds {
 		before := story.count()
 		story.loadAndKill()
 		after := story.count()
-		released, revoked, unknown = released+after.released-before.released, revoked+after.revoked-before.revoked, unknown+after.unknown
+		got = numbers{got.released + after.released - before.released, got.revoked + after.revoked - before.revoked, got.unknown + after.unknown}
 		story.start()
-		if err := story.holds(ctx); err != nil {
+		if err := story.holds(t.Context()); err != nil {
 			t.Fatalf("round %d: %v\n%s", round, err, story.server.LastLog())
 		}
-		if round%fresh == fresh-1 || round == rounds-1 {
-			noError(t, story.server.Stop())
-		}
 	}
-	t.Logf("%d kills, %d credentials released, %d revocations acknowledged, %d requests without an answer", rounds, released, revoked, unknown)
-	if released < rounds || revoked == 0 {
-		t.Errorf("only %d credentials were released and %d taken back in %d rounds", released, revoked, rounds)
-	}
+	noError(t, story.server.Stop())
+	return got
 }
 
 // tale is one installation over several crashes, and what its clients know.
