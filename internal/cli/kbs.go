@@ -76,7 +76,8 @@ func kbsGet(s *shell) *cobra.Command {
 		Use: "get PATH", Short: "Attest, then fetch and open a secret", Args: cobra.ExactArgs(1),
 		Long: `Attest, fetch the resource REPOSITORY/TYPE/TAG (or kbs:///REPOSITORY/TYPE/TAG), and
 open it with the guest's key. kbs+external:///PLUGIN/PATH?QUERY asks an external plugin
-instead. The value goes to standard output byte for byte, or to --out with mode 0600.
+instead. The value goes to standard output byte for byte (in base64 with --output json
+or yaml), or to --out with mode 0600.
 --show-jwe prints the sealed answer instead, as it came over the network. With
 --token-file no handshake is made: the token is that of another server, which this
 one trusts (passport mode), and --tee-key-file is the key that it was made for.`,
@@ -111,8 +112,7 @@ one trusts (passport mode), and --tee-key-file is the key that it was made for.`
 					return s.line("%d bytes are in %s", value.Len(), o.out)
 				})
 			}
-			_, err = s.out.Write(value.Reveal())
-			return written(err)
+			return s.raw(value.Reveal(), map[string]any{"path": args[0], "bytes": value.Len()})
 		},
 	}
 	o.flags(c)

@@ -57,6 +57,16 @@ func (s *shell) print(value any, table func() error) error {
 	return written(err)
 }
 
+// raw writes bytes as they are, or, for machines, an object that has them in base64
+// as value.
+func (s *shell) raw(value []byte, about map[string]any) error {
+	about["value"] = value
+	return s.print(about, func() error {
+		_, err := s.out.Write(value)
+		return written(err)
+	})
+}
+
 // line writes one line of output for people.
 func (s *shell) line(format string, args ...any) error {
 	_, err := fmt.Fprintln(s.out, visible(fmt.Sprintf(format, args...)))

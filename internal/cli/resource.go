@@ -98,8 +98,9 @@ func resourceGet(s *shell) *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use: "get PATH [--version N] [--out FILE]", Short: "Read a secret, or an older version of it", Args: cobra.ExactArgs(1),
-		Long: `Read a stored secret in the clear, byte for byte, to standard output or a file with
-mode 0600. A new installation allows it to nobody; a policy of kind sallyport may:
+		Long: `Read a stored secret in the clear, byte for byte, to standard output (in base64 with
+--output json or yaml) or a file with mode 0600. A new installation allows it to
+nobody; a policy of kind sallyport may:
 
   package sallyport
 
@@ -130,8 +131,8 @@ Each time is in the ledger, as resource.read.`,
 				return err
 			}
 			if out == "" {
-				_, err = s.out.Write([]byte(got.Value.Reveal()))
-				return written(err)
+				value := []byte(got.Value.Reveal())
+				return s.raw(value, map[string]any{"path": got.Path, "version": got.Version, "bytes": len(value)})
 			}
 			if err := replace(out, []byte(got.Value.Reveal()), 0o600); err != nil {
 				return err
