@@ -33,12 +33,19 @@ func (models) NeedsEncryption(_ context.Context, r *kbs.Request) (bool, error) {
 	return r.Segment(0) != "raw", nil
 }
 
-func (models) Handle(_ context.Context, r *kbs.Request) (*kbs.Response, error) {
+func (models) Handle(ctx context.Context, r *kbs.Request) (*kbs.Response, error) {
 	switch r.Segment(0) {
 	case "missing":
 		return nil, kbs.Refusef(404, "no such model")
 	case "panic":
 		panic("canary")
+	case "slow":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case "large":
+		return &kbs.Response{Body: make([]byte, 5<<20)}, nil
+	case "wrong":
+		return &kbs.Response{Body: []byte("canary"), Status: 99}, nil
 	}
 	said, err := json.Marshal([]any{r.Method, r.Path, r.Query, len(r.Body)})
 	return &kbs.Response{Body: said, ContentType: "application/x-model"}, err
@@ -114,6 +121,7 @@ func TestExternal_IsTrustees(t *testing.T) {
 					map[string]any{"path": "raw", "methods": []string{"GET"}, "floor": "public"}, map[string]any{"floor": "admin"},
 				}},
 				map[string]any{"name": "late", "endpoint": "http://" + late, "timeout_ms": 2000},
+				map[string]any{"name": "hasty", "endpoint": "http://" + far, "timeout_ms": 300},
 			}}},
 		},
 	})
@@ -144,6 +152,9 @@ func TestExternal_IsTrustees(t *testing.T) {
 		"a guest as an admin":  {method: "POST", path: "models/x", header: bearer, status: 401, variant: "AdminAuthInitialization"},
 		"a refusal":            {method: "GET", path: "models/missing", header: bearer, status: 401, variant: "PluginInternalError"},
 		"a panic":              {method: "GET", path: "models/panic", header: bearer, status: 401, variant: "PluginInternalError"},
+		"a slow answer":        {method: "GET", path: "hasty/slow", header: bearer, status: 401, variant: "PluginInternalError"},
+		"too large an answer":  {method: "GET", path: "models/large", header: bearer, status: 401, variant: "PluginInternalError"},
+		"a wrong status":       {method: "GET", path: "models/wrong", header: bearer, status: 401, variant: "PluginInternalError"},
 		"an unknown name":      {method: "GET", path: "other/x", header: bearer, status: 401, variant: "PluginInternalError"},
 		"no name":              {method: "GET", path: "", header: bearer, status: 401, variant: "PluginInternalError"},
 		"another method":       {method: "PATCH", path: "models/raw", header: bearer, status: 405, variant: "PluginInternalError"},
