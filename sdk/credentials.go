@@ -118,7 +118,7 @@ type Match struct {
 	Subject string `json:"subject"`
 	Kind    string `json:"kind"`
 	State   string `json:"state"`
-	Tag     string `json:"tag,omitempty"` // detected_after_expiry, revoked_on_detection or manual_revoke_required
+	Tag     string `json:"tag,omitempty"` // detected_after_expiry, revoked_on_detection or manual_revoke_required; empty while a revocation is under way
 	Repeat  bool   `json:"repeat"`        // it was done already
 	Address string `json:"address,omitempty"`
 	Failed  string `json:"failed,omitempty"` // why the provider did not revoke yet; it is tried again

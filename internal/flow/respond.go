@@ -40,7 +40,7 @@ type Match struct {
 	Subject string
 	Kind    string
 	State   grant.State
-	Tag     string
+	Tag     string // how it ended; empty while its revocation is under way, which may fail
 	Repeat  bool   // an earlier report had done it already
 	Address string // where to revoke by hand, for TagManual
 	Failed  string // why the provider did not revoke; it is tried again
@@ -148,13 +148,13 @@ func (g *Gate) react(ctx context.Context, actor audit.Actor, grantID string, why
 		if err != nil {
 			return unit.Unit{}, err
 		}
-		m = Match{Grant: old.ID, Subject: old.Subject, Kind: old.Kind, State: next.State, Tag: lastTag(next), Repeat: next.Version == old.Version}
+		m = Match{Grant: old.ID, Subject: old.Subject, Kind: old.Kind, State: next.State, Tag: endTag(next), Repeat: next.Version == old.Version}
 		if next.State == grant.Manual {
 			m.Address = old.Source.Address
 		}
 		record := audit.Record{
 			Type: kind, Actor: actor, Subject: old.Subject, Grant: old.ID,
-			Data: map[string]string{"kind": old.Kind, "source": why.text, "tag": m.Tag},
+			Data: map[string]string{"kind": old.Kind, "source": why.text, "tag": lastTag(next)},
 		}
 		if m.Repeat {
 			record.Type = "grant.reported"
@@ -177,7 +177,7 @@ func (g *Gate) react(ctx context.Context, actor audit.Actor, grantID string, why
 	if err != nil {
 		g.Log.ErrorContext(ctx, "the outcome of a revocation could not be recorded; it is repeated", slog.Any("grant", grantID), slog.Any("reason", fault.Public(err)))
 	}
-	m.State, m.Tag, m.Failed = ended.State, lastTag(ended), failure
+	m.State, m.Tag, m.Failed = ended.State, endTag(ended), failure
 	if ended.State == grant.Manual {
 		m.Address = ended.Source.Address
 	}
@@ -247,6 +247,15 @@ func lastTag(g grant.Grant) string {
 		}
 	}
 	return ""
+}
+
+// endTag is the tag that a report may show: none says that a grant was revoked
+// before it is.
+func endTag(g grant.Grant) string {
+	if g.State == grant.Revoking {
+		return ""
+	}
+	return lastTag(g)
 }
 
 // tell returns the writes that put a notification about a grant on its way.

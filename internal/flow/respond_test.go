@@ -171,7 +171,7 @@ func TestReport_NeverCallsAFailedRevocationDone(t *testing.T) {
 	}
 	h, reporter, out := leaked(t, v)
 	m := h.one(h.report(reporter, leak(string(out.Value.Reveal()))))
-	if m.State != grant.Revoking || m.Failed == "" || strings.Contains(m.Failed, "dial tcp") {
+	if m.State != grant.Revoking || m.Tag != "" || m.Failed == "" || strings.Contains(m.Failed, "dial tcp") {
 		t.Fatalf("matched %+v", m)
 	}
 	count(t, len(h.records("grant.revoked")), 0, "revocations recorded")
@@ -182,7 +182,7 @@ func TestReport_NeverCallsAFailedRevocationDone(t *testing.T) {
 	}
 	heard := h.deliver()
 	count(t, len(heard), 1, "notifications")
-	if heard[0].Urgency != notify.High || heard[0].Type != "grant.revocation_failed" {
+	if heard[0].Urgency != notify.High || heard[0].Type != "grant.revocation_failed" || slices.Contains(heard[0].Tags, flow.TagRevoked) {
 		t.Fatalf("told %+v", heard[0])
 	}
 	_, err := h.gate.Sweep(ctx)

@@ -142,7 +142,7 @@ type matchView struct {
 	Subject string `json:"subject"`
 	Kind    string `json:"kind"`
 	State   string `json:"state"`
-	Tag     string `json:"tag,omitempty" doc:"detected_after_expiry, revoked_on_detection or manual_revoke_required."`
+	Tag     string `json:"tag,omitempty" doc:"detected_after_expiry, revoked_on_detection or manual_revoke_required; absent while a revocation is under way."`
 	Repeat  bool   `json:"repeat" doc:"It was done already."`
 	Address string `json:"address,omitempty" doc:"Where a person must take it back."`
 	Failed  string `json:"failed,omitempty" doc:"Why the provider has not revoked it yet; it is tried again."`
