@@ -31,11 +31,12 @@ type ReferenceFile struct {
 
 // Imported is an endorsement after an import.
 type Imported struct {
-	ID      string `json:"id"`
-	File    string `json:"file"`
-	SHA256  string `json:"sha256"`
-	Version int64  `json:"version"`
-	Changed bool   `json:"changed"` // false: these bytes were stored already
+	ID       string    `json:"id"`
+	File     string    `json:"file"`
+	SHA256   string    `json:"sha256"`
+	Version  int64     `json:"version"`
+	Changed  bool      `json:"changed"`            // false: these bytes were stored already
+	NotAfter time.Time `json:"not_after,omitzero"` // what has ended is stored all the same
 }
 
 // Endorsements lists what makers say about their devices.

@@ -79,9 +79,9 @@ func (s *shell) importMaterial(ctx context.Context, paths []string, kind string)
 			if !i.Changed {
 				state = "was there already"
 			}
-			rows = append(rows, []string{i.ID, strconv.FormatInt(i.Version, 10), state, i.SHA256[:16], i.File})
+			rows = append(rows, []string{i.ID, strconv.FormatInt(i.Version, 10), state, s.ending(i.NotAfter), i.SHA256[:16], i.File})
 		}
-		return s.rows([]string{"ENDORSEMENT", "VERSION", "STATE", "SHA-256", "FILE"}, rows)
+		return s.rows([]string{"ENDORSEMENT", "VERSION", "STATE", "ENDS", "SHA-256", "FILE"}, rows)
 	})
 }
 

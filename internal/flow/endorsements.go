@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/sallyport-project/sallyport/internal/audit"
 	"github.com/sallyport-project/sallyport/internal/fault"
@@ -19,6 +20,8 @@ type Imported struct {
 	SHA256  string
 	Version int64
 	Changed bool // false: these bytes were stored already
+	// NotAfter is when it ends, zero for never. What has ended is stored all the same.
+	NotAfter time.Time
 }
 
 // ImportEndorsements stores what makers say about their devices, after it was
@@ -110,7 +113,7 @@ func (g *Gate) shelve(files []reference.File, kind, author string) (unit.Unit, [
 		if err != nil {
 			return unit.Unit{}, nil, err
 		}
-		list = append(list, Imported{ID: id, File: f.File, SHA256: next.SHA256(), Version: next.Version, Changed: changed})
+		list = append(list, Imported{ID: id, File: f.File, SHA256: next.SHA256(), Version: next.Version, Changed: changed, NotAfter: next.NotAfter})
 		switch {
 		case !changed:
 		case old == nil:

@@ -25,11 +25,12 @@ type importBody struct {
 }
 
 type importedView struct {
-	ID      string `json:"id"`
-	File    string `json:"file"`
-	SHA256  string `json:"sha256"`
-	Version int64  `json:"version"`
-	Changed bool   `json:"changed" doc:"False: these bytes were stored already."`
+	ID       string    `json:"id"`
+	File     string    `json:"file"`
+	SHA256   string    `json:"sha256"`
+	Version  int64     `json:"version"`
+	Changed  bool      `json:"changed" doc:"False: these bytes were stored already."`
+	NotAfter time.Time `json:"not_after,omitzero" doc:"When it ends; absent for never. What has ended is stored all the same."`
 }
 
 type importView struct {
