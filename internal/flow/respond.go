@@ -249,12 +249,18 @@ func lastTag(g grant.Grant) string {
 	return ""
 }
 
-// endTag is the tag that a report may show: none says that a grant was revoked
-// before it is.
-func endTag(g grant.Grant) string {
-	if g.State == grant.Revoking {
-		return ""
+// TagsOf are the tags of a grant that others are shown: none says that it was
+// revoked before it is.
+func TagsOf(g grant.Grant) []string {
+	if g.State != grant.Revoking {
+		return g.Tags
 	}
+	return slices.DeleteFunc(slices.Clone(g.Tags), func(tag string) bool { return tag == TagRevoked })
+}
+
+// endTag is the one of them that a report shows.
+func endTag(g grant.Grant) string {
+	g.Tags = TagsOf(g)
 	return lastTag(g)
 }
 

@@ -185,7 +185,12 @@ func TestReport_NeverCallsAFailedRevocationDone(t *testing.T) {
 	if heard[0].Urgency != notify.High || heard[0].Type != "grant.revocation_failed" || slices.Contains(heard[0].Tags, flow.TagRevoked) {
 		t.Fatalf("told %+v", heard[0])
 	}
-	_, err := h.gate.Sweep(ctx)
+	held, err := h.store.Grant(ctx, out.Grant)
+	must(t, err)
+	if !slices.Contains(held.Tags, flow.TagRevoked) || slices.Contains(flow.TagsOf(held), flow.TagRevoked) {
+		t.Errorf("shown with %v of the tags %v", flow.TagsOf(held), held.Tags)
+	}
+	_, err = h.gate.Sweep(ctx)
 	must(t, err)
 	count(t, len(v.tries()), 1, "tries before the pause is over")
 	h.reopen()
@@ -201,7 +206,7 @@ func TestReport_NeverCallsAFailedRevocationDone(t *testing.T) {
 			t.Fatal("the provider did not get the value that it needs")
 		}
 	}
-	held, err := h.store.Grant(ctx, out.Grant)
+	held, err = h.store.Grant(ctx, out.Grant)
 	must(t, err)
 	if held.State != grant.Revoked || len(held.Sealed) > 0 || !held.DueAt.IsZero() {
 		t.Fatalf("stored %+v", held)

@@ -238,9 +238,9 @@ func (g *Gate) revocationFailed(ctx context.Context, actor audit.Actor, old gran
 	if next.Attempts%8 == 1 {
 		u.Writes = append(u.Writes, g.deliver(notify.Notification{
 			ID: newID(), Type: "grant.revocation_failed", At: g.Now().UTC(), Urgency: notify.High,
-			Subject: old.Subject, Grant: old.ID, Tags: slices.DeleteFunc(slices.Clone(old.Tags), func(tag string) bool { return tag == TagRevoked }),
-			Address: old.Source.Address, Title: "revoking a " + old.Kind + " failed and is tried again; it is still live",
-			Data: map[string]string{"kind": old.Kind, "attempts": strconv.FormatInt(next.Attempts, 10)},
+			Subject: old.Subject, Grant: old.ID, Tags: TagsOf(old), Address: old.Source.Address,
+			Title: "revoking a " + old.Kind + " failed and is tried again; it is still live",
+			Data:  map[string]string{"kind": old.Kind, "attempts": strconv.FormatInt(next.Attempts, 10)},
 		})...)
 	}
 	g.Log.ErrorContext(ctx, "a revocation failed and will be repeated", slog.Any("grant", old.ID), slog.Any("reason", fault.Public(cause)))

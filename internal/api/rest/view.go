@@ -131,7 +131,7 @@ func (d *Door) viewGrant(g grant.Grant) grantView {
 	return grantView{
 		ID: g.ID, Version: g.Version, State: string(g.State), Subject: g.Subject, Session: g.Session, Kind: g.Kind,
 		Params: g.Scope.Params, TTLSeconds: int64(g.Scope.TTL / time.Second), ScopeHash: g.Scope.Hash(), Plugin: viewSource(g.Source),
-		Policy: filled(g.Policy), Tags: filled(g.Tags), Reason: g.Reason, Handle: g.Handle,
+		Policy: filled(g.Policy), Tags: filled(flow.TagsOf(g)), Reason: g.Reason, Handle: g.Handle,
 		IssuedAt: g.IssuedAt.UTC(), ExpiresAt: g.ExpiresAt.UTC(), EndedAt: moment(g.EndedAt),
 		Revocable: g.Source.Revocable || d.cfg.SignedHere(g.Kind), Address: g.Source.Address,
 	}
