@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +34,7 @@ func TestScripts(t *testing.T) {
 	built := sync.OnceValues(func() (string, error) { return buildPlugins(t) })
 	wheels := sync.OnceValues(func() (string, error) { return downloadWheels(t) })
 	released := sync.OnceValues(func() (string, error) { return buildProgram(t) })
+	graph := sync.OnceValue(moduleGraph)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -50,7 +52,7 @@ func TestScripts(t *testing.T) {
 				e.Setenv("PATH", program+string(os.PathListSeparator)+e.Getenv("PATH"))
 				err = errors.Join(err, missing)
 			}
-			return errors.Join(err, goEnvironment(e))
+			return errors.Join(err, graph(), goEnvironment(e))
 		},
 		Condition: func(name string) (bool, error) {
 			if name != "vectors" {
@@ -128,6 +130,16 @@ func vectorsFolder() (string, error) {
 		return "", errors.New("the vectors of real hardware are needed in CI: " + folder)
 	}
 	return "", nil
+}
+
+// moduleGraph has the caches know every module that one of ours names, which a build
+// does not ask for, but a project that begins to use ours.
+func moduleGraph() error {
+	out, err := exec.Command("go", "list", "-m", "all").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("list modules: %w: %s", err, out)
+	}
+	return nil
 }
 
 // goEnvironment lets scripts build Go projects against this source: with the
