@@ -53,7 +53,6 @@ type keyedCall struct {
 	request   []byte // digest: another request under the same key is a mistake of the caller's
 	answer    answer
 	late      bool // look for a first answer only when the key turns out to be taken
-	urgent    bool // a repetition takes something away still
 
 	attempts int
 	found    bool
@@ -74,15 +73,6 @@ func (c *Caller) keyed(operation string, out answer, request ...string) {
 		delegate = c.Session.ID
 	}
 	c.call = newKeyedCall(c.Key, operation, c.Subject.ID, delegate, out, request)
-}
-
-// repeats says whether a repetition of the caller's call takes something away that the
-// first has left. An answer that is only told again is not urgent, since it can be
-// told without end.
-func (c *Caller) repeats(urgent bool) {
-	if c.call != nil {
-		c.call.urgent = urgent
-	}
 }
 
 // shown is what a session is bound to that the caller asks for: the session or
@@ -223,7 +213,7 @@ func (g *Gate) overtaken(ctx context.Context, k *keyedCall, err error) error {
 // a [repeatedError]: nil if there is none. It is asked where the caller was just
 // allowed to make the call, by the decision given or, if that is zero, since it
 // acts on what is its own. Handing an answer out again changes nothing, and is
-// recorded like the first time.
+// recorded like the first time. It is not urgent, since it can be told without end.
 func (g *Gate) firstAnswer(ctx context.Context, c Caller, d decided) error {
 	k := c.call
 	if k == nil || k.late && k.attempts == 1 {
@@ -257,7 +247,7 @@ func (g *Gate) firstAnswer(ctx context.Context, c Caller, d decided) error {
 	if d.Allow {
 		proof, record.Policy = g.still(c, d.under), d.Documents
 	}
-	return &repeatedError{unit.Unit{Writes: append(proof, writes...), Record: record, Urgent: k.urgent}}
+	return &repeatedError{unit.Unit{Writes: append(proof, writes...), Record: record}}
 }
 
 // reopen opens a first answer and puts it where the verb's own would be.

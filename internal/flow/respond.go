@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -73,15 +74,20 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 	c.keyed("leak.reported", plainAnswer[string]{to: &reaction.Record},
 		string(sum[:]), s.Source, s.Location, s.Reason, strconv.FormatInt(unit.Micros(s.Seen), 10))
 	err = g.decide(ctx, nil, g.underKey(ctx, c.call, func() (unit.Unit, error) {
+		_, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")})
+		told, again := errors.AsType[*repeatedError](err)
+		if err != nil && !again {
+			return unit.Unit{}, err
+		}
 		if candidates, err = g.Store.GrantsByFingerprint(ctx, g.Pepper.Candidates(sum)); err != nil {
 			return unit.Unit{}, fault.Wrap(err, "look up fingerprint")
 		}
 		// A report that takes nothing back waits like everything else: anybody who may
 		// report can make as many as they like.
 		urgent := slices.ContainsFunc(candidates, func(held grant.Grant) bool { return held.State == grant.Active })
-		c.repeats(urgent)
-		if _, err := g.allowed(ctx, c, "respond", record, input{action: "report", target: target("leak", "")}); err != nil {
-			return unit.Unit{}, err
+		if again {
+			told.unit.Urgent = urgent // the first may have left something to take back
+			return unit.Unit{}, told
 		}
 		record.Data["matches"] = strconv.Itoa(len(candidates))
 		reaction.Record = newID()
@@ -89,9 +95,6 @@ func (g *Gate) Report(ctx context.Context, c Caller, s signal.Signal) (Reaction,
 		u.Record.ID = reaction.Record
 		return u, nil
 	}))
-	if err == nil && c.Key != nil && c.Key.Replayed {
-		candidates, err = g.Store.GrantsByFingerprint(ctx, g.Pepper.Candidates(sum))
-	}
 	if err != nil {
 		return Reaction{}, err
 	}

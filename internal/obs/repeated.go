@@ -13,7 +13,7 @@ type Repeated struct {
 // New reports whether a text is to be logged: one that differs from the last that
 // was, or was logged more than a minute ago.
 func (r *Repeated) New(text string, now time.Time) bool {
-	if text == r.text && now.Sub(r.at) <= time.Minute {
+	if d := now.Sub(r.at); text == r.text && d >= 0 && d <= time.Minute { // a clock can be set back
 		return false
 	}
 	r.text, r.at = text, now

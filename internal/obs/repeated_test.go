@@ -20,6 +20,8 @@ func TestRepeated_LetsTheSameThroughOnceAMinute(t *testing.T) {
 		{"full", 62 * time.Second, false},
 		{"locked", 63 * time.Second, true},
 		{"full", 64 * time.Second, true},
+		{"full", -time.Hour, true},
+		{"full", 10*time.Second - time.Hour, false},
 	} {
 		if got := r.New(tt.text, start.Add(tt.after)); got != tt.want {
 			t.Errorf("%q after %s: %v, want %v", tt.text, tt.after, got, tt.want)
