@@ -37,7 +37,8 @@ func referenceImport(s *shell) *cobra.Command {
 info, identity of the quoting enclave, chains of their signers, revocation lists),
 revocation lists of TPM manufacturers. What a file is for is told by its content.
 The server verifies each by its maker's keys before it stores any; a file that is
-nothing of this is refused. Something older than what is stored is refused too.`,
+nothing of this is refused. Something older than what is stored is refused too;
+what has ended is stored, and said to be EXPIRED.`,
 		Example: "  sallyport reference import vcek.der genoa.crl\n  sallyport reference import collateral/",
 		RunE:    func(c *cobra.Command, args []string) error { return s.importMaterial(c.Context(), args, "") },
 	}

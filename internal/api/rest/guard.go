@@ -98,6 +98,10 @@ func (d *Door) unknown(r *http.Request) http.Handler {
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if Strange(r.URL.Path) {
+			d.refuse(r.Context(), w, fault.NotFoundf("there is no such operation: a part of its path is empty, or dots, which no name is made of"))
+			return
+		}
 		if len(allowed) == 0 {
 			d.refuse(r.Context(), w, fault.NotFoundf("there is no such operation; see /openapi.json"))
 			return
